@@ -1,0 +1,139 @@
+"""Beats and bar lines to candidate loops, with the reasons that order them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from looper.onsets import Frames
+
+OVERSHOOT = 0.03  # seconds by which a grid's span may miss the audio's ends before it is dropped
+
+
+@dataclass(frozen=True)
+class Span:
+    """A candidate loop.
+
+    Attributes
+    ----------
+    start, end : float
+        Seconds.
+    beats : int
+        Whole beats at the asked metrical level.
+    score : float
+        The higher the better; only comparable within one recording.
+    likeness : float
+        How alike the music is around the two ends, -1..1.
+    quiet : float
+        How little begins right before the two cuts, 0..1.
+    """
+
+    start: float
+    end: float
+    beats: int
+    score: float
+    likeness: float = 0.0
+    quiet: float = 0.0
+
+
+def beat_counts(
+    duration: float, period: float, beats_per_bar: int, asked: float, max_seconds: float | None
+) -> list[int]:
+    """List the loop lengths to try, longest first.
+
+    Parameters
+    ----------
+    duration, period : float
+        Seconds of audio and seconds per beat of the music.
+    beats_per_bar : int
+        Beats per bar.
+    asked : float
+        Seconds per beat of the asked tempo, which ``max_seconds`` bounds.
+    max_seconds : float or None
+        The longest loop at the asked tempo.
+
+    Returns
+    -------
+    list of int
+        Power-of-two numbers of bars in beats, then two beats and one.
+    """
+    counts, bars = [1, 2] if beats_per_bar > 2 else [1], beats_per_bar
+    while bars * period <= duration + OVERSHOOT:
+        counts.append(bars)
+        bars *= 2
+    limit = np.inf if max_seconds is None else max_seconds
+    kept = [n for n in counts if n * asked <= limit + 1e-9 and n * period <= duration + OVERSHOOT]
+    return kept[::-1] or [1]
+
+
+def _ends_alike(frames: Frames, start: float, end: float) -> float:
+    """Likeness of what follows the two ends and of what leads to them, one beat or so each way."""
+    reach, width = round(0.4 * frames.rate), frames.mel.shape[1]
+    a, b = round(start * frames.rate), round(end * frames.rate)
+    after = min(reach, width - b)
+    before = min(reach, a)
+    found = []
+    for left, right, size in ((a, b, after), (a - before, b - before, before)):
+        if size < reach // 4:
+            continue
+        x, y = frames.mel[:, left : left + size].ravel(), frames.mel[:, right : right + size].ravel()
+        if len(x) != len(y):
+            continue
+        x, y = x - x.mean(), y - y.mean()
+        found.append(float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y) + 1e-9)))
+    return float(np.mean(found)) if found else 0.0
+
+
+def _quiet(frames: Frames, time: float) -> float:
+    """1 where nothing begins in the 40 ms that a seam fades over, towards 0 where much does."""
+    to = round((time - 0.012) * frames.rate)
+    window = frames.onset[max(0, to - 8) : max(0, to)]
+    loud = np.percentile(frames.onset, 98) + 1e-9
+    return float(np.clip(1 - window.max() / loud, 0, 1)) if len(window) else 1.0
+
+
+def _fit_inside(start: float, end: float, duration: float) -> tuple[float, float] | None:
+    """Slide a span that misses the audio by a few milliseconds inside; None if it misses by more."""
+    if start < -OVERSHOOT or end > duration + OVERSHOOT:
+        return None
+    late = max(0.0, -start) or min(0.0, duration - end)
+    start, end = start + late, end + late
+    return max(0.0, start), min(end, duration)
+
+
+def spans(
+    frames: Frames, beat_times: np.ndarray, starts: np.ndarray, beats: int, min_start: float = 0.0
+) -> list[Span]:
+    """Score every span of ``beats`` beats that begins at one of ``starts``.
+
+    Parameters
+    ----------
+    frames : Frames
+        Features.
+    beat_times : numpy.ndarray
+        ``[N]`` seconds; may reach one beat beyond the audio on either side.
+    starts : numpy.ndarray
+        Indices into ``beat_times`` where a loop may begin.
+    beats : int
+        Beats in the span.
+    min_start : float
+        Seconds before which no loop may begin.
+
+    Returns
+    -------
+    list of Span
+        Best first; empty where none fits.
+    """
+    found = []
+    for i in starts:
+        if i + beats >= len(beat_times) or beat_times[i] < min_start - OVERSHOOT:
+            continue
+        ends = _fit_inside(float(beat_times[i]), float(beat_times[i + beats]), frames.duration)
+        if ends is None:
+            continue
+        start, end = max(ends[0], min_start), ends[1]
+        alike = _ends_alike(frames, start, end)
+        quiet = 0.5 * (_quiet(frames, start) + _quiet(frames, end))
+        found.append(Span(start, end, beats, alike + 0.3 * quiet, alike, quiet))
+    return sorted(found, key=lambda s: -s.score)
