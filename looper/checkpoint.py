@@ -1,0 +1,229 @@
+"""Load a model folder: audiocraft's own modules, filled from safetensors.
+
+Weight initialisation is skipped (for medium it costs minutes), nothing is fetched, nothing is
+unpickled. fp32 on a CPU; on CUDA the transformer is fp16 and goes straight to the device.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from looper.convert import convert
+from looper.weights import WeightsError, fetch, find, read_manifest, remedy, verify
+
+if TYPE_CHECKING:
+    import torch
+    from audiocraft.models.encodec import EncodecModel
+    from audiocraft.models.lm import LMModel
+
+__all__ = ["Clock", "Model", "WeightsError", "convert", "fetch", "find", "load", "verify"]
+
+CLOCK_KEY = "clock.weight"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Linear layer of the optional beat clock: features [T, C] @ weight.T are added to the input.
+
+    Attributes
+    ----------
+    weight : torch.Tensor
+        [dim, C], on the model's device.
+    config : dict
+        The ``looper.clock`` section of ``config.yaml``, for whoever makes the features.
+    """
+
+    weight: torch.Tensor
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model, in evaluation mode.
+
+    Attributes
+    ----------
+    lm : audiocraft.models.lm.LMModel
+    codec : audiocraft.models.encodec.EncodecModel
+    config : dict
+        ``lm`` and ``codec`` (omegaconf), and ``looper`` (ours).
+    name : str
+    clock : Clock or None
+        None for MusicGen medium and large.
+    device : torch.device
+    """
+
+    lm: LMModel
+    codec: EncodecModel
+    config: dict[str, Any]
+    name: str
+    clock: Clock | None
+    device: torch.device
+
+    @property
+    def window_seconds(self) -> float:
+        """Longest audio the model was trained on, prompt included, in seconds."""
+        return float(self.config["lm"].dataset.segment_duration)
+
+
+def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
+    """Verify and load a model folder.
+
+    Parameters
+    ----------
+    folder : path
+        As resolved by `find`.
+    device : str or torch.device
+        "cpu", "cuda" or "cuda:<n>".
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing, corrupt or does not fit the config; the message names the remedy.
+    """
+    import torch
+
+    folder = Path(folder)
+    verify(folder)
+    device = torch.device(device)
+    config = _read_config(folder)
+    lm = build_lm(config["lm"], folder / "t5", device)
+    extra = _fill(lm, folder / "lm.safetensors", device, allowed={CLOCK_KEY})
+    codec = build_codec(config["codec"])
+    _fill(codec, folder / "codec.safetensors", device)
+    clock = Clock(extra[CLOCK_KEY], config["looper"].get("clock") or {}) if extra else None
+    name = str(read_manifest(folder).get("model", folder.name))
+    return Model(lm.eval(), codec.eval().to(device), config, name, clock, device)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    import yaml
+    from omegaconf import OmegaConf
+
+    try:
+        raw = yaml.safe_load((folder / "config.yaml").read_text())
+        parts = {part: OmegaConf.create(raw[part]) for part in ("lm", "codec")}
+        return {**parts, "looper": raw.get("looper") or {}}
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{folder / 'config.yaml'} is not a model config: {error}") from error
+
+
+def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
+    """Build audiocraft's LMModel from its config with empty ("meta") weights.
+
+    `audiocraft.models.builders.get_lm_model` by hand, because that one always initialises; only the
+    conditioners, which are small, are made the ordinary way.
+    """
+    import torch
+    from audiocraft.models import builders
+    from audiocraft.models.lm import LMModel
+    from audiocraft.utils.utils import dict_from_config
+
+    cfg.device = device.type
+    _use_local_t5(cfg, t5_folder)
+    kwargs = dict_from_config(cfg.transformer_lm)
+    kwargs.pop("q_modeling", None)
+    for init in ("weight_init", "depthwise_init", "zero_bias_init"):
+        kwargs.pop(init, None)
+    fuser = builders.get_condition_fuser(cfg)
+    if fuser.fuse2cond["cross"]:
+        kwargs["cross_attention"] = True
+    conditioners = builders.get_conditioner_provider(kwargs["dim"], cfg)
+    pattern = builders.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern)
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return LMModel(
+            pattern,
+            conditioners,
+            fuser,
+            cfg_coef=cfg.classifier_free_guidance.inference_coef,
+            dtype=torch.float32,
+            **kwargs,
+        )
+
+
+def build_codec(cfg: Any) -> EncodecModel:
+    """Build audiocraft's EncodecModel from its config, on the CPU."""
+    from audiocraft.models import builders
+
+    cfg.device = "cpu"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's weight_norm is deprecated; audiocraft uses it
+        return builders.get_compression_model(cfg)
+
+
+def _use_local_t5(cfg: Any, folder: Path) -> None:
+    """Point every T5 conditioner at `folder`, which T5Conditioner would refuse and look up on the hub."""
+    from audiocraft.modules.conditioners import T5Conditioner
+
+    for section in cfg.conditioners.values():
+        if section.get("model") != "t5":
+            continue
+        try:
+            width = json.loads((folder / "config.json").read_text())["d_model"]
+        except (OSError, ValueError, KeyError) as error:
+            raise WeightsError(f"no T5 encoder in {folder} ({error}); {remedy(folder.parent)}") from error
+        if str(folder) not in T5Conditioner.MODELS:
+            T5Conditioner.MODELS.append(str(folder))
+        T5Conditioner.MODELS_DIMS[str(folder)] = width
+        section.t5.name = str(folder)
+
+
+def _fill(
+    module: torch.nn.Module, path: Path, device: torch.device, allowed: set[str] | None = None
+) -> dict[str, torch.Tensor]:
+    """Fill `module` from a safetensors file; return the `allowed` tensors that are not its own."""
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    half = (
+        {name for name in expected if name.startswith("transformer.layers.")}
+        if device.type == "cuda"
+        else set()
+    )
+    state, extra = {}, {}
+    for name, tensor in _read_tensors(path, device, half):
+        if name in expected:
+            state[name] = tensor
+        elif name in (allowed or ()):
+            extra[name] = tensor
+        else:
+            raise WeightsError(f"{path} holds {name}, which its config.yaml does not know")
+    wrong = [name for name, shape in expected.items() if name not in state or state[name].shape != shape]
+    if wrong:
+        raise WeightsError(
+            f"{path} does not fit its config.yaml: {', '.join(wrong[:3])} missing or misshapen"
+        )
+    module.load_state_dict(state, assign=True)
+    module.requires_grad_(False)
+    return extra
+
+
+def _read_tensors(path: Path, device: torch.device, half: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+        for name in names:
+            # reopened for each tensor: pages of a file that stays mapped count as memory in use
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                tensor = file.get_tensor(name)
+                if tensor.is_floating_point():
+                    tensor = tensor.to(
+                        torch.float16 if name in half else torch.float32, copy=device.type == "cpu"
+                    )
+                else:
+                    tensor = tensor.clone()
+            yield name, tensor
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a safetensors file: {error}") from error

@@ -1,0 +1,296 @@
+"""The decode loop: all rows in one batch, one static step, codes out.
+
+Sequence and pattern are audiocraft's (Copet et al., "Simple and Controllable Music Generation",
+2023): column 0 holds the special token, and codebook q of frame t stands in column 1 + t + delay_q.
+A row's codes depend on its own text, key, prompt and clock alone: see `looper.dense` for the
+arithmetic, `looper.sampling` for the random numbers, and `batches` for what may share a batch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from looper.checkpoint import Model
+from looper.cudagraph import Graphed, graphs_wanted
+from looper.sampling import Key, Sampling, row_uniforms
+from looper.step import LENGTH_STEP, State, finish_step, step
+from looper.transformer import ATTENTION_ROWS, Cache, Transformer
+
+logger = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
+
+TEXT_LENGTHS = (32, 64, 128, 256, 512)
+HOST_EVERY = 16  # steps between looks at the device, for progress and cancellation
+
+
+class DecodeError(RuntimeError):
+    """Decoding failed in flight; the message says why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one row is made from. Rows that share an object share the work on it.
+
+    Attributes
+    ----------
+    text : torch.Tensor or None
+        Encoded text [tokens, dim]; None for a model without text.
+    key : tuple of int
+        (seed, variation, attempt): names the generator of this row's random numbers.
+    prompt : torch.Tensor or None
+        Codes [n_q, frames] to continue.
+    clock : torch.Tensor or None
+        Beat clock features [columns, C]; the last row is repeated where there are too few.
+    """
+
+    text: Tensor | None
+    key: Key
+    prompt: Tensor | None = None
+    clock: Tensor | None = None
+
+
+class Decoder:
+    """Decode codes from a loaded model.
+
+    Parameters
+    ----------
+    model : looper.checkpoint.Model
+    disable_graphs : bool
+        Run every step eagerly on CUDA too; so does the environment's ``LOOPER_NO_CUDA_GRAPH=1``.
+    """
+
+    def __init__(self, model: Model, disable_graphs: bool = False) -> None:
+        self.transformer = Transformer(model.lm, model.clock.weight if model.clock else None)
+        self.delays = self.transformer.delays
+        self.graphs = graphs_wanted(self.transformer.device) and not disable_graphs
+        self._state: tuple[tuple, State, dict[int, Graphed]] | None = None
+
+    @torch.inference_mode()
+    def decode(
+        self, rows: Sequence[Row], frames: int, sampling: Sampling, progress: Progress | None = None
+    ) -> Tensor:
+        """Decode codes [rows, n_q, frames], prompts included.
+
+        Parameters
+        ----------
+        rows : sequence of Row
+            Prompts, where there are any, all of one length below `frames`.
+        frames : int
+            Frames in all.
+        sampling : Sampling
+        progress : callable, optional
+            Called with (steps done, steps in all) every few steps, from this thread; what it raises
+            ends the decoding.
+
+        Raises
+        ------
+        ValueError
+            For arguments that don't fit together or the model.
+        DecodeError
+            If the model's numbers stop being finite, or memory runs out at a single row.
+        """
+        plan = sampling.plan(self.transformer.card)
+        prompt_frames = _check_rows(rows, frames)
+        steps = frames + max(self.delays) - prompt_frames
+        codes: dict[int, Tensor] = {}
+        queue = [(batch, self.rows_that_fit(frames, sampling.guided)) for batch in batches(rows)]
+        while queue:
+            batch, limit = queue.pop(0)
+            if len(batch) > limit:
+                queue[:0] = [(batch[i : i + limit], limit) for i in range(0, len(batch), limit)]
+                continue
+
+            def report(done: int, batch: list[int] = batch) -> None:
+                if progress:
+                    progress((len(codes) * steps + len(batch) * done) // len(rows), steps)
+
+            try:
+                made = self._decode_batch([rows[i] for i in batch], frames, sampling, plan, report)
+            except torch.OutOfMemoryError as error:
+                self._state = None
+                if len(batch) == 1:
+                    raise DecodeError("out of memory with a single variation: ask for less audio") from error
+                half = (len(batch) + 1) // 2
+                logger.warning("out of memory with %d variations at once, going on with %d", len(batch), half)
+                queue.insert(0, (batch, half))
+                continue
+            codes.update(zip(batch, made, strict=True))
+        return torch.stack([codes[i] for i in range(len(rows))])
+
+    def rows_that_fit(self, frames: int, guided: bool) -> int:
+        """How many rows the free memory holds, at most 32 (one tile of products with guidance)."""
+        t = self.transformer
+        columns = _round_up(frames + max(self.delays), 4 * LENGTH_STEP)
+        halves = 2 if guided else 1
+        size = t.embeddings.element_size() if t.device.type == "cpu" else 2
+        per_row = 2 * len(t.layers) * t.dim * size * (halves * columns + TEXT_LENGTHS[0])
+        return max(1, min(32, int(0.8 * free_bytes(t.device) / per_row)))
+
+    def _decode_batch(
+        self,
+        rows: list[Row],
+        frames: int,
+        sampling: Sampling,
+        plan: tuple[str, int],
+        report: Callable[[int], None],
+    ) -> Tensor:
+        columns = frames + max(self.delays)  # columns to feed; the last one drawn is never fed
+        state, graphs = self._prepare(rows, columns, sampling, plan)
+        self._fill(state, rows, frames, columns)
+        start = 1 + (0 if rows[0].prompt is None else rows[0].prompt.shape[1])
+        self._prefill(state, rows, start, plan)
+        self._report(state, 1, report)
+        for position in range(start, columns):
+            length = min(_round_up(position + 1, LENGTH_STEP), state.columns.shape[0])
+            if length not in graphs:
+                graphs[length] = self._graphed(state, plan, length)
+            graphs[length]()
+            done = position - start + 2
+            if self.transformer.device.type == "cpu" or done % HOST_EVERY == 0 or position == columns - 1:
+                self._report(state, done, report)
+        return self._codes(state, len(rows), frames)
+
+    def _graphed(self, state: State, plan: tuple[str, int], length: int) -> Graphed:
+        return Graphed(lambda: step(self.transformer, state, plan, length), disable=not self.graphs)
+
+    def _report(self, state: State, done: int, report: Callable[[int], None]) -> None:
+        if state.broken.item():
+            raise DecodeError(
+                f"the model's output stopped being finite at step {done}: its weights are broken or "
+                "overflow; check them with `looper weights verify`"
+            )
+        report(done)
+
+    def _prepare(
+        self, rows: list[Row], columns: int, sampling: Sampling, plan: tuple[str, int]
+    ) -> tuple[State, dict[int, Graphed]]:
+        """Take the last request's state and graphs if they fit, else make new ones."""
+        padded = _round_up(len(rows), ATTENTION_ROWS) if self.transformer.device.type == "cuda" else len(rows)
+        text = 0 if rows[0].text is None else text_length(rows[0].text.shape[0])
+        key = (padded, _round_up(columns, 4 * LENGTH_STEP), text, sampling.guided, plan)
+        if self._state is None or self._state[0] != key:
+            self._state = None  # frees the old one first
+            self._state = (key, State(self.transformer, *key[:4]), {})
+        self._state[1].set_sampling(sampling)
+        return self._state[1:]
+
+    def _fill(self, state: State, rows: list[Row], frames: int, columns: int) -> None:
+        """Write a request into the state: given tokens, random numbers, clock, texts."""
+        t = self.transformer
+        state.broken.zero_()
+        state.sequence[:, :, : columns + 1] = self._given(rows, frames, state.sequence.shape[0])
+        numbers = torch.from_numpy(row_uniforms([row.key for row in rows], columns + 1, t.n_q))
+        state.uniforms[: len(rows), : columns + 1] = numbers.to(t.device)
+        if state.clock is not None:
+            for mates in _sharing(rows, lambda row: (id(row.clock),)):
+                state.clock[mates] = self._clock(rows[mates[0]].clock, state.clock.shape[1])
+        if state.cross is not None:
+            for mates in _sharing(rows, lambda row: (id(row.text),)):
+                text = rows[mates[0]].text
+                assert text is not None
+                t.write_text(state.cross, mates, text)
+
+    def _given(self, rows: list[Row], frames: int, padded: int) -> Tensor:
+        """Sequence [rows, n_q, columns + 1]: special tokens, prompt tokens, -1 where to draw."""
+        t = self.transformer
+        given = torch.full((padded, t.n_q, frames + max(self.delays) + 1), t.special, device=t.device)
+        for q, delay in enumerate(self.delays):
+            given[:, q, 1 + delay : 1 + delay + frames] = -1
+            for i, row in enumerate(rows):
+                if row.prompt is not None:
+                    given[i, q, 1 + delay : 1 + delay + row.prompt.shape[1]] = row.prompt[q]
+        return given
+
+    def _clock(self, features: Tensor | None, columns: int) -> Tensor:
+        """Project clock features [time, C] to what is added to each of `columns` inputs."""
+        t = self.transformer
+        assert t.clock_weight is not None
+        if features is None:
+            return torch.zeros(columns, t.dim, device=t.device)
+        at = torch.arange(columns, device=t.device).clamp_(max=features.shape[0] - 1)
+        return F.linear(features.to(t.device, torch.float32), t.clock_weight.float())[at]
+
+    def _prefill(self, state: State, rows: list[Row], start: int, plan: tuple[str, int]) -> None:
+        """Feed columns 0..start-1 in one pass per different (text, prompt, clock), and draw the next."""
+        t, n = self.transformer, state.sequence.shape[0]
+        position = torch.arange(start, device=t.device)
+        causal = position[None, :] <= position[:, None]
+        logits = torch.zeros(n * state.halves, t.n_q, t.card, device=t.device)
+        for mates in _sharing(rows, lambda row: (id(row.text), id(row.prompt), id(row.clock))):
+            one = mates[0]
+            x = t.embed(state.sequence[one : one + 1, :, :start]) + state.positions[:start]
+            if state.clock is not None:
+                x = x + state.clock[one : one + 1, :start]
+            cross = state.cross and state.cross.of(slice(one, one + 1))
+            scratch = t.new_cache(state.halves, start)
+            out = t(x.repeat(state.halves, 1, 1), scratch, cross, position, causal)
+            for half in range(state.halves):
+                there = [half * n + i for i in mates]
+                logits[there] = out[half]
+                _store(state.cache, scratch, there, half, start)
+        finish_step(state, logits, plan, position[-1:] + 1)
+        state.position.fill_(start)
+
+    def _codes(self, state: State, rows: int, frames: int) -> Tensor:
+        """Undo the delays, [rows, n_q, frames]."""
+        parts = [state.sequence[:rows, q, 1 + d : 1 + d + frames] for q, d in enumerate(self.delays)]
+        return torch.stack(parts, dim=1)
+
+
+def _store(cache: Cache, scratch: Cache, rows: list[int], half: int, length: int) -> None:
+    for target, source in ((cache.k, scratch.k), (cache.v, scratch.v)):
+        target[:, rows, :, :length] = source[:, half : half + 1]
+
+
+def _sharing(rows: list[Row], what: Callable[[Row], tuple]) -> list[list[int]]:
+    """Group row indices by `what`."""
+    groups = defaultdict(list)
+    for i, row in enumerate(rows):
+        groups[what(row)].append(i)
+    return list(groups.values())
+
+
+def batches(rows: Sequence[Row]) -> Iterator[list[int]]:
+    """Group the rows whose texts take the same room: no row's arithmetic may hang on another's text."""
+    yield from _sharing(list(rows), lambda row: (row.text is not None and text_length(row.text.shape[0]),))
+
+
+def text_length(tokens: int) -> int:
+    """Room for a text of so many tokens."""
+    return next((room for room in TEXT_LENGTHS if tokens <= room), tokens)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that may be filled: the GPU's, or the machine's."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    try:
+        with open("/proc/meminfo") as file:  # noqa: PTH123  (a pseudo-file)
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 4 << 30
+
+
+def _check_rows(rows: Sequence[Row], frames: int) -> int:
+    """Return the prompts' length in frames; raise ValueError where rows don't fit together."""
+    if not rows:
+        raise ValueError("nothing to decode: got 0 rows")
+    lengths = {0 if row.prompt is None else row.prompt.shape[1] for row in rows}
+    if len(lengths) > 1:
+        raise ValueError(f"the rows' audio prompts must have one length, got {sorted(lengths)} frames")
+    (length,) = lengths
+    if length >= frames:
+        raise ValueError(f"an audio prompt of {length} frames leaves nothing to generate in {frames} frames")
+    return length
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

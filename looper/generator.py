@@ -1,0 +1,252 @@
+"""Text and audio prompts in, waveforms out: the model behind one small interface."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from looper import checkpoint
+from looper.checkpoint import Model
+from looper.decoder import Decoder, Row
+from looper.sampling import Key, Sampling
+
+logger = logging.getLogger(__name__)
+
+MAX_TEXT_TOKENS = 512  # what T5 was trained on
+SMALL_MODEL = 30_000_000
+
+
+class Generator:
+    """Make audio with a loaded model.
+
+    Parameters
+    ----------
+    model : looper.checkpoint.Model
+    disable_graphs : bool
+        Never use CUDA graphs.
+
+    Attributes
+    ----------
+    name : str
+        The model's name, from its manifest.
+    sample_rate : int
+        Of all audio in and out, Hz.
+    hop_length : int
+        Samples per frame.
+    frame_rate : float
+        Frames per second.
+    window_seconds : float
+        Longest audio, prompt included.
+    clocked : bool
+        Whether the model takes a beat clock.
+    """
+
+    def __init__(self, model: Model, disable_graphs: bool = False) -> None:
+        self.model = model
+        self.name = model.name
+        self.sample_rate = int(model.codec.sample_rate)
+        self.frame_rate = float(model.codec.frame_rate)
+        self.hop_length = round(self.sample_rate / self.frame_rate)
+        self.window_seconds = model.window_seconds
+        self.clocked = model.clock is not None
+        parameters = sum(p.numel() for p in model.lm.transformer.parameters())
+        self.threads = 1 if parameters < SMALL_MODEL else max(1, len(os.sched_getaffinity(0)))
+        with self._using_threads():
+            self.decoder = Decoder(model, disable_graphs)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> Generator:
+        """Load a model by name or folder; `device` defaults to the GPU where there is one.
+
+        Raises
+        ------
+        looper.checkpoint.WeightsError
+            If the weights are missing or broken.
+        """
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(checkpoint.load(checkpoint.find(folder), device))
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: Sequence[str],
+        frames: int,
+        *,
+        keys: Sequence[Key],
+        sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
+        audio_prompts: np.ndarray | None = None,
+        clock: np.ndarray | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Generate one waveform per prompt, all in one batch.
+
+        Parameters
+        ----------
+        prompts : sequence of str
+            Texts, one per row.
+        frames : int
+            Length in frames, audio prompt included.
+        keys : sequence of (int, int, int)
+            (seed, variation, attempt) of each row: the only source of randomness. A row's samples hang
+            on its own text, key, audio prompt and clock, and on nothing else in the call; they repeat
+            bit for bit on the same kind of device.
+        sampling : Sampling
+        audio_prompts : np.ndarray, optional
+            [rows or 1, n * hop_length] samples to continue; they are encoded, and come back decoded at
+            the beginning of the result.
+        clock : np.ndarray, optional
+            Beat clock features [T, C] or [rows, T, C], for a `clocked` model.
+        progress : callable, optional
+            Called with (steps done, steps in all) every few steps; what it raises ends the call.
+
+        Returns
+        -------
+        np.ndarray
+            float32 [rows, frames * hop_length].
+
+        Raises
+        ------
+        ValueError
+            For arguments out of range or that don't fit together.
+        looper.decoder.DecodeError
+            If decoding fails in flight.
+        """
+        self._check(prompts, frames, keys, audio_prompts)
+        with self._using_threads():
+            codes = self.codes(prompts, frames, keys, sampling, audio_prompts, clock, progress)
+            return self.decode_audio(codes)
+
+    def codes(
+        self,
+        prompts: Sequence[str],
+        frames: int,
+        keys: Sequence[Key],
+        sampling: Sampling,
+        audio_prompts: np.ndarray | None = None,
+        clock: np.ndarray | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """As `generate`, but return the codes [rows, n_q, frames]."""
+        texts = {prompt: self.encode_text(prompt) for prompt in dict.fromkeys(prompts)}
+        heard = _spread(audio_prompts, len(prompts), self.encode_audio)
+        clocks = _spread(self._clock(clock), len(prompts), torch.from_numpy)
+        rows = [
+            Row(texts[prompt], tuple(key), audio, ticks)  # type: ignore[arg-type]
+            for prompt, key, audio, ticks in zip(prompts, keys, heard, clocks, strict=True)
+        ]
+        return self.decoder.decode(rows, frames, sampling, progress)
+
+    def encode_text(self, prompt: str) -> Tensor:
+        """Encode one text by itself, so that no other text's padding can leak into it, [tokens, dim]."""
+        from audiocraft.modules.conditioners import ConditioningAttributes
+
+        provider = self.model.lm.condition_provider
+        (name,) = provider.conditioners
+        tokenized = provider.tokenize([ConditioningAttributes(text={name: prompt})])
+        tokenized[name] = _cut_tokens(tokenized[name])
+        embedding, mask = provider(tokenized)[name]
+        return embedding[0, : max(1, int(mask.sum()))]
+
+    def encode_audio(self, samples: np.ndarray) -> Tensor:
+        """Encode samples [n * hop_length] to codes [n_q, n]."""
+        audio = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)).to(self.model.device)
+        codes, _ = self.model.codec.encode(audio[None, None])
+        return codes[0]
+
+    def decode_audio(self, codes: Tensor) -> np.ndarray:
+        """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]."""
+        length = codes.shape[-1] * self.hop_length
+        # row by row: on a CPU no slower than a batch, and the same bits whatever the batch
+        return np.stack(
+            [self.model.codec.decode(row[None])[0, 0, :length].float().cpu().numpy() for row in codes]
+        )
+
+    def _clock(self, clock: np.ndarray | None) -> np.ndarray | None:
+        if clock is None or self.model.clock is None:
+            return None
+        clock = np.asarray(clock, dtype=np.float32)
+        wanted = self.model.clock.weight.shape[1]
+        if clock.ndim not in (2, 3) or clock.shape[-1] != wanted or clock.shape[-2] == 0:
+            raise ValueError(f"clock must be [T, {wanted}] or [rows, T, {wanted}], got {clock.shape}")
+        return clock if clock.ndim == 3 else clock[None]
+
+    def _check(
+        self, prompts: Sequence[str], frames: int, keys: Sequence[Key], audio_prompts: np.ndarray | None
+    ) -> None:
+        """Raise ValueError for arguments that cannot be right."""
+        if isinstance(prompts, str) or not prompts:
+            raise ValueError("prompts must be a list of at least one text")
+        if len(keys) != len(prompts):
+            raise ValueError(f"one key per prompt is needed, got {len(keys)} keys for {len(prompts)} prompts")
+        window = int(self.window_seconds * self.frame_rate)
+        if not 1 <= frames <= window:
+            raise ValueError(
+                f"frames must be between 1 and {window} ({self.window_seconds:g} s), got {frames}"
+            )
+        if audio_prompts is None:
+            return
+        shape = np.shape(audio_prompts)
+        if (
+            len(shape) != 2
+            or shape[0] not in (1, len(prompts))
+            or shape[1] == 0
+            or shape[1] % self.hop_length
+        ):
+            raise ValueError(
+                f"audio_prompts must be [{len(prompts)} or 1, n * {self.hop_length}] samples, got {shape}"
+            )
+        if not np.isfinite(audio_prompts).all():
+            raise ValueError("audio_prompts holds samples that are not finite")
+        if shape[1] >= frames * self.hop_length:
+            raise ValueError(
+                f"the audio prompt ({shape[1] / self.sample_rate:g} s) must be shorter than the "
+                f"{frames / self.frame_rate:g} s to generate, which include it"
+            )
+
+    @contextlib.contextmanager
+    def _using_threads(self) -> Iterator[None]:
+        """Use the thread count this model is fastest with: a small one is many times slower with more."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def _spread(batch: np.ndarray | None, rows: int, encode: Callable[[Any], Tensor]) -> list[Tensor | None]:
+    """Encode each different item once: [rows or 1, ...] -> one per row, shared where equal."""
+    if batch is None:
+        return [None] * rows
+    if len(batch) not in (1, rows):
+        raise ValueError(f"got {len(batch)} clocks or audio prompts for {rows} rows")
+    done: dict[bytes, Tensor] = {}
+    for item in batch:
+        name = item.tobytes()
+        if name not in done:
+            done[name] = encode(item)
+    encoded = [done[item.tobytes()] for item in batch]
+    return encoded * rows if len(encoded) == 1 else encoded  # type: ignore[return-value]
+
+
+def _cut_tokens(tokenized: Any) -> Any:
+    """Cut T5 input to `MAX_TEXT_TOKENS`, keeping the end mark: the tokenizer itself never does."""
+    if not hasattr(tokenized, "keys") or tokenized["input_ids"].shape[1] <= MAX_TEXT_TOKENS:
+        return tokenized
+    logger.warning(
+        "prompt of %d tokens cut to %d, all that the text encoder takes",
+        tokenized["input_ids"].shape[1],
+        MAX_TEXT_TOKENS,
+    )
+    for name in ("input_ids", "attention_mask"):
+        tensor = tokenized[name]
+        tokenized[name] = torch.cat([tensor[:, : MAX_TEXT_TOKENS - 1], tensor[:, -1:]], dim=1)
+    return tokenized

@@ -1,0 +1,134 @@
+"""How the next token is drawn: audiocraft's distributions, without a device sync.
+
+`torch.multinomial` stops the host at every step and takes one generator for the whole batch. Here
+each token is drawn by inverting its cumulative distribution at one uniform number, and the numbers
+of a row come from a generator of the row's own, so a row never depends on its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+Key = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sampling values, with audiocraft's meaning.
+
+    Attributes
+    ----------
+    top_k : int
+        Keep the k likeliest tokens; 0 keeps all.
+    top_p : float
+        Where above 0, keep the likeliest tokens up to this probability, and ignore `top_k`.
+    temperature : float
+        Divides the logits; 0 takes the likeliest token.
+    cfg_coef : float
+        Classifier-free guidance: null + cfg_coef * (conditional - null). 1 turns it off.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range or not finite.
+    """
+
+    top_k: int = 250
+    top_p: float = 0.0
+    temperature: float = 1.0
+    cfg_coef: float = 3.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.top_k, bool) or int(self.top_k) != self.top_k or self.top_k < 0:
+            raise ValueError(f"top_k must be a whole number from 0 up, got {self.top_k!r}")
+        if not 0 <= self.top_p <= 1:
+            raise ValueError(f"top_p must be between 0 and 1, got {self.top_p!r}")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature must be 0 or more, got {self.temperature!r}")
+        if not math.isfinite(self.cfg_coef):
+            raise ValueError(f"cfg_coef must be a finite number, got {self.cfg_coef!r}")
+
+    @property
+    def guided(self) -> bool:
+        """Whether the unconditional half must be computed at all."""
+        return self.cfg_coef != 1.0
+
+    def plan(self, card: int) -> tuple[str, int]:
+        """Name the drawing rule and how many tokens it looks at; constant shapes hang on these alone.
+
+        Raises
+        ------
+        ValueError
+            If `top_k` counts and is larger than the `card` tokens there are.
+        """
+        if self.temperature == 0:
+            return "greedy", 1
+        if self.top_p > 0:
+            return "top_p", card
+        if self.top_k > card:
+            raise ValueError(f"top_k must be between 0 and {card} for this model, got {self.top_k}")
+        return "top_k", int(self.top_k) or card
+
+
+def row_uniforms(keys: Sequence[Key], steps: int, n_q: int) -> np.ndarray:
+    """Uniform numbers in [0, 1), [rows, steps, n_q] float32, each row from its own generator.
+
+    The same key gives the same numbers whatever the batch, the device or the machine, and a longer
+    request begins with the shorter one's.
+    """
+    rows = [
+        np.random.default_rng(np.random.SeedSequence(key)).random((steps, n_q), dtype=np.float32)
+        for key in keys
+    ]
+    return np.stack(rows)
+
+
+def draw(
+    logits: torch.Tensor,
+    uniforms: torch.Tensor,
+    plan: tuple[str, int],
+    temperature: torch.Tensor,
+    top_p: torch.Tensor,
+) -> torch.Tensor:
+    """Draw one token per row and codebook.
+
+    Parameters
+    ----------
+    logits : torch.Tensor
+        [..., card] float32.
+    uniforms : torch.Tensor
+        [...] in [0, 1).
+    plan : tuple
+        From `Sampling.plan`.
+    temperature, top_p : torch.Tensor
+        Scalars on the device.
+
+    Returns
+    -------
+    torch.Tensor
+        Tokens [...] int64.
+    """
+    rule, width = plan
+    if rule == "greedy":
+        return logits.argmax(dim=-1)
+    if width < logits.shape[-1]:
+        ranked, tokens = logits.topk(width, dim=-1)
+    else:
+        ranked, tokens = logits.sort(dim=-1, descending=True)
+    probabilities = (ranked / temperature).softmax(dim=-1)
+    cumulative = probabilities.cumsum(dim=-1)
+    if rule == "top_p":
+        # audiocraft keeps the token that crosses p: those before it sum to p or less
+        kept = cumulative - probabilities <= top_p
+        cumulative = (probabilities * kept).cumsum(dim=-1)
+    # the total is not exactly 1 in float32, so the uniform number is scaled to it
+    rank = (cumulative <= uniforms[..., None] * cumulative[..., -1:]).sum(dim=-1, keepdim=True)
+    return tokens.gather(-1, rank.clamp_(max=width - 1))[..., 0]

@@ -1,0 +1,77 @@
+"""One decode step over tensors that stay in place: constant shapes, no look at a value on the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from looper.sampling import Sampling, draw
+from looper.transformer import Transformer
+
+LENGTH_STEP = 64  # attention looks at the cache in steps of so many columns
+
+
+class State:
+    """Everything a step reads and writes, at addresses that stay.
+
+    Parameters
+    ----------
+    transformer : Transformer
+    rows : int
+        Variations in the batch; with guidance each has a second, unconditional half.
+    columns, text_length : int
+        Room in the caches.
+    guided : bool
+    """
+
+    def __init__(
+        self, transformer: Transformer, rows: int, columns: int, text_length: int, guided: bool
+    ) -> None:
+        device = transformer.device
+        self.halves = 2 if guided else 1
+        self.cache = transformer.new_cache(rows * self.halves, columns)
+        self.cross = transformer.new_cross(rows, text_length) if text_length else None
+        self.sequence = torch.full((rows, transformer.n_q, columns + 1), -1, dtype=torch.long, device=device)
+        self.uniforms = torch.zeros(rows, columns + 1, transformer.n_q, device=device)
+        self.positions = transformer.positions(columns)
+        clocked = transformer.clock_weight is not None
+        self.clock = torch.zeros(rows, columns, transformer.dim, device=device) if clocked else None
+        self.position = torch.zeros(1, dtype=torch.long, device=device)
+        self.columns = torch.arange(columns, device=device)
+        self.broken = torch.zeros((), dtype=torch.bool, device=device)
+        self.temperature, self.top_p, self.cfg_coef = (torch.zeros((), device=device) for _ in range(3))
+
+    def set_sampling(self, sampling: Sampling) -> None:
+        """Fill in the values that a captured step may change between requests."""
+        self.temperature.fill_(sampling.temperature or 1.0)
+        self.top_p.fill_(sampling.top_p)
+        self.cfg_coef.fill_(sampling.cfg_coef)
+
+
+def step(transformer: Transformer, state: State, plan: tuple[str, int], length: int) -> None:
+    """Feed the column at ``state.position`` and fill the next one; no host sync, constant shapes.
+
+    `length` is the part of the cache to look at: a multiple of 64 beyond the position.
+    """
+    position = state.position
+    x = transformer.embed(state.sequence.index_select(2, position)) + state.positions.index_select(
+        0, position
+    )
+    if state.clock is not None:
+        x = x + state.clock.index_select(1, position)
+    mask = (state.columns[:length] <= position)[None]
+    logits = transformer(x.repeat(state.halves, 1, 1), state.cache, state.cross, position, mask)
+    finish_step(state, logits, plan, position + 1)
+    position.add_(1)
+
+
+def finish_step(state: State, logits: Tensor, plan: tuple[str, int], column: Tensor) -> None:
+    """Guide, draw and write `column`, except where its token is given."""
+    if state.halves == 2:
+        conditional, null = logits.chunk(2)
+        logits = null + (conditional - null) * state.cfg_coef
+    state.broken |= ~torch.isfinite(logits).all()
+    uniforms = state.uniforms.index_select(1, column)[:, 0]
+    tokens = draw(logits, uniforms, plan, state.temperature, state.top_p)
+    given = state.sequence.index_select(2, column)[..., 0]
+    state.sequence.index_copy_(2, column, torch.where(given < 0, tokens, given)[..., None])

@@ -1,0 +1,268 @@
+"""MusicGen's transformer with a static KV cache: the same weights and numbers, far fewer moves.
+
+What audiocraft does at every step and this does not: grow the cache by concatenation, recompute the
+text's keys and values, run cross-attention for the unconditional half (its text is all zeros, so
+every layer adds the same vector: nothing, or a function of the biases). Positions are data, shapes
+are constant, and nothing asks the device for a value, so a step can be captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from audiocraft.models.lm import LMModel
+    from torch import Tensor
+
+from looper.dense import Dense
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values of the steps so far, each [layers, rows, heads, length, head_dim]."""
+
+    k: Tensor
+    v: Tensor
+
+
+@dataclass(frozen=True)
+class Cross:
+    """Keys and values of the texts, [layers, rows, heads, text, head_dim]; `mask` [rows, 1, 1, text]."""
+
+    k: Tensor
+    v: Tensor
+    mask: Tensor
+
+    def of(self, rows: slice) -> Cross:
+        """Take some of the rows."""
+        return Cross(self.k[:, rows], self.v[:, rows], self.mask[rows])
+
+
+class Norm:
+    """Layer norm in float32, whatever the layers' type."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        assert isinstance(module, torch.nn.LayerNorm)
+        self.shape, self.eps = module.normalized_shape, module.eps
+        self.weight: Tensor = module.weight.float()
+        self.bias: Tensor = module.bias.float()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of `x`."""
+        return F.layer_norm(x.float(), self.shape, self.weight, self.bias, self.eps)
+
+
+class Layer:
+    """One of audiocraft's `StreamingTransformerLayer`, taken apart into the matrices it needs."""
+
+    def __init__(self, module: Any, tile: int | None) -> None:
+        attention, cross = module.self_attn, module.cross_attention
+        self.heads = attention.num_heads
+        self.norm1, self.norm2 = Norm(module.norm1), Norm(module.norm2)
+        weight, bias, out = _projections(attention)
+        self.qkv, self.out = Dense(weight, bias, tile), Dense(out.weight, out.bias, tile)
+        self.up = Dense(module.linear1.weight, module.linear1.bias, tile)
+        self.down = Dense(module.linear2.weight, module.linear2.bias, tile)
+        self.activation = module.activation
+        self.qk_norm = _qk_norms(attention)
+        self.scale1, self.scale2 = _scale(module.layer_scale_1), _scale(module.layer_scale_2)
+        self.has_cross = cross is not None
+        if cross is not None:
+            weight, bias, out = _projections(cross)
+            width = weight.shape[0] // 3
+            b_q, b_kv = (None, None) if bias is None else (bias[:width], bias[width:])
+            self.norm_cross, self.scale_cross = Norm(module.norm_cross), _scale(module.layer_scale_cross)
+            self.cross_q, self.cross_kv = Dense(weight[:width], b_q, tile), Dense(weight[width:], b_kv, tile)
+            self.cross_out = Dense(out.weight, out.bias, tile)
+            self.cross_qk_norm = _qk_norms(cross)
+            self.null_cross = self._null_cross(bias, width)
+
+    def _null_cross(self, bias: Tensor | None, width: int) -> Tensor | None:
+        """Cross-attention of a text of zeros: every value is the value bias, so that comes out."""
+        if bias is None:
+            return None
+        return self.cross_out(bias[None, 2 * width :]) * self.scale_cross
+
+    def heads_of(self, x: Tensor) -> Tensor:
+        """[rows, time, dim] -> [rows, heads, time, head_dim]."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def self_attention(self, x: Tensor, cache: Cache, index: int, position: Tensor, mask: Tensor) -> Tensor:
+        """Write keys and values at `position`, attend to what `mask` allows, [rows, time, dim]."""
+        q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
+        if self.qk_norm:
+            q, k = self.qk_norm[0](q).to(v.dtype), self.qk_norm[1](k).to(v.dtype)
+        keys, values = cache.k[index], cache.v[index]
+        keys.index_copy_(2, position, self.heads_of(k))
+        values.index_copy_(2, position, self.heads_of(v))
+        length = mask.shape[-1]
+        mixed = attend(self.heads_of(q), keys[:, :, :length], values[:, :, :length], mask)
+        return self.out(mixed) * self.scale1
+
+    def cross_attention(self, x: Tensor, cross: Cross, index: int) -> Tensor:
+        """Add what the texts say; rows of `x` beyond theirs are the unconditional ones, [rows, time, dim]."""
+        rows = cross.k.shape[1]
+        q = self.cross_q(self.norm_cross(x[:rows]))
+        if self.cross_qk_norm:
+            q = self.cross_qk_norm[0](q).to(cross.k.dtype)
+        mixed = attend(self.heads_of(q), cross.k[index], cross.v[index], cross.mask)
+        conditional = x[:rows] + self.cross_out(mixed) * self.scale_cross
+        if rows == x.shape[0]:
+            return conditional
+        null = x[rows:] if self.null_cross is None else x[rows:] + self.null_cross
+        return torch.cat([conditional, null])
+
+    def text_keys(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [heads, text, head_dim] of one encoded text [text, dim]."""
+        k, v = self.cross_kv(source[None]).chunk(2, dim=-1)
+        if self.cross_qk_norm:
+            k = self.cross_qk_norm[1](k).to(v.dtype)
+        return self.heads_of(k)[0], self.heads_of(v)[0]
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """[rows, time, dim] -> [rows, time, dim]."""
+        return self.down(self.activation(self.up(self.norm2(x)))) * self.scale2
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Scaled dot-product attention, [rows, heads, time, head_dim] -> [rows, time, dim].
+
+    On CUDA in blocks of rows of one fixed size, since kernels are chosen by the batch and a row's
+    last bits would hang on how many stand beside it.
+    """
+    size = ATTENTION_ROWS if q.is_cuda and q.shape[0] % ATTENTION_ROWS == 0 else q.shape[0]
+    blocks = []
+    for i in range(0, q.shape[0], size):
+        rows = slice(i, i + size)
+        row_mask = mask[rows] if mask.dim() == 4 else mask
+        blocks.append(F.scaled_dot_product_attention(q[rows], k[rows], v[rows], attn_mask=row_mask))
+    mixed = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+ATTENTION_ROWS = 4
+
+
+class Transformer:
+    """Embeddings, layers and heads of an audiocraft LMModel.
+
+    Parameters
+    ----------
+    lm : audiocraft.models.lm.LMModel
+        Pre-norm, with sinusoidal positions and text in cross-attention, as all of MusicGen's are.
+    clock_weight : torch.Tensor, optional
+        [dim, C], see `looper.checkpoint.Clock`.
+
+    Raises
+    ------
+    ValueError
+        If the model is of a kind that is not supported.
+    """
+
+    def __init__(self, lm: LMModel, clock_weight: Tensor | None = None) -> None:
+        _check_supported(lm)
+        first: Any = lm.transformer.layers[0]
+        self.device: torch.device = first.linear1.weight.device
+        self.dtype: torch.dtype = first.linear1.weight.dtype
+        self.delays: list[int] = list(lm.pattern_provider.delays)  # type: ignore[attr-defined]
+        tile = 64 if self.device.type == "cuda" else None
+        self.dim, self.n_q, self.card, self.special = lm.dim, lm.n_q, lm.card, lm.special_token_id
+        self.layers = [Layer(layer, tile) for layer in lm.transformer.layers]
+        self.heads = self.layers[0].heads
+        self.has_cross = self.layers[0].has_cross
+        tables: list[Any] = list(lm.emb)
+        self.embeddings = torch.cat([table.weight for table in tables]).float()
+        self.offsets = torch.arange(self.n_q, device=self.device) * (self.card + 1)
+        assert lm.out_norm is not None
+        self.out_norm = Norm(lm.out_norm)
+        outputs: list[Any] = list(lm.linears)
+        weight = torch.cat([head.weight for head in outputs]).to(self.dtype)
+        bias = None if outputs[0].bias is None else torch.cat([head.bias for head in outputs]).to(self.dtype)
+        self.output = Dense(weight, bias, tile)
+        self.period, self.position_scale = lm.transformer.max_period, lm.transformer.positional_scale
+        self.clock_weight = clock_weight
+
+    def positions(self, length: int) -> Tensor:
+        """Positional embeddings [length, dim] float32."""
+        from audiocraft.modules.transformer import create_sin_embedding
+
+        steps = torch.arange(length, device=self.device).view(1, -1, 1)
+        return self.position_scale * create_sin_embedding(steps, self.dim, max_period=self.period)[0]
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """[rows, n_q, time] tokens -> [rows, time, dim] float32."""
+        return F.embedding(tokens + self.offsets[:, None], self.embeddings).sum(dim=1)
+
+    def new_cache(self, rows: int, length: int) -> Cache:
+        """Room for `rows` rows (conditional and unconditional ones counted) of `length` steps."""
+        shape = (len(self.layers), rows, self.heads, length, self.dim // self.heads)
+        # zeros, not empty: masked places are multiplied by zero, which turns a stray NaN into one
+        return Cache(*(torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(2)))
+
+    def new_cross(self, rows: int, length: int) -> Cross:
+        """Room for the keys and values of `rows` texts of up to `length` tokens."""
+        cache = self.new_cache(rows, length)
+        mask = torch.zeros(rows, 1, 1, length, dtype=torch.bool, device=self.device)
+        return Cross(cache.k, cache.v, mask)
+
+    def write_text(self, cross: Cross, rows: list[int], source: Tensor) -> None:
+        """Compute the keys and values of one text [text, dim] and store them for `rows`."""
+        length = source.shape[0]
+        for index, layer in enumerate(self.layers):
+            k, v = layer.text_keys(source)
+            cross.k[index, rows, :, :length] = k
+            cross.v[index, rows, :, :length] = v
+        cross.mask[rows] = torch.arange(cross.mask.shape[-1], device=self.device) < length
+
+    def __call__(
+        self, x: Tensor, cache: Cache, cross: Cross | None, position: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Run the layers on [rows, time, dim]; return the last time's logits [rows, n_q, card] float32."""
+        for index, layer in enumerate(self.layers):
+            x = x + layer.self_attention(x, cache, index, position, mask)
+            if cross is not None:
+                x = layer.cross_attention(x, cross, index)
+            x = x + layer.feed_forward(x)
+        logits = self.output(self.out_norm(x[:, -1]))
+        return logits.float().unflatten(-1, (self.n_q, self.card))
+
+
+def _projections(attention: Any) -> tuple[Tensor, Tensor | None, torch.nn.Linear]:
+    source = attention if attention.custom else attention.mha
+    return source.in_proj_weight, source.in_proj_bias, source.out_proj
+
+
+def _qk_norms(attention: Any) -> tuple[Norm, Norm] | None:
+    if not attention.qk_layer_norm:
+        return None
+    return Norm(attention.q_layer_norm), Norm(attention.k_layer_norm)
+
+
+def _scale(module: torch.nn.Module) -> Tensor | float:
+    return getattr(module, "scale", 1.0)
+
+
+def _check_supported(lm: LMModel) -> None:
+    layer: Any = lm.transformer.layers[0]
+    delays = getattr(lm.pattern_provider, "delays", None)
+    flattened = getattr(lm.pattern_provider, "flatten_first", 0) or getattr(
+        lm.pattern_provider, "empty_initial", 0
+    )
+    for unsupported, what in (
+        (delays is None or flattened, "a codebook pattern other than delays"),
+        (not layer.norm_first, "post-norm layers"),
+        (lm.transformer.positional_embedding != "sin", "rotary positions"),
+        (layer.self_attn.past_context is not None, "a limited context"),
+        (layer.self_attn.kv_repeat != 1, "repeated keys"),
+        (lm.fuser.cross_attention_pos_emb, "positions in cross-attention"),
+        (
+            any(lm.fuser.fuse2cond[how] for how in ("sum", "prepend", "input_interpolate")),
+            "conditions beside text",
+        ),
+    ):
+        if unsupported:
+            raise ValueError(f"this model has {what}, which looper does not decode")

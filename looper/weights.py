@@ -1,0 +1,164 @@
+"""Model folders on disk: find them, check them, fetch them.
+
+A folder ``weights/<name>/`` holds ``lm.safetensors``, ``codec.safetensors``, ``config.yaml``, for
+text models a T5 encoder in ``t5/``, and ``manifest.json`` with the size and sha256 of every file.
+Nothing here imports torch: looking at weights must stay quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+SOURCES = "sources.json"
+REQUIRED = ("lm.safetensors", "codec.safetensors", "config.yaml")
+_REPO_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+
+
+class WeightsError(RuntimeError):
+    """A model folder is missing, broken or unsupported; the message names it and the remedy."""
+
+
+def weights_root() -> Path:
+    """Folder that holds the model folders: ``$LOOPER_WEIGHTS``, else the repository's ``weights/``."""
+    return Path(os.environ.get("LOOPER_WEIGHTS") or _REPO_WEIGHTS).expanduser()
+
+
+def find(name_or_folder: str | os.PathLike[str]) -> Path:
+    """Resolve a model name ("tiny", "medium", "large") or a folder to a model folder.
+
+    Parameters
+    ----------
+    name_or_folder : str or path
+        A folder that holds a manifest, or a name under the weights root.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder; it has a manifest, whose files are not checked yet (see `verify`).
+
+    Raises
+    ------
+    WeightsError
+        If there is no such model.
+    """
+    given = str(name_or_folder)
+    for folder in (Path(given).expanduser(), weights_root() / given):
+        if given and (folder / MANIFEST).is_file():
+            return folder
+    if given in read_sources():
+        raise WeightsError(
+            f"no weights for {given!r} in {weights_root() / given}: run `looper weights get {given}`"
+        )
+    known = ", ".join(sorted({*list_models(), *read_sources()})) or "none"
+    raise WeightsError(
+        f"unknown model {given!r}: neither a folder with a {MANIFEST} nor one of: {known}. "
+        "Set LOOPER_WEIGHTS if the weights live elsewhere."
+    )
+
+
+def list_models(root: Path | None = None) -> list[str]:
+    """Names of the model folders under the weights root."""
+    root = root or weights_root()
+    return sorted(p.parent.name for p in root.glob(f"*/{MANIFEST}"))
+
+
+def read_sources(root: Path | None = None) -> dict[str, Any]:
+    """Where the published models come from: repository, revision and hub sha256 per file."""
+    for folder in (root or weights_root(), _REPO_WEIGHTS):
+        if (folder / SOURCES).is_file():
+            return json.loads((folder / SOURCES).read_text())["models"]
+    return {}
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read ``manifest.json``.
+
+    Raises
+    ------
+    WeightsError
+        If it is missing or not a manifest.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+        files = manifest["files"]
+        if not all({"sha256", "size"} <= set(entry) for entry in files.values()):
+            raise ValueError("an entry lacks sha256 or size")
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}; {remedy(folder)}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is not a manifest ({error}); {remedy(folder)}") from error
+    return manifest
+
+
+def remedy(folder: str | os.PathLike[str]) -> str:
+    """Say what puts a broken model folder right."""
+    name = Path(folder).name
+    if name == "tiny":
+        return "mend it with `git checkout -- weights/tiny`"
+    if name in read_sources():
+        return f"mend it with `looper weights get {name}`"
+    return "export or copy the folder again"
+
+
+def verify(folder: str | os.PathLike[str]) -> None:
+    """Check every file of a model folder against its manifest: first the sizes, then the sha256.
+
+    Raises
+    ------
+    WeightsError
+        Naming the first file that is missing, or of another size or content.
+    """
+    folder = Path(folder)
+    files = read_manifest(folder)["files"]
+    for required in REQUIRED:
+        if required not in files:
+            raise WeightsError(f"{folder / MANIFEST} does not list {required}; {remedy(folder)}")
+    for name, entry in files.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise WeightsError(f"{folder / MANIFEST} lists {name}, which lies outside the folder")
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing; {remedy(folder)}")
+        if path.stat().st_size != entry["size"]:
+            raise WeightsError(
+                f"{path} has {path.stat().st_size} bytes, not {entry['size']}; {remedy(folder)}"
+            )
+    for name, entry in files.items():
+        if sha256(folder / name) != entry["sha256"]:
+            raise WeightsError(
+                f"{folder / name} is corrupt: its sha256 is not the manifest's; {remedy(folder)}"
+            )
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, model: str, **about: Any) -> None:
+    """List every file of `folder` with size and sha256 in its ``manifest.json``."""
+    files = {
+        str(path.relative_to(folder)): {"sha256": sha256(path), "size": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (MANIFEST, "README.md")
+    }
+    text = json.dumps({"model": model, **about, "files": files}, indent=2) + "\n"
+    (folder / MANIFEST).write_text(text)
+
+
+def fetch(
+    name: str,
+    root: Path | None = None,
+    revision: str | None = None,
+    progress: Callable[[str], None] = print,
+) -> Path:
+    """Fetch."""
+    raise NotImplementedError
