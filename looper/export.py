@@ -1,0 +1,296 @@
+"""Loops as files that say what they are, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from looper import riff
+from looper.key import Key, find_key
+from looper.loops import Loop
+from looper.names import plain, slug
+
+FORMATS = ("wav", "mp3", "flac", "ogg")
+SUBTYPES = ("PCM_16", "PCM_24", "FLOAT")
+MOST_FILES = 100
+
+_SOFTWARE = "musicgen-looper"
+_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_OGG_BLOCK = 65536
+_DITHER_SEED = 0x0D17
+
+
+def dithered(samples: np.ndarray, bits: int = 16) -> np.ndarray:
+    """Round `samples` [n] or [n, C] to integers, with triangular dither of two steps.
+
+    The noise comes from a fixed seed, so that the same loop is the same file. Silence stays silent.
+
+    Returns
+    -------
+    np.ndarray
+        int16 for 16 bits, else int32 left-justified as soundfile wants it; clipped at full scale.
+    """
+    scale = 2.0 ** (bits - 1)
+    noise = np.random.default_rng(_DITHER_SEED).random((2, *samples.shape))
+    rounded = np.round(samples.astype(float) * scale + (noise[0] - noise[1]) * (samples != 0))
+    clipped = np.clip(rounded, -scale, scale - 1)
+    return clipped.astype(np.int16) if bits == 16 else clipped.astype(np.int32) << (32 - bits)
+
+
+def _title(loop: Loop) -> str:
+    return plain(loop.info.get("prompt", ""), 100) or "Loop"
+
+
+def _bars(loop: Loop) -> str:
+    return f"{loop.bars:g}bars" if loop.bars != 1 else "1bar"
+
+
+def _comment(loop: Loop, key: Key | None) -> str:
+    """prompt, seed, variation, model, bpm, bars: all that makes the loop again."""
+    facts = {
+        **{name: plain(value) for name, value in loop.info.items() if value is not None},
+        "bpm": f"{loop.bpm:g}",
+        "bars": f"{loop.bars:g}",
+        "beats_per_bar": str(loop.beats_per_bar),
+        **({"key": key.name} if key else {}),
+    }
+    return plain("; ".join(f"{name}: {value}" for name, value in facts.items()), 2000)
+
+
+def _wav(loop: Loop, subtype: str, key: Key | None) -> bytes:
+    data = {
+        "PCM_16": lambda: dithered(loop.samples, 16),
+        "PCM_24": lambda: dithered(loop.samples, 24),
+        "FLOAT": lambda: loop.samples.astype(np.float32),
+    }[subtype]()
+    buffer = BytesIO()
+    sf.write(buffer, data, loop.sample_rate, format="WAV", subtype=subtype)
+    bar = 60 / loop.bpm * loop.beats_per_bar * loop.sample_rate
+    starts = [round(k * bar) for k in range(max(1, int(loop.bars)))]
+    texts = {"INAM": _title(loop), "ISFT": _SOFTWARE, "ICMT": _comment(loop, key)}
+    return riff.append(
+        buffer.getvalue(),
+        [
+            riff.smpl(len(loop.samples), loop.sample_rate),
+            riff.acid(loop.beats, loop.bpm, loop.beats_per_bar, None if key is None else 60 + key.root),
+            riff.cues(starts),
+            riff.info(texts),
+        ],
+    )
+
+
+def _libsndfile(loop: Loop, container: str, subtype: str, key: Key | None) -> bytes:
+    """FLAC or Ogg Vorbis with title, software and comment."""
+    buffer = BytesIO()
+    channels = 1 if loop.samples.ndim == 1 else loop.samples.shape[1]
+    with sf.SoundFile(buffer, "w", loop.sample_rate, channels, subtype, format=container) as file:
+        file.title, file.software, file.comment = _title(loop), _SOFTWARE, _comment(loop, key)
+        data = loop.samples if subtype == "VORBIS" else dithered(loop.samples, int(subtype[-2:]))
+        # libsndfile's Vorbis encoder overflows its stack on very long writes
+        for first in range(0, len(data), _OGG_BLOCK):
+            file.write(data[first : first + _OGG_BLOCK])
+    return buffer.getvalue()
+
+
+def ffmpeg_path() -> str:
+    """Find ffmpeg on PATH, else the one that imageio-ffmpeg brings along.
+
+    Raises
+    ------
+    RuntimeError
+        If there is neither.
+    """
+    import shutil
+
+    found = shutil.which("ffmpeg")
+    if found:
+        return found
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        return get_ffmpeg_exe()
+    except (ImportError, RuntimeError, OSError) as error:
+        raise RuntimeError("MP3 needs ffmpeg: install it, or choose wav") from error
+
+
+def _mp3(loop: Loop, key: Key | None) -> bytes:
+    """192 kb/s constant, or the most the rate allows; the LAME tag makes it gapless."""
+    with warnings.catch_warnings():
+        # pydub warns when PATH has no ffmpeg, before it can be told of another
+        warnings.simplefilter("ignore")
+        from pydub import AudioSegment
+        from pydub.exceptions import CouldntEncodeError
+
+    if loop.sample_rate not in _MP3_RATES:
+        raise ValueError(f"MP3 cannot hold {loop.sample_rate} Hz; choose wav or flac")
+    data = dithered(loop.samples)
+    if data.ndim == 2 and data.shape[1] > 2:
+        raise ValueError(f"MP3 holds one or two channels, got {data.shape[1]}; choose wav or flac")
+    segment = AudioSegment(data.tobytes(), sample_width=2, frame_rate=loop.sample_rate, channels=data[0].size)
+    tags = {
+        "title": _title(loop),
+        "encoder": _SOFTWARE,
+        "TBPM": f"{loop.bpm:g}",
+        **({"TKEY": key.id3} if key else {}),
+        "comment": _comment(loop, key),
+    }
+    rate = "192k" if loop.sample_rate >= 32000 else "160k" if loop.sample_rate >= 16000 else "64k"
+    buffer = BytesIO()
+    segment.converter = ffmpeg_path()
+    try:
+        # 2.3 is what players read; -bitexact would drop the LAME tag that holds delay and padding
+        segment.export(buffer, format="mp3", bitrate=rate, tags=tags, id3v2_version="3")
+    except (CouldntEncodeError, OSError) as error:
+        reason = str(error).strip().splitlines()
+        raise RuntimeError(
+            f"ffmpeg ({segment.converter}) could not write the MP3: {reason[-1] if reason else error}; "
+            "choose wav, or install another ffmpeg"
+        ) from error
+    return buffer.getvalue()
+
+
+def encode(loop: Loop, format: str, subtype: str = "PCM_16") -> bytes:
+    """Return the whole file as bytes.
+
+    Parameters
+    ----------
+    loop : Loop
+        What to write.
+    format : str
+        "wav", "mp3", "flac" or "ogg".
+    subtype : str
+        "PCM_16" (dithered), "PCM_24" or "FLOAT"; of use for wav, and the first two for flac.
+
+    Raises
+    ------
+    ValueError
+        If the format cannot hold the loop.
+    RuntimeError
+        If ffmpeg is missing or fails.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if subtype not in SUBTYPES or (format == "flac" and subtype == "FLOAT"):
+        raise ValueError(f"{format} cannot be {subtype}; choose PCM_16 or PCM_24")
+    if not np.isfinite(loop.samples).all():
+        raise ValueError("the loop holds NaN or infinity and is not written")
+    key = find_key(loop.samples, loop.sample_rate)
+    if format == "mp3":
+        return _mp3(loop, key)
+    if format == "wav":
+        return _wav(loop, subtype, key)
+    return _libsndfile(loop, format.upper(), "VORBIS" if format == "ogg" else subtype, key)
+
+
+@contextmanager
+def _whole(path: Path, content: bytes) -> Iterator[Path]:
+    """Make a temporary file beside `path` holding `content`, gone at the end unless it was renamed."""
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a sound file is as readable as any other
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _deliver(contents: dict[Path, bytes]) -> None:
+    """Write all files or none."""
+    folder = next(iter(contents)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            ready = {path: stack.enter_context(_whole(path, content)) for path, content in contents.items()}
+            for path, temporary in ready.items():
+                temporary.replace(path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write to {folder}: {error.strerror or error}; free space there or choose another folder",
+        ) from error
+
+
+def write(loop: Loop, path: str | Path, *, format: str | None = None, subtype: str | None = None) -> Path:
+    """Write one loop; the file appears under its name only when it is whole.
+
+    Parameters
+    ----------
+    loop : Loop
+        What to write.
+    path : str or Path
+        Target; its folder is made when missing, a file of that name is replaced.
+    format : str, optional
+        "wav", "mp3", "flac" or "ogg"; from the suffix of `path` when not given.
+    subtype : str, optional
+        "PCM_16" (the default), "PCM_24" or "FLOAT".
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    ValueError
+        If the format is unknown or cannot hold the loop.
+    RuntimeError
+        If ffmpeg is missing or fails.
+    OSError
+        If the disk is full or the folder cannot be written; nothing is left behind then.
+    """
+    path = Path(path)
+    content = encode(loop, format or path.suffix.lower().removeprefix("."), subtype or "PCM_16")
+    _deliver({path: content})
+    return path
+
+
+def file_name(loop: Loop, variation: int, format: str) -> str:
+    """Name a file so that it sorts and says it all: deep-house-warm-chords_124bpm_4bars_Amin_s42_01.wav.
+
+    Prompt, tempo, bars, key (when clear), seed (when known) and the variation from 1 on.
+    """
+    key = find_key(loop.samples, loop.sample_rate)
+    seed = loop.info.get("seed")
+    parts = [
+        slug(str(loop.info.get("prompt", ""))),
+        f"{loop.bpm:g}bpm",
+        _bars(loop) if loop.bars >= 1 else f"{loop.beats}beat{'s' * (loop.beats > 1)}",
+        *([key.name] if key else []),
+        *([f"s{int(str(seed))}"] if seed is not None else []),
+        f"{variation:02d}",
+    ]
+    return f"{'_'.join(parts)}.{format}"
+
+
+def write_all(
+    loops: Sequence[Loop], folder: str | Path, format: str = "wav", *, subtype: str | None = None
+) -> list[Path]:
+    """Write the loops of one request into `folder`, all of them or none.
+
+    Raises
+    ------
+    ValueError, RuntimeError, OSError
+        As `write`; also for more than 100 loops.
+    """
+    if not loops:
+        return []
+    if len(loops) > MOST_FILES:
+        raise ValueError(f"at most {MOST_FILES} files are written at once, got {len(loops)}; split them")
+    paths = [Path(folder) / file_name(loop, k, format) for k, loop in enumerate(loops, 1)]
+    _deliver({p: encode(loop, format, subtype or "PCM_16") for p, loop in zip(paths, loops, strict=True)})
+    return paths

@@ -1,0 +1,64 @@
+"""The key of a loop, where it is clear.
+
+References
+----------
+C. L. Krumhansl, Cognitive Foundations of Musical Pitch, 1990; D. Temperley, What's Key for Key?,
+Music Perception 17 (1), 1999: correlation of the chroma with a profile of each major and minor key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+
+# Temperley's revision of the Krumhansl-Kessler profiles
+_MAJOR = np.array([5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0])
+_MINOR = np.array([5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0])
+_CLEAR_FIT = 0.65
+_CLEAR_LEAD = 0.06
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key; `root` is 0 for C to 11 for B."""
+
+    root: int
+    minor: bool
+
+    @property
+    def name(self) -> str:
+        """As in file names: "Amin", "Ebmaj"."""
+        return NOTES[self.root] + ("min" if self.minor else "maj")
+
+    @property
+    def id3(self) -> str:
+        """As ID3v2 spells TKEY: "Am", "Eb"."""
+        return NOTES[self.root] + ("m" if self.minor else "")
+
+
+def key_of_chroma(chroma: np.ndarray) -> Key | None:
+    """Return the key whose profile correlates best with `chroma` [12], or None where no key stands out."""
+    chroma = np.asarray(chroma, float)
+    if not np.isfinite(chroma).all() or np.ptp(chroma) <= 0:
+        return None
+    keys = [Key(root, minor) for minor in (False, True) for root in range(12)]
+    fits = np.array([np.corrcoef(np.roll(_MINOR if k.minor else _MAJOR, k.root), chroma)[0, 1] for k in keys])
+    second, first = np.argsort(fits)[-2:]
+    clear = fits[first] >= _CLEAR_FIT and fits[first] - fits[second] >= _CLEAR_LEAD
+    return keys[first] if clear else None
+
+
+def find_key(samples: np.ndarray, sample_rate: int) -> Key | None:
+    """Return the key of `samples` [n] or [n, C], or None for drums, noise, silence and ambiguous harmony."""
+    import librosa
+
+    mono = np.asarray(samples, np.float32)
+    mono = mono.mean(axis=1) if mono.ndim == 2 else mono
+    if len(mono) < sample_rate // 2 or not np.abs(mono).max() > 1e-4:
+        return None
+    magnitudes = np.abs(librosa.stft(mono, n_fft=8192, hop_length=4096))
+    chroma = librosa.feature.chroma_stft(S=magnitudes**2, sr=sample_rate, n_fft=8192, tuning=0.0, norm=None)
+    return key_of_chroma(np.sqrt(chroma).sum(axis=1))

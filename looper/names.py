@@ -1,0 +1,34 @@
+"""File names and metadata text that are safe wherever they land."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+SLUG_LENGTH = 40
+TEXT_LENGTH = 500
+
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(10))}
+
+
+def slug(text: str) -> str:
+    """Lower-case ASCII letters, digits and single hyphens, at most 40; "loop" when nothing is left.
+
+    Accents are dropped ("Café" becomes "cafe"); other scripts and signs have no ASCII and go.
+    """
+    # a slug of 40 needs no more than the start of a 10,000-character prompt
+    ascii_text = unicodedata.normalize("NFKD", text[:1000]).encode("ascii", "ignore").decode()
+    words = re.findall(r"[a-z0-9]+", ascii_text.lower())
+    short = "-".join(words)[: SLUG_LENGTH + 1]
+    if len(short) > SLUG_LENGTH:
+        short = short.rpartition("-")[0] or short[:SLUG_LENGTH]
+    return "loop" if not short or short in _RESERVED else short
+
+
+def plain(text: object, limit: int = TEXT_LENGTH) -> str:
+    """`text` on one line for metadata: no control or direction-changing characters, at most `limit` long."""
+    line = unicodedata.normalize("NFC", " ".join(str(text)[: 4 * limit].split()))
+    kept = "".join(
+        c for c in line if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    )
+    return kept if len(kept) <= limit else kept[: limit - 1].rstrip() + "…"
