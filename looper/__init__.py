@@ -1,0 +1,47 @@
+"""Text prompt and tempo in, seamless bar-aligned music loops out, at exactly the asked BPM.
+
+    import looper
+
+    maker = looper.LoopMaker.load("tiny")  # "medium", "large", or a folder
+    loops = maker.make(looper.LoopRequest(prompt="deep house", bpm=124, variations=4, seed=1))
+    loops[0].save("loop.wav")
+
+    grid = looper.analyse(samples, sample_rate, bpm=120)  # beats and bars of any recording
+    loop = looper.cut(samples, sample_rate, bpm=120)  # and a loop out of it
+
+Importing this package is cheap: torch and audiocraft are loaded when a model is.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from looper.beats import BeatGrid, analyse
+    from looper.checkpoint import WeightsError
+    from looper.loops import Loop, cut
+    from looper.pipeline import LoopMaker, Loops, Report
+    from looper.request import LoopRequest
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BeatGrid": "beats",
+    "Loop": "loops",
+    "LoopMaker": "pipeline",
+    "LoopRequest": "request",
+    "Loops": "pipeline",
+    "Report": "pipeline",
+    "WeightsError": "checkpoint",
+    "analyse": "beats",
+    "cut": "loops",
+}
+
+__all__ = ["BeatGrid", "Loop", "LoopMaker", "LoopRequest", "Loops", "Report", "WeightsError", "analyse", "cut"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'looper' has no attribute {name!r}")
+    return getattr(import_module(f"looper.{_HOMES[name]}"), name)

@@ -44,8 +44,8 @@ def slot_starts(slots: int, period: int) -> np.ndarray:
     return np.floor(np.arange(slots) * period / SLOTS_PER_BEAT + 0.5).astype(int)
 
 
-def clock_features(frames: int, period: int, beats_per_bar: int = 4) -> np.ndarray:
-    """Features of frames 0..frames-1, where frame 0 is a bar line.
+def clock_features(frames: int, period: int, beats_per_bar: int = 4, start_beat: int = 0) -> np.ndarray:
+    """Features of frames 0..frames-1, where frame 0 is beat `start_beat` of a bar.
 
     Parameters
     ----------
@@ -55,6 +55,8 @@ def clock_features(frames: int, period: int, beats_per_bar: int = 4) -> np.ndarr
         Frames per beat.
     beats_per_bar : int
         Beats in a bar.
+    start_beat : int
+        Where in the bar frame 0 lies; 0 is the downbeat.
 
     Returns
     -------
@@ -62,8 +64,8 @@ def clock_features(frames: int, period: int, beats_per_bar: int = 4) -> np.ndarr
         float32 [frames, FEATURES]: which sixteenth of the bar, frames since it began and until the next, sine and
         cosine of the bar's and of the four-bar phase, and the tempo.
     """
-    t = np.arange(frames)
-    starts = slot_starts(frames * SLOTS_PER_BEAT // period + 3, period)
+    t = np.arange(frames) + start_beat * period
+    starts = slot_starts((t[-1] + 1) * SLOTS_PER_BEAT // period + 3, period)
     slot = np.searchsorted(starts, t, side="right") - 1
     since, until = t - starts[slot], starts[slot + 1] - t
     bar = t / (period * beats_per_bar)

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from training.config import CODEC
-from training.styles import draw_score
+from training.grooves import draw_score
 from training.synth import HOP_LENGTH, SAMPLE_RATE, render
 
 WORK = pathlib.Path("training/work")

@@ -1,0 +1,57 @@
+# One command each, on a machine with Python 3.11 and make: every target makes .venv first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+AUDIOCRAFT := $(shell sed -n 's/^ *- *pip \(install --no-deps .*\)$$/\1/p' cog.yaml)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint format bench serve schema train-tiny clean
+
+demo: $(VENV)/runtime
+	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
+	@echo "Listen: the four loops are in demo/"
+
+test: $(VENV)/dev lint
+	$(BIN)/python schema.py --check
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev
+	$(BIN)/python -m bench.beats
+	$(BIN)/python -m bench.seams
+	$(BIN)/python -m bench.decode
+
+serve: $(VENV)/runtime
+	$(BIN)/looper serve --tiny
+
+schema: $(VENV)/runtime
+	$(BIN)/python schema.py
+
+train-tiny: $(VENV)/runtime
+	$(BIN)/python -m training.codec
+	$(BIN)/python -m training.lm encode
+	$(BIN)/python -m training.lm train
+	$(BIN)/python -m training.export
+
+clean:
+	rm -rf $(VENV) .cog demo loops
+
+$(VENV)/runtime: requirements.txt pyproject.toml cog.yaml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed (make PYTHON=/path/to/python3.11)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	$(BIN)/pip $(AUDIOCRAFT) --quiet
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+$(VENV)/dev: $(VENV)/runtime
+	$(BIN)/pip install --quiet $$($(BIN)/python -c "import tomllib; print(' '.join(tomllib.load(open('pyproject.toml','rb'))['project']['optional-dependencies']['dev']))")
+	touch $@

@@ -1,0 +1,365 @@
+"""The one orchestrator: candidates, the best loop, its variations, the finished set."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+from looper.beats import BeatGrid, fit_grid
+from looper.clock import clock_features, frames_per_beat
+from looper.loops import Loop, cut, level, loop_beats
+from looper.request import LoopRequest
+
+if TYPE_CHECKING:
+    from looper.generator import Generator
+    from looper.sampling import Sampling
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called as (stage, done, total); stages are "candidates", "variations", "loops"."""
+
+CANDIDATES = 4  # first loops drawn at once: the same on every device, so that a seed means the same everywhere
+ROUNDS = 2  # further draws of what drifts
+TEMPO_TOLERANCE = 0.04  # share of the tempo aimed at; beyond it a draw has drifted
+CONFIDENCE_FLOOR = 0.3  # below it a drawn loop is tried again
+SPARE = 1.06  # room for music that is slower than asked
+
+
+@dataclass
+class Report:
+    """What is known of how a set of loops came about; numbers for metrics and logs.
+
+    Attributes
+    ----------
+    seed : int
+        The seed used, also where -1 asked for a random one.
+    model : str
+        Name of the model folder.
+    measured_bpm, confidence : list of float
+        Of each variation before the stretch.
+    attempts : list of int
+        Draws that each variation took.
+    seconds : dict
+        Wall seconds a stage.
+    """
+
+    seed: int
+    model: str
+    bars: float = 0.0
+    measured_bpm: list[float] = field(default_factory=list)
+    confidence: list[float] = field(default_factory=list)
+    attempts: list[int] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the wall time of a block to `seconds[stage]`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+    def note(self, text: str) -> None:
+        """Keep and log a sentence for the user."""
+        self.notes.append(text)
+        log.info("%s", text)
+
+
+class Loops(Sequence[Loop]):
+    """The loops of one request, variation 1 first; all have the same length and loudness."""
+
+    def __init__(self, loops: Sequence[Loop], request: LoopRequest, report: Report) -> None:
+        self._loops = tuple(loops)
+        self.request = request
+        self.report = report
+
+    def __len__(self) -> int:
+        return len(self._loops)
+
+    @overload
+    def __getitem__(self, index: int) -> Loop: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Loop, ...]: ...
+    def __getitem__(self, index: int | slice) -> Loop | tuple[Loop, ...]:
+        return self._loops[index]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of one request: what is aimed at and how many frames that takes.
+
+    Attributes
+    ----------
+    beats : int
+        Whole beats in each loop.
+    period : int or None
+        Codec frames per beat where the model has a beat clock.
+    bpm : float
+        The tempo that the model is asked to play: the asked one, or the clock's nearest.
+    bar_frames, first_frames, next_frames, prompt_frames : int
+        Frames of a bar, of a candidate, of a variation with its audio prompt, and of that prompt.
+    """
+
+    beats: int
+    period: int | None
+    bpm: float
+    bar_frames: int
+    first_frames: int
+    next_frames: int
+    prompt_frames: int
+
+
+@dataclass(frozen=True)
+class Take:
+    """One drawn waveform and what was found in it."""
+
+    samples: np.ndarray
+    grid: BeatGrid
+    attempt: int
+    score: float
+    drifted: bool
+
+
+def plan(request: LoopRequest, generator: Generator) -> Plan:
+    """Work out how much to generate: the loop, a bar more, and for variations the bar before it."""
+    rate = generator.frame_rate
+    beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
+    period = frames_per_beat(request.bpm, rate) if generator.clocked else None
+    played = 60 * rate / period if period else request.bpm
+    asked = request.bpm * 2.0 ** round(math.log2(played / request.bpm))  # the octave that is played
+    beat = 60 * rate / request.bpm * (asked / played)  # frames per asked beat in the generated music
+    bar = beat * request.beats_per_bar
+    if period:  # a clocked bar is whole frames, at the level that is played
+        bar_frames = max(period * request.beats_per_bar, math.ceil(bar))
+        prompt_frames = period * request.beats_per_bar
+    else:
+        bar_frames, prompt_frames = math.ceil(bar), math.floor(bar)
+    window = int(generator.window_seconds * rate)
+    loop_frames = math.ceil(beats * beat * SPARE)
+    return Plan(
+        beats,
+        period,
+        request.bpm * played / asked,
+        bar_frames,
+        min(window, loop_frames + bar_frames),
+        min(window, prompt_frames + loop_frames + bar_frames),
+        prompt_frames,
+    )
+
+
+class LoopMaker:
+    """Makes loops with one loaded model.
+
+    Parameters
+    ----------
+    generator : Generator
+        A loaded model; see `load`.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator = generator
+
+    @classmethod
+    def load(cls, model: str = "medium", device: str | None = None) -> LoopMaker:
+        """Load a model by name ("tiny", "medium", "large") or by folder.
+
+        Raises
+        ------
+        looper.checkpoint.WeightsError
+            If the model's files are missing or damaged; the message says which command mends it.
+        """
+        from looper.checkpoint import find
+        from looper.generator import Generator
+
+        return cls(Generator.load(find(model), device))
+
+    def make(self, request: LoopRequest, progress: Progress | None = None) -> Loops:
+        """Make the loops of `request`: exactly `request.variations` of them, or an error.
+
+        Parameters
+        ----------
+        request : LoopRequest
+            The wish; seed -1 is drawn here and stands in the report.
+        progress : callable, optional
+            Called as (stage, done, total).
+
+        Returns
+        -------
+        Loops
+            Variation k is the same whatever the number of variations asked for.
+        """
+        return _Session(self.generator, request.with_seed(), progress or (lambda *_: None)).run()
+
+
+class _Session:
+    """The state of one request on its way through the house."""
+
+    def __init__(self, generator: Generator, request: LoopRequest, progress: Progress) -> None:
+        self.generator = generator
+        self.request = request
+        self.progress = progress
+        self.plan = plan(request, generator)
+        self.report = Report(request.seed, generator.name, self.plan.beats / request.beats_per_bar)
+        self.sampling = self._sampling()
+        self._say_what_is_planned()
+
+    def _sampling(self) -> Sampling:
+        from looper.sampling import Sampling
+
+        r = self.request
+        return Sampling(r.top_k, r.top_p, r.temperature, r.cfg_coef)
+
+    def _say_what_is_planned(self) -> None:
+        for words in self.request.replaced_tempi:
+            self.report.note(f"the prompt says {words!r}, but bpm={self.request.bpm:g} rules: the model reads that")
+        if self.plan.beats < self.request.beats_per_bar:
+            n = self.plan.beats
+            self.report.note(
+                f"no whole bar at {self.request.bpm:g} BPM fits in {self.request.max_duration:g} s: "
+                f"the loops are {n} beat{'s' if n > 1 else ''} long"
+            )
+
+    def run(self) -> Loops:
+        """Draw, choose, continue, cut, level."""
+        with self.report.timed("candidates"):
+            first = self._first()
+        takes = [first]
+        if self.request.variations > 1:
+            with self.report.timed("variations"):
+                takes += self._continuations(first)
+        with self.report.timed("loops"):
+            loops = self._cut(takes)
+        for take in takes:
+            self.report.measured_bpm.append(take.grid.bpm)
+            self.report.confidence.append(take.grid.confidence)
+            self.report.attempts.append(take.attempt + 1)
+        return Loops(loops, self.request, self.report)
+
+    def _draw(
+        self, stage: str, keys: list[tuple[int, int, int]], prompt: np.ndarray | None = None, start_beat: int = 0
+    ) -> np.ndarray:
+        """Waveforms [B, T] of the noise generators named by `keys`."""
+        frames = self.plan.first_frames if prompt is None else self.plan.next_frames
+        clock = None
+        if self.plan.period:
+            clock = clock_features(frames + 8, self.plan.period, self.request.beats_per_bar, start_beat)
+        return self.generator.generate(
+            [self.request.model_text] * len(keys),
+            frames,
+            keys=keys,
+            sampling=self.sampling,
+            audio_prompts=None if prompt is None else prompt[None],
+            clock=clock,
+            progress=lambda done, total: self.progress(stage, done, total),
+        )
+
+    def _judge(self, samples: np.ndarray, attempt: int, downbeat: float | None) -> Take:
+        """Fit the grid and say how good a loop this is."""
+        grid = fit_grid(
+            samples,
+            self.generator.sample_rate,
+            self.plan.bpm,
+            self.request.beats_per_bar,
+            beats=self.plan.beats,
+            min_start=max(0.0, downbeat - 0.05) if downbeat else 0.0,
+            downbeat=downbeat,
+        )
+        off = abs(grid.bpm / self.plan.bpm - 1)
+        drifted = off > TEMPO_TOLERANCE or grid.confidence < CONFIDENCE_FLOOR
+        score = grid.confidence - max(0.0, off - 0.005) * 10
+        return Take(samples, grid, attempt, score, drifted)
+
+    def _first(self) -> Take:
+        """The best of CANDIDATES draws; another round where even that one drifts."""
+        takes: list[Take] = []
+        for round_ in range(1 + ROUNDS):
+            attempts = range(round_ * CANDIDATES, (round_ + 1) * CANDIDATES)
+            waves = self._draw("candidates", [(self.request.seed, 1, a) for a in attempts])
+            takes += _parallel(lambda w, a: self._judge(w, a, None), waves, attempts)
+            best = max(takes, key=lambda take: take.score)
+            if not best.drifted:
+                return best
+            log.info("no candidate keeps the tempo (best confidence %.2f)", best.grid.confidence)
+        self.report.note("no clear beat was found at the asked tempo: the first loop is cut as well as it can be")
+        return best
+
+    def _audio_prompt(self, first: Take) -> np.ndarray:
+        """The bar that ends where the first loop ends, whole frames long, so that what follows is a downbeat."""
+        hop = self.generator.hop_length
+        end = round(first.grid.loop_end * self.generator.sample_rate)
+        frames = self.plan.prompt_frames
+        if not self.plan.period:  # unclocked: the bar as it is really played
+            bar = 60 / first.grid.bpm * self.request.beats_per_bar
+            frames = min(frames, int(bar * self.generator.sample_rate) // hop)
+        head = first.samples[max(0, end - frames * hop) : end]
+        missing = frames * hop - len(head)
+        return head if missing <= 0 else np.concatenate([np.zeros(missing, head.dtype), head])
+
+    def _start_beat(self, first: Take) -> int:
+        """Beat of the clock's bar on which the audio prompt begins: the loop may end in the middle of one."""
+        if not self.plan.period:
+            return 0
+        end = round(first.grid.loop_end * self.generator.frame_rate / self.plan.period)
+        return end % self.request.beats_per_bar  # the prompt is one bar long
+
+    def _continuations(self, first: Take) -> list[Take]:
+        """Variations 2..n in one batch, each judged by itself and redrawn while it drifts."""
+        prompt = self._audio_prompt(first)
+        downbeat = len(prompt) / self.generator.sample_rate
+        start_beat = self._start_beat(first)
+        best: dict[int, Take] = {}
+        waiting = list(range(2, self.request.variations + 1))
+        for attempt in range(1 + ROUNDS):
+            keys = [(self.request.seed, v, attempt) for v in waiting]
+            waves = self._draw("variations", keys, prompt, start_beat)
+            takes = _parallel(lambda w, a: self._judge(w, a, downbeat), waves, [attempt] * len(keys))
+            for variation, take in zip(waiting, takes, strict=True):
+                if variation not in best or take.score > best[variation].score:
+                    best[variation] = take
+            waiting = [v for v in waiting if best[v].drifted]
+            if not waiting:
+                break
+        if waiting:
+            self.report.note(f"variations {waiting} have no clear beat at the asked tempo: cut as well as they can be")
+        return [best[v] for v in range(2, self.request.variations + 1)]
+
+    def _cut(self, takes: list[Take]) -> list[Loop]:
+        """Takes to loops at the asked tempo, equally loud."""
+        total = len(takes)
+        done = 0
+
+        def one(take: Take, variation: int) -> Loop:
+            nonlocal done
+            r = self.request
+            loop = cut(take.samples, self.generator.sample_rate, r.bpm, r.beats_per_bar, grid=take.grid)
+            done += 1
+            self.progress("loops", done, total)
+            info = {
+                "prompt": r.prompt,
+                "seed": r.seed,
+                "variation": variation,
+                "model": self.generator.name,
+            }
+            return replace(loop, info=info)
+
+        return level(_parallel(one, takes, range(1, total + 1)))
+
+
+def _parallel(function: Callable[..., object], *columns: Sequence[object] | np.ndarray | range) -> list:
+    """Map over rows in threads; numpy and the stretch release the interpreter for most of the work."""
+    pool = ThreadPoolExecutor(max_workers=8)
+    try:
+        return list(pool.map(function, *columns))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

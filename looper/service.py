@@ -1,0 +1,246 @@
+"""What stands behind the Cog door: models by name, one folder of files a prediction, progress and metrics."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tqdm import tqdm
+
+from looper.export import write_all
+from looper.pipeline import LoopMaker, Loops
+from looper.request import FORMATS, LoopRequest, finite, whole
+
+log = logging.getLogger(__name__)
+
+NAMES = ("medium", "large")
+MAPPING_VARIABLE = "LOOPER_MODELS"
+_SCRATCH = "musicgen-looper-"
+
+
+def model_mapping(text: str | None = None) -> dict[str, str]:
+    """Folders that stand in for model names, from "medium=folder,large=folder".
+
+    Raises
+    ------
+    ValueError
+        If the text does not read like that.
+    """
+    text = os.environ.get(MAPPING_VARIABLE, "") if text is None else text
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    wrong = [name for name, equals, folder in pairs if name.strip() not in NAMES or not equals or not folder.strip()]
+    if wrong:
+        raise ValueError(f"{MAPPING_VARIABLE} must look like 'medium=weights/tiny,large=weights/tiny', got {text!r:.120}")
+    return {name.strip(): folder.strip() for name, _, folder in pairs}
+
+
+def has_gpu() -> bool:
+    """Tell whether torch sees a CUDA device."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+class Models:
+    """Loaded models by name. Each folder is loaded once; on a GPU that is too small for all, one at a time."""
+
+    def __init__(self, mapping: Mapping[str, str]) -> None:
+        self.mapping = dict(mapping)
+        self._loaded: dict[pathlib.Path, LoopMaker] = {}
+
+    def start(self) -> None:
+        """Load what can be served.
+
+        Raises
+        ------
+        looper.checkpoint.WeightsError
+            If weights are missing or damaged, saying what to run.
+        RuntimeError
+            If there is no GPU for MusicGen's own sizes.
+        """
+        from looper.checkpoint import find
+
+        unmapped = [name for name in NAMES if name not in self.mapping]
+        folders = {name: find(self.mapping.get(name, name)) for name in NAMES}
+        if unmapped and not has_gpu():
+            raise RuntimeError(
+                f"no CUDA GPU was found, and MusicGen {' and '.join(unmapped)} would take hours without one: run on a "
+                f"machine with an NVIDIA GPU, or set {MAPPING_VARIABLE}='medium=weights/tiny,large=weights/tiny' to serve "
+                "the small demonstration model instead"
+            )
+        for name, folder in self.mapping.items():
+            log.warning("%s: %r is served by %s, not by MusicGen %s", MAPPING_VARIABLE, name, folder, name)
+        for name in NAMES:
+            if folders[name] not in self._loaded and (not self._loaded or self._fits(folders[name])):
+                self._warm_up(self.get(name))
+
+    def get(self, name: str) -> LoopMaker:
+        """The maker for a model name, loaded on demand."""
+        from looper.checkpoint import find
+
+        folder = find(self.mapping.get(name, name))
+        if folder not in self._loaded:
+            if self._loaded and not self._fits(folder):
+                self._unload()
+            log.info("loading %s from %s", name, folder)
+            self._loaded[folder] = LoopMaker.load(str(folder))
+        return self._loaded[folder]
+
+    def _fits(self, folder: pathlib.Path) -> bool:
+        if not has_gpu():
+            return True
+        import torch
+
+        size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+        return torch.cuda.mem_get_info()[0] > 1.5 * size + 6 * 2**30  # room for caches and activations
+
+    def _unload(self) -> None:
+        self._loaded.clear()
+        gc.collect()
+        if has_gpu():
+            import torch
+
+            torch.cuda.empty_cache()
+
+    @staticmethod
+    def _warm_up(maker: LoopMaker) -> None:
+        maker.make(LoopRequest(prompt="warm up", bpm=120, variations=2, max_duration=2, seed=0))
+
+
+class _Lines:
+    """A text file for tqdm whose updates are whole lines: a half line would leak into the next prediction's log."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            sys.stderr.write(text.strip() + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@dataclass
+class ProgressLines:
+    """Progress as one tqdm line each tenth of a stage."""
+
+    bars: dict[str, tqdm] = field(default_factory=dict)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show `done` of `total`."""
+        bar = self.bars.get(stage)
+        if bar is None or done < bar.n:  # a further round starts its stage again
+            self.bars[stage] = bar = tqdm(
+                total=total, desc=stage, file=_Lines(), ncols=80, ascii=True, miniters=max(1, total // 10), mininterval=0
+            )
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+
+
+class Scratch:
+    """One folder of output files a prediction, removed when the next one starts: nobody else deletes them."""
+
+    def __init__(self, root: pathlib.Path | None = None) -> None:
+        self.parent = pathlib.Path(root or tempfile.gettempdir())
+        self.root = self.parent / f"{_SCRATCH}{os.getpid()}"
+
+    def sweep(self) -> None:
+        """Remove this process's files, and those of processes that are gone."""
+        for folder in self.parent.glob(_SCRATCH + "*"):
+            pid = folder.name.removeprefix(_SCRATCH)
+            if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def fresh(self) -> pathlib.Path:
+        """Return an empty folder, the last prediction's being gone."""
+        self.sweep()
+        self.root.mkdir(parents=True, mode=0o700)
+        return self.root
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class Service:
+    """Serve predictions with the models at hand."""
+
+    def __init__(self, models: Models, scratch: Scratch | None = None) -> None:
+        self.models = models
+        self.scratch = scratch or Scratch()
+
+    @classmethod
+    def start(cls) -> Service:
+        """Load and warm up; see `Models.start` for what it raises."""
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        service = cls(Models(model_mapping()))
+        service.scratch.sweep()
+        service.models.start()
+        return service
+
+    def predict(
+        self, model: str, output_format: str, record: Callable[[str, float | int | str], None], **wish: object
+    ) -> list[pathlib.Path]:
+        """Make the loops of one request and return their files, all of them or an error.
+
+        Parameters
+        ----------
+        model : str
+            "medium" or "large".
+        output_format : str
+            "wav" or "mp3".
+        record : callable
+            Takes (name, value) for the reply's metrics.
+        **wish
+            Fields of LoopRequest.
+        """
+        folder = self.scratch.fresh()
+        try:
+            if model not in NAMES:
+                raise ValueError(f"model_version must be one of {', '.join(NAMES)}, got {model!r:.80}")
+            if output_format not in FORMATS:
+                raise ValueError(f"output_format must be one of {', '.join(FORMATS)}, got {output_format!r:.80}")
+            wish["max_duration"] = whole("max_duration", wish["max_duration"])
+            wish["cfg_coef"] = finite("classifier_free_guidance", wish["cfg_coef"])
+            request = LoopRequest(**wish).with_seed()  # type: ignore[arg-type]
+            print(f"seed {request.seed}, {request.bpm:g} BPM, prompt {request.model_text[:200]!r}")
+            maker = self.models.get(model)
+            loops = maker.make(request, ProgressLines())
+            with loops.report.timed("export"):
+                files = write_all(loops, folder, output_format)
+            self._tell(loops, record)
+        except BaseException:  # a cancelled prediction too leaves nothing behind
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return files
+
+    @staticmethod
+    def _tell(loops: Loops, record: Callable[[str, float | int | str], None]) -> None:
+        report = loops.report
+        facts: dict[str, float | int | str] = {
+            "model": report.model,
+            "seed": report.seed,
+            "bars": report.bars,
+            "loop_seconds": round(loops[0].seconds, 6),
+            "bpm_measured": round(report.measured_bpm[0], 3),
+            "confidence": round(min(report.confidence), 3),
+            "draws": sum(report.attempts),
+        }
+        facts |= {f"seconds.{stage}": round(seconds, 3) for stage, seconds in report.seconds.items()}
+        for name, value in facts.items():
+            record(name, value)
+        for k, (bpm, sure) in enumerate(zip(report.measured_bpm, report.confidence, strict=True), 1):
+            print(f"variation {k:02d}: played at {bpm:.2f} BPM, confidence {sure:.2f}")
+        print(f"{len(loops)} loops of {report.bars:g} bars, {loops[0].seconds:.4f} s, at {loops.request.bpm:g} BPM")
