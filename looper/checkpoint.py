@@ -7,6 +7,7 @@ unpickled. fp32 on a CPU; on CUDA the transformer is fp16 and goes straight to t
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from looper.convert import convert
-from looper.weights import WeightsError, fetch, find, read_manifest, remedy, verify
+from looper.fetch import fetch
+from looper.weights import WeightsError, find, read_manifest, remedy, verify
 
 if TYPE_CHECKING:
     import torch
@@ -95,6 +97,7 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
 
     folder = Path(folder)
     verify(folder)
+    _hush()
     device = torch.device(device)
     config = _read_config(folder)
     lm = build_lm(config["lm"], folder / "t5", device)
@@ -104,6 +107,14 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
     clock = Clock(extra[CLOCK_KEY], config["looper"].get("clock") or {}) if extra else None
     name = str(read_manifest(folder).get("model", folder.name))
     return Model(lm.eval(), codec.eval().to(device), config, name, clock, device)
+
+
+def _hush() -> None:
+    """Keep what others say at import and loading out of our users' terminal: harmless, and not theirs."""
+    logging.getLogger("xformers").setLevel(logging.ERROR)
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -155,11 +166,15 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
 def build_codec(cfg: Any) -> EncodecModel:
     """Build audiocraft's EncodecModel from its config, on the CPU."""
     from audiocraft.models import builders
+    from audiocraft.models.encodec import EncodecModel
 
     cfg.device = "cpu"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's weight_norm is deprecated; audiocraft uses it
-        return builders.get_compression_model(cfg)
+        codec = builders.get_compression_model(cfg)
+    if not isinstance(codec, EncodecModel):
+        raise ValueError(f"this codec is {type(codec).__name__}, not EnCodec")
+    return codec
 
 
 def _use_local_t5(cfg: Any, folder: Path) -> None:

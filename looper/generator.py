@@ -119,7 +119,6 @@ class Generator:
         looper.decoder.DecodeError
             If decoding fails in flight.
         """
-        self._check(prompts, frames, keys, audio_prompts)
         with self._using_threads():
             codes = self.codes(prompts, frames, keys, sampling, audio_prompts, clock, progress)
             return self.decode_audio(codes)
@@ -135,6 +134,7 @@ class Generator:
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """As `generate`, but return the codes [rows, n_q, frames]."""
+        self._check(prompts, frames, keys, audio_prompts)
         texts = {prompt: self.encode_text(prompt) for prompt in dict.fromkeys(prompts)}
         heard = _spread(audio_prompts, len(prompts), self.encode_audio)
         clocks = _spread(self._clock(clock), len(prompts), torch.from_numpy)
@@ -142,7 +142,8 @@ class Generator:
             Row(texts[prompt], tuple(key), audio, ticks)  # type: ignore[arg-type]
             for prompt, key, audio, ticks in zip(prompts, keys, heard, clocks, strict=True)
         ]
-        return self.decoder.decode(rows, frames, sampling, progress)
+        with self._using_threads():
+            return self.decoder.decode(rows, frames, sampling, progress)
 
     def encode_text(self, prompt: str) -> Tensor:
         """Encode one text by itself, so that no other text's padding can leak into it, [tokens, dim]."""

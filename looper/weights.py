@@ -1,4 +1,4 @@
-"""Model folders on disk: find them, check them, fetch them.
+"""Model folders on disk: find them and check them.
 
 A folder ``weights/<name>/`` holds ``lm.safetensors``, ``codec.safetensors``, ``config.yaml``, for
 text models a T5 encoder in ``t5/``, and ``manifest.json`` with the size and sha256 of every file.
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +50,11 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
     for folder in (Path(given).expanduser(), weights_root() / given):
         if given and (folder / MANIFEST).is_file():
             return folder
-    if given in read_sources():
+    if given in fetchable():
         raise WeightsError(
             f"no weights for {given!r} in {weights_root() / given}: run `looper weights get {given}`"
         )
-    known = ", ".join(sorted({*list_models(), *read_sources()})) or "none"
+    known = ", ".join(sorted({*list_models(), *fetchable()})) or "none"
     raise WeightsError(
         f"unknown model {given!r}: neither a folder with a {MANIFEST} nor one of: {known}. "
         "Set LOOPER_WEIGHTS if the weights live elsewhere."
@@ -69,11 +68,16 @@ def list_models(root: Path | None = None) -> list[str]:
 
 
 def read_sources(root: Path | None = None) -> dict[str, Any]:
-    """Where the published models come from: repository, revision and hub sha256 per file."""
+    """Read where published models come from: ``models``, and ``repositories`` with their pins."""
     for folder in (root or weights_root(), _REPO_WEIGHTS):
         if (folder / SOURCES).is_file():
-            return json.loads((folder / SOURCES).read_text())["models"]
-    return {}
+            return json.loads((folder / SOURCES).read_text())
+    return {"models": {}, "repositories": {}}
+
+
+def fetchable() -> list[str]:
+    """Names of the models that `looper weights get` knows."""
+    return sorted(read_sources()["models"])
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -102,7 +106,7 @@ def remedy(folder: str | os.PathLike[str]) -> str:
     name = Path(folder).name
     if name == "tiny":
         return "mend it with `git checkout -- weights/tiny`"
-    if name in read_sources():
+    if name in fetchable():
         return f"mend it with `looper weights get {name}`"
     return "export or copy the folder again"
 
@@ -152,13 +156,3 @@ def write_manifest(folder: Path, model: str, **about: Any) -> None:
     }
     text = json.dumps({"model": model, **about, "files": files}, indent=2) + "\n"
     (folder / MANIFEST).write_text(text)
-
-
-def fetch(
-    name: str,
-    root: Path | None = None,
-    revision: str | None = None,
-    progress: Callable[[str], None] = print,
-) -> Path:
-    """Fetch."""
-    raise NotImplementedError
