@@ -1,0 +1,109 @@
+// Boot: learn from the server what there is, then wire the form to predictions or show the folder's loops.
+
+import { build, inputs } from "./form.js";
+import { fileName } from "./loop.js";
+import { nameOf, present } from "./player.js";
+import { cancel, files, follow, progress, start, usedSeed } from "./predict.js";
+
+const $ = (id) => document.getElementById(id);
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const get = async (path) => (await fetch(path)).json();
+const fromHash = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+let form;
+
+function fail(error) {
+  $("error").textContent = error?.message ?? "";
+  $("error").hidden = !error;
+}
+
+function showProgress(state) {
+  const { line, stage, percent } = progress(state?.logs);
+  $("stage").textContent = line || "Waiting for the model…";
+  if (percent === undefined) $("bar").removeAttribute("value");
+  else $("bar").value = percent;
+  if ($("live").textContent !== stage) $("live").textContent = stage; // a screen reader hears stages, not percents
+}
+
+/** Follow prediction `id` on the page, whoever started it. */
+async function attend(id, values) {
+  fail(null);
+  showProgress();
+  $("progress").hidden = false;
+  $("make").disabled = true;
+  $("cancel").onclick = () => { $("cancel").disabled = true; cancel(id).catch(fail); };
+  try {
+    const done = await follow(id, showProgress);
+    if (done) await deliver(done, values);
+    else $("live").textContent = "Canceled";
+  } catch (error) {
+    fail(error);
+  }
+  $("progress").hidden = true;
+  $("make").disabled = $("cancel").disabled = false;
+}
+
+async function deliver(done, values = {}) {
+  const seed = usedSeed(done, values.seed);
+  const found = await files(done.output);
+  const hints = values.bpm ? { bpm: values.bpm } : {};
+  const loops = await present(found.map(({ bytes }, i) => ({ name: `variation ${i + 1}`, label: `Variation ${i + 1}`, bytes, hints })), "loops");
+  nameOf((loop, i) => fileName({ ...values, seed }, loop, i + 1, found[i].extension));
+  if (loops.length) history.replaceState(null, "", form.hash({ ...values, ...(Number.isInteger(seed) && { seed }) }));
+}
+
+async function ready() {
+  for (;;) {
+    const { status, setup, error } = await get("health-check").catch(() => ({ error: "The server does not answer." }));
+    if (["READY", "BUSY"].includes(status)) break;
+    if (error) throw new Error(error);
+    if (status !== "STARTING") throw new Error(`The model could not be loaded.\n${(setup?.logs ?? "").trim().split("\n").slice(-6).join("\n")}`);
+    $("health").textContent = "Loading the model…";
+    await pause(1000);
+  }
+  $("health").textContent = "Ready";
+}
+
+async function makeForm() {
+  form = build($("form"), inputs(await get("openapi.json")));
+  form.write(fromHash());
+  addEventListener("hashchange", () => form.write(fromHash()));
+  $("ask").hidden = false;
+  $("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const values = form.read();
+    fail(null);
+    $("make").disabled = true;
+    const id = await start(values).catch((error) => { fail(error); $("make").disabled = false; });
+    if (id) await attend(id, values);
+  });
+}
+
+async function openShelf({ name, loops, pack }) {
+  document.title = `${name} – musicgen-looper`;
+  $("player-title").textContent = pack?.title ?? pack?.prompt ?? name;
+  $("empty").textContent = `No loops in ${name}: looking for .wav, .mp3, .flac and .ogg files.`;
+  const said = Object.fromEntries((pack?.loops ?? []).map((entry) => [entry.file ?? entry.name, entry]));
+  const load = async ({ name: file, url }) => ({ name: file, hints: said[file], bytes: await (await fetch(url)).arrayBuffer() });
+  await present(await Promise.all(loops.map(load)), name);
+}
+
+$("share").addEventListener("click", async () => {
+  await navigator.clipboard.writeText(location.href).then(
+    () => { $("live").textContent = $("share").textContent = "Link copied"; },
+    () => prompt("Copy this link:", location.href));
+  setTimeout(() => { $("share").textContent = "Copy link"; }, 2000);
+});
+
+try {
+  const { model, running, shelf } = await get("session.json");
+  if (shelf) await openShelf(shelf);
+  if (model) {
+    await ready();
+    await makeForm();
+    if (running) await attend(running, form.read());
+  }
+} catch (error) {
+  $("ask").hidden = false;
+  $("health").textContent = "Not ready";
+  fail(error);
+}

@@ -1,0 +1,186 @@
+// Gapless playback: all loops of one length run in sync from one context time, and gains decide which is heard.
+
+const QUANTUM = 128; // frames that Web Audio renders at once; playbackRate changes only between two of them
+const LEAD = 0.03; // seconds between asking for something and hearing it
+const FADE = 0.004; // seconds; a switch fades just before the bar line so that the downbeat's attack stays whole
+
+/** Loops of one length and metre, started together. `start` is in frames of the context. */
+class Group {
+  constructor(ctx, output, loops, start, rate) {
+    this.ctx = ctx;
+    this.frames = loops[0].buffer.length;
+    this.bars = loops[0].bars;
+    this.anchor = { frame: start, at: 0, rate }; // at context frame `frame`, the loop is at its own frame `at`
+    this.voices = new Map(loops.map((loop) => {
+      const source = new AudioBufferSourceNode(ctx, { buffer: loop.buffer, loop: true, playbackRate: rate });
+      const gain = new GainNode(ctx, { gain: 0 });
+      source.connect(gain).connect(output);
+      source.start(start / ctx.sampleRate);
+      return [loop, { source, gain: gain.gain }];
+    }));
+  }
+
+  /** Frames played since the start, at context frame `frame`. */
+  played(frame) {
+    return this.anchor.at + Math.max(0, frame - this.anchor.frame) * this.anchor.rate;
+  }
+
+  /** Context frame of the first bar line at or after context frame `frame`. */
+  barLine(frame) {
+    const played = this.played(frame);
+    const rounds = Math.floor(played / this.frames);
+    const bar = Math.ceil(((played - rounds * this.frames) / this.frames) * this.bars - 1e-9);
+    const line = rounds * this.frames + (bar * this.frames) / this.bars;
+    return Math.round(this.anchor.frame + (line - this.anchor.at) / this.anchor.rate);
+  }
+
+  setRate(rate, frame) {
+    this.anchor = { frame, at: this.played(frame), rate };
+    const time = (frame - 0.5) / this.ctx.sampleRate; // surely before its render quantum, surely after the last
+    for (const { source } of this.voices.values()) source.playbackRate.setValueAtTime(rate, time);
+  }
+
+  fade(loop, from, to, frame) {
+    const { gain } = this.voices.get(loop);
+    const end = frame / this.ctx.sampleRate;
+    gain.setValueAtTime(from, end - FADE);
+    gain.linearRampToValueAtTime(to, end);
+  }
+
+  hold(loop, value) {
+    const { gain } = this.voices.get(loop);
+    gain.cancelScheduledValues(0);
+    gain.value = value;
+  }
+
+  /** Leave the stage to another group at context frame `frame`. */
+  endAt(frame) {
+    for (const { source } of this.voices.values()) source.stop(frame / this.ctx.sampleRate);
+  }
+
+  stop() {
+    for (const { source, gain } of this.voices.values()) {
+      gain.cancelScheduledValues(0);
+      gain.setTargetAtTime(0, this.ctx.currentTime, 0.005);
+      source.stop(this.ctx.currentTime + 0.05);
+    }
+  }
+}
+
+export class Engine {
+  loops = [];
+  current = 0;
+  rate = 1;
+  pending = null; // {index, group, frame}: the switch that is planned
+  #group = null;
+
+  /** `makeContext(sampleRate)` is called at the first play, since browsers want a click before sound. */
+  constructor(makeContext = (sampleRate) => new AudioContext({ sampleRate, latencyHint: "interactive" })) {
+    this.makeContext = makeContext;
+  }
+
+  get playing() { return this.#group !== null; }
+
+  /** Loops as {buffer, bars}; ends what is playing. */
+  load(loops, sampleRate) {
+    this.stop();
+    if (this.ctx && this.ctx.sampleRate !== sampleRate) {
+      this.ctx.close();
+      this.ctx = null;
+    }
+    Object.assign(this, { loops, sampleRate, current: 0 });
+  }
+
+  play() {
+    if (this.playing || !this.loops.length) return;
+    if (!this.ctx) {
+      this.ctx = this.makeContext(this.sampleRate);
+      this.analyser = new AnalyserNode(this.ctx, { fftSize: 2048 });
+      this.analyser.connect(this.ctx.destination);
+    }
+    this.ctx.resume();
+    this.#group = this.#start(this.current, this.#now(LEAD));
+    this.#group.hold(this.loops[this.current], 1);
+  }
+
+  stop() {
+    this.#settle();
+    this.#unplan();
+    this.#group?.stop();
+    this.#group = null;
+  }
+
+  /** Switch to loop `index`: at once when silent, else at the next bar line. */
+  select(index) {
+    if (!this.loops[index]) return;
+    this.#settle();
+    this.#unplan();
+    if (!this.playing) this.current = index;
+    else if (index !== this.current) this.#plan(index);
+  }
+
+  /** Play at `rate` times the tempo (and pitch). */
+  nudge(rate) {
+    this.rate = rate;
+    if (!this.playing) return;
+    this.#settle();
+    const next = this.pending?.index;
+    this.#unplan();
+    const frame = Math.ceil(Math.max(this.#now(), this.#group.anchor.frame) / QUANTUM + 2) * QUANTUM;
+    this.#group.setRate(rate, frame);
+    if (next !== undefined) this.#plan(next, frame);
+  }
+
+  /** Where the ear is, in loops: {index, phase 0..1}. */
+  position() {
+    this.#settle();
+    if (!this.playing) return { index: this.current, phase: 0 };
+    const heard = this.#now(-(this.ctx.outputLatency || 0));
+    return { index: this.current, phase: (this.#group.played(heard) / this.#group.frames) % 1 };
+  }
+
+  /** Peak of the last 2048 samples in dBFS. */
+  level() {
+    if (!this.playing) return -Infinity;
+    const samples = new Float32Array(this.analyser.fftSize);
+    this.analyser.getFloatTimeDomainData(samples);
+    return 20 * Math.log10(samples.reduce((peak, x) => Math.max(peak, Math.abs(x)), 0));
+  }
+
+  #now(ahead = 0) { return Math.round((this.ctx.currentTime + ahead) * this.ctx.sampleRate); }
+
+  #start(index, frame) {
+    const lead = this.loops[index];
+    const alike = this.loops.filter((l) => l.buffer.length === lead.buffer.length && l.bars === lead.bars);
+    return new Group(this.ctx, this.analyser, alike, frame, this.rate);
+  }
+
+  #plan(index, earliest = 0) {
+    const frame = this.#group.barLine(Math.max(this.#now(LEAD), earliest));
+    const [from, to] = [this.loops[this.current], this.loops[index]];
+    const group = this.#group.voices.has(to) ? this.#group : this.#start(index, frame);
+    this.#group.fade(from, 1, 0, frame);
+    if (group === this.#group) group.fade(to, 0, 1, frame);
+    else group.hold(to, 1);
+    this.pending = { index, group, frame };
+  }
+
+  /** Take a switch whose fade has begun as done. */
+  #settle() {
+    if (!this.pending || this.#now(FADE) < this.pending.frame) return;
+    const { index, group, frame } = this.pending;
+    if (group !== this.#group) this.#group.endAt(frame);
+    this.#group = group;
+    this.current = index;
+    this.pending = null;
+  }
+
+  #unplan() {
+    if (!this.pending) return;
+    const { index, group } = this.pending;
+    if (group === this.#group) group.hold(this.loops[index], 0);
+    else group.stop();
+    this.#group.hold(this.loops[this.current], 1);
+    this.pending = null;
+  }
+}

@@ -1,0 +1,56 @@
+// From a file's bytes to a loop that can be played, drawn and named.
+
+import { describe, sampleRate } from "./wav.js";
+
+/** Decode {name, bytes, ...hints} to {name, bytes, buffer, bpm, beats, beatsPerBar, bars, title, comment}. */
+export async function decode(file) {
+  const said = { ...file.hints, ...defined(describe(file.bytes, file.name)) };
+  const rate = sampleRate(file.bytes);
+  // an offline context at the file's own rate keeps the sample count, and needs no click
+  const whole = await new OfflineAudioContext(1, 1, rate).decodeAudioData(file.bytes.slice(0));
+  const buffer = between(whole, said.start ?? 0, Math.min(said.end ?? whole.length, whole.length));
+  const seconds = buffer.length / rate;
+  const beats = said.beats ?? (said.bpm ? Math.max(1, Math.round((seconds * said.bpm) / 60)) : undefined);
+  const beatsPerBar = said.beatsPerBar ?? 4;
+  const bars = beats >= beatsPerBar && beats % beatsPerBar === 0 ? beats / beatsPerBar : 1;
+  return { ...said, name: file.name, bytes: file.bytes, buffer, seconds, beats, beatsPerBar, bars };
+}
+
+const defined = (object) => Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
+
+/** `buffer` from sample `start` to `end`, so that the loop is the whole buffer and wraps on exact samples. */
+function between(buffer, start, end) {
+  if (start >= end || (start === 0 && end === buffer.length)) return buffer;
+  const { numberOfChannels, sampleRate } = buffer;
+  const part = new AudioBuffer({ length: end - start, numberOfChannels, sampleRate });
+  for (let c = 0; c < numberOfChannels; c++) part.copyToChannel(buffer.getChannelData(c).subarray(start, end), c);
+  return part;
+}
+
+const round = (x) => x.toFixed(1);
+
+/** Outline of the loop as an SVG path in a 1000 x 100 box: the extremes of `columns` slices. */
+export function outline({ buffer }, columns = 400) {
+  const samples = buffer.getChannelData(0);
+  const [over, under] = [[], []];
+  for (let i = 0; i < columns; i++) {
+    let [low, high] = [0, 0];
+    const end = Math.floor(((i + 1) * samples.length) / columns);
+    for (let k = Math.floor((i * samples.length) / columns); k < end; k++) {
+      if (samples[k] < low) low = samples[k];
+      else if (samples[k] > high) high = samples[k];
+    }
+    const x = round(((i + 0.5) * 1000) / columns);
+    over.push(`${x} ${round(49.5 - 48 * high)}`);
+    under.unshift(`${x} ${round(50.5 - 48 * low)}`);
+  }
+  return `M0 50L${over.join("L")}L1000 50L${under.join("L")}Z`;
+}
+
+/** Name of a generated loop: sorts well, says it all, has no character that a file system refuses. */
+export function fileName({ prompt = "loop", seed }, loop, number, extension) {
+  const words = prompt.normalize("NFKD").replace(/[\u0300-\u036f]/g, "").toLowerCase();
+  const slug = words.replace(/[^a-z0-9]+/g, "-").slice(0, 40).replace(/^-+|-+$/g, "") || "loop";
+  const parts = [slug, `${loop.bpm ?? 0}bpm`, `${loop.bars}bars`, seed >= 0 ? `s${seed}` : "", String(number).padStart(2, "0")];
+  return `${parts.filter(Boolean).join("_")}.${extension}`;
+}

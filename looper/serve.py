@@ -1,0 +1,149 @@
+"""`looper serve`: the player page in front of a Cog server, or over a folder of loops, on one origin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from looper.relay import CogServer, Relay, problem
+from looper.shelf import Shelf
+
+ROOT = Path(__file__).resolve().parents[1]
+PLAYER = Path(__file__).resolve().parent / "player"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class _Static(StaticFiles):
+    def file_response(self, *args, **kwargs) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"  # modules of two releases must not mix
+        return response
+
+
+def create_app(
+    relay: Relay | None = None, shelf: Shelf | None = None, hosts: tuple[str, ...] = ("*",)
+) -> Starlette:
+    """Build the page server as an ASGI application.
+
+    Parameters
+    ----------
+    relay : Relay, optional
+        The way to a Cog server; without it the page only plays `shelf`.
+    shelf : Shelf, optional
+        A folder or pack of loops to list.
+    hosts : tuple of str
+        Host names answered to; against DNS rebinding, a loopback server answers to loopback names only.
+    """
+
+    async def session(_: Request) -> Response:
+        running = relay.board.running() if relay else None
+        return JSONResponse(
+            {"model": relay is not None, "running": running, "shelf": shelf and shelf.listing()}
+        )
+
+    async def loop(request: Request) -> Response:
+        found = shelf.read(request.path_params["name"]) if shelf else None
+        return Response(found[0], media_type=found[1]) if found else problem(404, "No such loop.")
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            if relay:
+                stack.push_async_callback(relay.client.aclose)
+            if relay and relay.child:
+                await stack.enter_async_context(relay.child)
+                watcher = asyncio.create_task(relay.watch())
+                stack.callback(watcher.cancel)
+            yield
+
+    routes = [
+        Route("/session.json", session),
+        Route("/loops/{name:path}", loop),
+        *(relay.routes() if relay else []),
+        Mount("/", _Static(directory=PLAYER, html=True)),
+    ]
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    return Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}:{port} ({error.strerror}): choose another port") from error
+
+
+def _url(sock: socket.socket, own: bool = False) -> str:
+    host, port = sock.getsockname()[:2]
+    if own:  # a wildcard address is no destination
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 8393,
+    folder: str | Path | None = None,
+    cog_port: int | None = None,
+    tiny: bool = False,
+    root: str | Path = ROOT,
+) -> None:
+    """Serve the player until Ctrl-C or SIGTERM, with a Cog server behind it or a folder of loops.
+
+    Parameters
+    ----------
+    host, port
+        Address of the page; port 0 takes a free one. The default is reached from this machine only.
+    folder : path, optional
+        A folder or a pack's zip to play; no model is loaded.
+    cog_port : int, optional
+        Loopback port of the Cog server; a free one by default.
+    tiny : bool
+        Serve the demo model of weights/tiny under every model name.
+    root : path
+        Folder of predict.py.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `folder` is missing, or `root` has no predict.py.
+    OSError
+        If the port is taken.
+    """
+    shelf = Shelf(folder) if folder is not None else None
+    if shelf is None and not (Path(root) / "predict.py").is_file():
+        raise FileNotFoundError(
+            f"no predict.py in {root}: run from a checkout, or name a folder of loops to play"
+        )
+    sock = _listen(host, port)
+    relay = None
+    if shelf is None:
+        if cog_port is None:
+            with _listen("127.0.0.1", 0) as spare:
+                cog_port = spare.getsockname()[1]
+        client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{cog_port}", timeout=httpx.Timeout(None, connect=5), trust_env=False
+        )
+        relay = Relay(client, _url(sock, own=True), CogServer(Path(root), cog_port, tiny))
+    hosts = LOOPBACK if host in LOOPBACK else ("*",)
+    config = uvicorn.Config(create_app(relay, shelf, hosts), log_level="warning", timeout_graceful_shutdown=3)
+    server = uvicorn.Server(config)
+    if relay:
+        relay.stopping = lambda: server.should_exit
+    print(f"Player: {_url(sock)}  (Ctrl-C stops it)", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[sock])
