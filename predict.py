@@ -68,7 +68,8 @@ class Predictor(BasePredictor):
             description="Output format for generated audio.", default="wav", choices=["wav", "mp3"]
         ),
         seed: int = Input(
-            description="Seed for random number generator. If None or -1, a random seed will be used.", default=-1
+            description="Seed for random number generator. If None or -1, a random seed will be used.",
+            default=-1,
         ),
     ) -> Outputs:
         """Make `variations` loops of equal length at exactly `bpm`."""

@@ -25,14 +25,20 @@ TYPES = {"str": "string", "float": "number", "int": "integer", "bool": "boolean"
 def read_predictor(source: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Inputs (name to type and Input arguments) and output names of a predict.py, by parsing alone."""
     classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
-    predict = next(n for n in classes["Predictor"].body if isinstance(n, ast.FunctionDef) and n.name == "predict")
+    predict = next(
+        n for n in classes["Predictor"].body if isinstance(n, ast.FunctionDef) and n.name == "predict"
+    )
     arguments, defaults = predict.args.args[1:], predict.args.defaults
     inputs = {}
     for argument, default in zip(arguments, defaults, strict=True):
         assert isinstance(default, ast.Call) and isinstance(argument.annotation, ast.Name)
         facts = {k.arg: ast.literal_eval(k.value) for k in default.keywords if k.arg}
         inputs[argument.arg] = {"type": TYPES[argument.annotation.id], **facts}
-    outputs = [n.target.id for n in classes["Outputs"].body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+    outputs = [
+        n.target.id
+        for n in classes["Outputs"].body
+        if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+    ]
     return inputs, outputs
 
 
@@ -55,7 +61,12 @@ def components(inputs: dict[str, dict[str, Any]], outputs: list[str]) -> dict[st
             entry: dict[str, Any] = {"allOf": [{"$ref": f"#/components/schemas/{name}"}]}
         else:
             entry = {"type": facts["type"], "title": _title(name)}
-        for key, field in (("default", "default"), ("minimum", "ge"), ("maximum", "le"), ("description", "description")):
+        for key, field in (
+            ("default", "default"),
+            ("minimum", "ge"),
+            ("maximum", "le"),
+            ("description", "description"),
+        ):
             if field in facts:
                 entry[key] = facts[field]
         entry["x-order"] = order
@@ -113,7 +124,12 @@ def _prediction(kind: str) -> dict[str, Any]:
 def schema(source: str) -> dict[str, Any]:
     """The whole OpenAPI document for a predict.py."""
     schemas = components(*read_predictor(source))
-    enum = lambda title, values: {"title": title, "description": "An enumeration.", "type": "string", "enum": values}
+    enum = lambda title, values: {
+        "title": title,
+        "description": "An enumeration.",
+        "type": "string",
+        "enum": values,
+    }
     schemas |= {
         "PredictionRequest": _prediction("PredictionRequest"),
         "PredictionResponse": _prediction("PredictionResponse"),
@@ -146,7 +162,12 @@ def schema(source: str) -> dict[str, Any]:
         },
     }
     body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/PredictionRequest"}}}}
-    identity = {"in": "path", "name": "prediction_id", "required": True, "schema": {"title": "Prediction ID", "type": "string"}}
+    identity = {
+        "in": "path",
+        "name": "prediction_id",
+        "required": True,
+        "schema": {"title": "Prediction ID", "type": "string"},
+    }
     plain = {"200": {"description": "Successful Response", "content": {"application/json": {"schema": {}}}}}
     return {
         "openapi": "3.0.2",
@@ -154,7 +175,11 @@ def schema(source: str) -> dict[str, Any]:
         "paths": {
             "/": {"get": {"summary": "Root", "operationId": "root__get", "responses": plain}},
             "/health-check": {
-                "get": {"summary": "Healthcheck", "operationId": "healthcheck_health_check_get", "responses": plain}
+                "get": {
+                    "summary": "Healthcheck",
+                    "operationId": "healthcheck_health_check_get",
+                    "responses": plain,
+                }
             },
             "/predictions": {
                 "post": {
@@ -190,8 +215,13 @@ def schema(source: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when openapi.json is out of date")
+    """Write openapi.json, or check it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 when openapi.json is out of date"
+    )
     args = parser.parse_args()
     text = json.dumps(schema((ROOT / "predict.py").read_text()), indent=2) + "\n"
     if args.check:

@@ -38,7 +38,17 @@ _HOMES = {
     "cut": "loops",
 }
 
-__all__ = ["BeatGrid", "Loop", "LoopMaker", "LoopRequest", "Loops", "Report", "WeightsError", "analyse", "cut"]
+__all__ = [
+    "BeatGrid",
+    "Loop",
+    "LoopMaker",
+    "LoopRequest",
+    "Loops",
+    "Report",
+    "WeightsError",
+    "analyse",
+    "cut",
+]
 
 
 def __getattr__(name: str) -> object:

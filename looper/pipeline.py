@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 """Called as (stage, done, total); stages are "candidates", "variations", "loops"."""
 
-CANDIDATES = 4  # first loops drawn at once: the same on every device, so that a seed means the same everywhere
+CANDIDATES = (
+    4  # first loops drawn at once: the same on every device, so that a seed means the same everywhere
+)
 ROUNDS = 2  # further draws of what drifts
 TEMPO_TOLERANCE = 0.04  # share of the tempo aimed at; beyond it a draw has drifted
 CONFIDENCE_FLOOR = 0.3  # below it a drawn loop is tried again
@@ -222,7 +224,9 @@ class _Session:
 
     def _say_what_is_planned(self) -> None:
         for words in self.request.replaced_tempi:
-            self.report.note(f"the prompt says {words!r}, but bpm={self.request.bpm:g} rules: the model reads that")
+            self.report.note(
+                f"the prompt says {words!r}, but bpm={self.request.bpm:g} rules: the model reads that"
+            )
         if self.plan.beats < self.request.beats_per_bar:
             n = self.plan.beats
             self.report.note(
@@ -247,7 +251,11 @@ class _Session:
         return Loops(loops, self.request, self.report)
 
     def _draw(
-        self, stage: str, keys: list[tuple[int, int, int]], prompt: np.ndarray | None = None, start_beat: int = 0
+        self,
+        stage: str,
+        keys: list[tuple[int, int, int]],
+        prompt: np.ndarray | None = None,
+        start_beat: int = 0,
     ) -> np.ndarray:
         """Waveforms [B, T] of the noise generators named by `keys`."""
         frames = self.plan.first_frames if prompt is None else self.plan.next_frames
@@ -291,7 +299,9 @@ class _Session:
             if not best.drifted:
                 return best
             log.info("no candidate keeps the tempo (best confidence %.2f)", best.grid.confidence)
-        self.report.note("no clear beat was found at the asked tempo: the first loop is cut as well as it can be")
+        self.report.note(
+            "no clear beat was found at the asked tempo: the first loop is cut as well as it can be"
+        )
         return best
 
     def _audio_prompt(self, first: Take) -> np.ndarray:
@@ -331,20 +341,18 @@ class _Session:
             if not waiting:
                 break
         if waiting:
-            self.report.note(f"variations {waiting} have no clear beat at the asked tempo: cut as well as they can be")
+            self.report.note(
+                f"variations {waiting} have no clear beat at the asked tempo: cut as well as they can be"
+            )
         return [best[v] for v in range(2, self.request.variations + 1)]
 
     def _cut(self, takes: list[Take]) -> list[Loop]:
         """Takes to loops at the asked tempo, equally loud."""
         total = len(takes)
-        done = 0
+        r = self.request
 
         def one(take: Take, variation: int) -> Loop:
-            nonlocal done
-            r = self.request
             loop = cut(take.samples, self.generator.sample_rate, r.bpm, r.beats_per_bar, grid=take.grid)
-            done += 1
-            self.progress("loops", done, total)
             info = {
                 "prompt": r.prompt,
                 "seed": r.seed,
@@ -353,13 +361,20 @@ class _Session:
             }
             return replace(loop, info=info)
 
-        return level(_parallel(one, takes, range(1, total + 1)))
+        done = lambda count: self.progress("loops", count, total)
+        return level(_parallel(one, takes, range(1, total + 1), done=done))
 
 
-def _parallel(function: Callable[..., object], *columns: Sequence[object] | np.ndarray | range) -> list:
-    """Map over rows in threads; numpy and the stretch release the interpreter for most of the work."""
+def _parallel(
+    function: Callable[..., Any], *columns: Iterable[Any], done: Callable[[int], None] = lambda _: None
+) -> list[Any]:
+    """Map over rows in threads, `done` counting in this one; numpy and the stretch release the interpreter."""
     pool = ThreadPoolExecutor(max_workers=8)
+    results = []
     try:
-        return list(pool.map(function, *columns))
+        for result in pool.map(function, *columns):
+            results.append(result)
+            done(len(results))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+    return results

@@ -18,7 +18,9 @@ LARGEST_SEED = 2**63 - 1
 
 _NUMBER = r"(\d{2,3}(?:[.,]\d+)?)"
 _UNIT = r"(?:b\.?p\.?m\.?|beats?[ -]per[ -]minute)(?![a-z])"
-_TEMPO = re.compile(rf"(?:\b(?:at|@|tempo:?)\s*)?(?<![\d.])(?:{_NUMBER}\s*-?\s*{_UNIT}|{_UNIT}\s*[:=]?\s*{_NUMBER})", re.I)
+_TEMPO = re.compile(
+    rf"(?:\b(?:at|@|tempo:?)\s*)?(?<![\d.])(?:{_NUMBER}\s*-?\s*{_UNIT}|{_UNIT}\s*[:=]?\s*{_NUMBER})", re.I
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -112,7 +114,9 @@ class LoopRequest:
             raise ValueError(f"prompt must have at most {LONGEST_PROMPT} characters, got {len(self.prompt)}")
         text = re.sub(r"\s+", " ", _CONTROL.sub(" ", self.prompt)).strip()
         if not text:
-            raise ValueError("prompt must not be empty: describe the music you want, for example 'deep house, warm chords'")
+            raise ValueError(
+                "prompt must not be empty: describe the music you want, for example 'deep house, warm chords'"
+            )
         fix = lambda name, value: object.__setattr__(self, name, value)
         fix("prompt", text.encode("utf-8", "replace").decode())  # a lone surrogate would break logs and tags
         for name in ("bpm", "max_duration", "top_p", "temperature", "cfg_coef"):
@@ -124,7 +128,9 @@ class LoopRequest:
         _within("max_duration", self.max_duration, DURATION_RANGE)
         _within("beats_per_bar", self.beats_per_bar, BEATS_PER_BAR_RANGE)
         if not -1 <= self.seed <= LARGEST_SEED:
-            raise ValueError(f"seed must be -1 (random) or a whole number from 0 to {LARGEST_SEED}, got {self.seed}")
+            raise ValueError(
+                f"seed must be -1 (random) or a whole number from 0 to {LARGEST_SEED}, got {self.seed}"
+            )
         if self.top_k < 0:
             raise ValueError(f"top_k must be 0 or more, got {self.top_k}")
         if not 0 <= self.top_p <= 1:

@@ -35,9 +35,15 @@ def model_mapping(text: str | None = None) -> dict[str, str]:
     """
     text = os.environ.get(MAPPING_VARIABLE, "") if text is None else text
     pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-    wrong = [name for name, equals, folder in pairs if name.strip() not in NAMES or not equals or not folder.strip()]
+    wrong = [
+        name
+        for name, equals, folder in pairs
+        if name.strip() not in NAMES or not equals or not folder.strip()
+    ]
     if wrong:
-        raise ValueError(f"{MAPPING_VARIABLE} must look like 'medium=weights/tiny,large=weights/tiny', got {text!r:.120}")
+        raise ValueError(
+            f"{MAPPING_VARIABLE} must look like 'medium=weights/tiny,large=weights/tiny', got {text!r:.120}"
+        )
     return {name.strip(): folder.strip() for name, _, folder in pairs}
 
 
@@ -136,7 +142,14 @@ class ProgressLines:
         bar = self.bars.get(stage)
         if bar is None or done < bar.n:  # a further round starts its stage again
             self.bars[stage] = bar = tqdm(
-                total=total, desc=stage, file=_Lines(), ncols=80, ascii=True, miniters=max(1, total // 10), mininterval=0
+                total=total,
+                desc=stage,
+                file=_Lines(),
+                ncols=80,
+                ascii=True,
+                leave=False,
+                miniters=max(1, total // 10),
+                mininterval=0,
             )
         bar.update(done - bar.n)
         if done >= total:
@@ -211,7 +224,9 @@ class Service:
             if model not in NAMES:
                 raise ValueError(f"model_version must be one of {', '.join(NAMES)}, got {model!r:.80}")
             if output_format not in FORMATS:
-                raise ValueError(f"output_format must be one of {', '.join(FORMATS)}, got {output_format!r:.80}")
+                raise ValueError(
+                    f"output_format must be one of {', '.join(FORMATS)}, got {output_format!r:.80}"
+                )
             wish["max_duration"] = whole("max_duration", wish["max_duration"])
             wish["cfg_coef"] = finite("classifier_free_guidance", wish["cfg_coef"])
             request = LoopRequest(**wish).with_seed()  # type: ignore[arg-type]
@@ -243,4 +258,6 @@ class Service:
             record(name, value)
         for k, (bpm, sure) in enumerate(zip(report.measured_bpm, report.confidence, strict=True), 1):
             print(f"variation {k:02d}: played at {bpm:.2f} BPM, confidence {sure:.2f}")
-        print(f"{len(loops)} loops of {report.bars:g} bars, {loops[0].seconds:.4f} s, at {loops.request.bpm:g} BPM")
+        print(
+            f"{len(loops)} loops of {report.bars:g} bars, {loops[0].seconds:.4f} s, at {loops.request.bpm:g} BPM"
+        )

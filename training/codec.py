@@ -39,7 +39,9 @@ def build(config: str = CODEC) -> nn.Module:
 def corpus(seed: int, loops: int, frames: int = 600) -> np.ndarray:
     """Synthesise int16 [loops, samples]."""
     rng = np.random.default_rng(seed)
-    return np.stack([np.round(render(draw_score(rng), frames) * 32767).astype(np.int16) for _ in range(loops)])
+    return np.stack(
+        [np.round(render(draw_score(rng), frames) * 32767).astype(np.int16) for _ in range(loops)]
+    )
 
 
 class MelLoss(nn.Module):
@@ -71,7 +73,9 @@ class MelLoss(nn.Module):
 def si_sdr(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
     """Scale-invariant SNR in dB over the last axis (Le Roux et al., ICASSP 2019)."""
     reference, estimate = reference - reference.mean(-1, True), estimate - estimate.mean(-1, True)
-    target = (reference * estimate).sum(-1, True) / reference.square().sum(-1, True).clamp(min=1e-9) * reference
+    target = (
+        (reference * estimate).sum(-1, True) / reference.square().sum(-1, True).clamp(min=1e-9) * reference
+    )
     return 10 * torch.log10(target.square().sum(-1) / (target - estimate).square().sum(-1).clamp(min=1e-9))
 
 
@@ -103,7 +107,9 @@ def reconstruct(model: nn.Module, x: torch.Tensor, stage: str) -> tuple[torch.Te
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--warm", type=int, default=250)
     parser.add_argument("--freeze", type=int, default=2500)

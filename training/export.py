@@ -47,7 +47,9 @@ def export(out: pathlib.Path, temperature: float) -> None:
         t5.save_pretrained(made / "t5")
         (made / "t5" / "spiece.model").write_bytes((T5 / "spiece.model").read_bytes())
         ours = {"clock": {"kind": "bar", "temperature_folded": temperature, "steps": saved["step"]}}
-        (made / "config.yaml").write_text(yaml.safe_dump({"lm": LM, "codec": CODEC, "looper": ours}, sort_keys=False))
+        (made / "config.yaml").write_text(
+            yaml.safe_dump({"lm": LM, "codec": CODEC, "looper": ours}, sort_keys=False)
+        )
         card = out / "README.md"
         if card.exists():
             (made / "README.md").write_text(card.read_text())
@@ -58,7 +60,9 @@ def export(out: pathlib.Path, temperature: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("weights/tiny"))
     parser.add_argument("--temperature", type=float, default=0.7)
     args = parser.parse_args()

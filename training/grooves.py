@@ -24,57 +24,80 @@ class Style:
     snares: tuple[str, ...]
     hats: tuple[str, ...]
     opens: tuple[str, ...]
-    basses: tuple[str, ...]  # rhythm; a letter is a scale step (r root, t third, f fifth, s seventh, o octave)
+    basses: tuple[
+        str, ...
+    ]  # rhythm; a letter is a scale step (r root, t third, f fifth, s seventh, o octave)
 
 
 STYLES = {
     "house": Style(
         ("house", "deep house", "four on the floor house", "disco house", "club"),
-        "909", "saw",
-        (FOUR,), (BACK,),
-        ("x.x.x.x.x.x.x.x.", "xx.xxx.xxx.xxx.x"), ("..x...x...x...x.",),
+        "909",
+        "saw",
+        (FOUR,),
+        (BACK,),
+        ("x.x.x.x.x.x.x.x.", "xx.xxx.xxx.xxx.x"),
+        ("..x...x...x...x.",),
         ("..r...r...r...o.", "r..r..r...f...f.", "..r...t...f...o.", "r.....r...f.s..."),
     ),
     "techno": Style(
         ("techno", "driving techno", "warehouse techno", "minimal techno", "rave"),
-        "909", "square",
-        (FOUR,), (REST, BACK),
-        ("xxxxxxxxxxxxxxxx", "..x...x...x...x."), ("..x...x...x...x.", REST),
+        "909",
+        "square",
+        (FOUR,),
+        (REST, BACK),
+        ("xxxxxxxxxxxxxxxx", "..x...x...x...x."),
+        ("..x...x...x...x.", REST),
         ("..rr..rr..rr..rr", "rrrrrrrrrrrrrrrr", "r..r..r.r..r..r.", "..r...r...r..or."),
     ),
     "hiphop": Style(
         ("hip hop", "boom bap", "lofi hip hop", "rap beat", "old school hip hop"),
-        "acoustic", "sub",
-        ("x.......x.x.....", "x..x......x.....", "x.....x..xx....."), (BACK,),
-        ("x.x.x.x.x.x.x.x.", "x...x.x.x...x.x."), (REST, "..............x."),
+        "acoustic",
+        "sub",
+        ("x.......x.x.....", "x..x......x.....", "x.....x..xx....."),
+        (BACK,),
+        ("x.x.x.x.x.x.x.x.", "x...x.x.x...x.x."),
+        (REST, "..............x."),
         ("r.......f.r.....", "r..r......t.....", "r.....o...r.s..."),
     ),
     "trap": Style(
         ("trap", "808 trap", "trap beat", "dark trap", "half time trap"),
-        "808", "sub",
-        ("x.....x...x.....", "x..x......x..x..", "x.........x....."), ("........x.......",),
-        ("x.x.x.x.x.x.x.x.", "x.x.xxxxx.x.x.xx"), (REST,),
+        "808",
+        "sub",
+        ("x.....x...x.....", "x..x......x..x..", "x.........x....."),
+        ("........x.......",),
+        ("x.x.x.x.x.x.x.x.", "x.x.xxxxx.x.x.xx"),
+        (REST,),
         ("r.........f.....", "r.....r...s.....", "r.............o."),
     ),
     "funk": Style(
         ("funk", "funky groove", "funky breakbeat", "breakbeat", "soul groove"),
-        "acoustic", "square",
-        ("x.x.......xx....", "x.....x...x..x..", "x..x..x...x....."), ("....x..x.x..x...", BACK),
-        ("x.x.x.x.x.x.x.x.", "xxxxxxxxxxxxxxxx"), (REST, "......x........."),
+        "acoustic",
+        "square",
+        ("x.x.......xx....", "x.....x...x..x..", "x..x..x...x....."),
+        ("....x..x.x..x...", BACK),
+        ("x.x.x.x.x.x.x.x.", "xxxxxxxxxxxxxxxx"),
+        (REST, "......x........."),
         ("r..r..o...s.r...", "r.r...f.s...r.o.", "r...r.s...r..t.."),
     ),
     "dnb": Style(
         ("drum and bass", "jungle", "dnb", "liquid drum and bass", "drum n bass"),
-        "acoustic", "saw",
-        ("x.........x.....", "x.....x...x....."), (BACK, "....x..x....x..."),
-        ("x.x.x.x.x.x.x.x.", "xxx.xxx.xxx.xxx."), (REST, "..............x."),
+        "acoustic",
+        "saw",
+        ("x.........x.....", "x.....x...x....."),
+        (BACK, "....x..x....x..."),
+        ("x.x.x.x.x.x.x.x.", "xxx.xxx.xxx.xxx."),
+        (REST, "..............x."),
         ("r.......s.......", "r...r.....f.....", "r.....t...f...s."),
     ),
     "rock": Style(
         ("rock", "indie rock", "rock drums", "garage rock", "pop rock"),
-        "acoustic", "saw",
-        ("x.......x.x.....", "x.......x.......", "x..x....x..x...."), (BACK,),
-        ("x.x.x.x.x.x.x.x.", "x...x...x...x..."), (REST, "..............x."),
+        "acoustic",
+        "saw",
+        ("x.......x.x.....", "x.......x.......", "x..x....x..x...."),
+        (BACK,),
+        ("x.x.x.x.x.x.x.x.", "x...x...x...x..."),
+        (REST, "..............x."),
         ("r.r.r.r.r.r.r.r.", "r.r.r.r.f.f.f.f.", "r...r...f...s..."),
     ),
 }
@@ -89,8 +112,14 @@ BASS_WORDS = {
     "square": ("square bass", "plucky bass", "funky bass", "bass guitar"),
     "none": ("drums only", "no bass", "drum loop"),
 }
-MOOD_WORDS = {"minor": ("dark", "moody", "minor", "gritty", "tense"), "major": ("bright", "happy", "major", "uplifting", "sunny")}
-DENSITY_WORDS = {"sparse": ("minimal", "sparse", "simple", "laid back"), "busy": ("busy", "energetic", "driving", "intense")}
+MOOD_WORDS = {
+    "minor": ("dark", "moody", "minor", "gritty", "tense"),
+    "major": ("bright", "happy", "major", "uplifting", "sunny"),
+}
+DENSITY_WORDS = {
+    "sparse": ("minimal", "sparse", "simple", "laid back"),
+    "busy": ("busy", "energetic", "driving", "intense"),
+}
 FILLERS = (
     "loop", "beat", "groove", "instrumental", "studio quality", "punchy", "clean", "warm chords", "piano", "guitar",
     "melodic", "vintage", "modern", "hypnotic", "chill", "atmospheric", "club mix", "with swing", "high quality", "cinematic",
@@ -119,9 +148,11 @@ def draw_score(rng: np.random.Generator) -> Score:
     bass = style.bass if rng.random() < 0.65 else pick(("sub", "saw", "square", "none"))
     mood, density = pick(("minor", "major")), pick(("sparse", "normal", "busy"))
     kick, snare, rhythm, root = pick(style.kicks), pick(style.snares), pick(style.basses), pick(ROOTS)
-    hat = {"sparse": style.hats[-1] if name == "rock" else "x...x...x...x...", "normal": pick(style.hats), "busy": "xxxxxxxxxxxxxxxx"}[
-        density
-    ]
+    hat = {
+        "sparse": style.hats[-1] if name == "rock" else "x...x...x...x...",
+        "normal": pick(style.hats),
+        "busy": "xxxxxxxxxxxxxxxx",
+    }[density]
     opened = REST if density == "sparse" else pick(style.opens)
     hat = "".join("." if o == "x" else h for h, o in zip(hat, opened, strict=True))
     second = pick((kick, pick(style.kicks)))

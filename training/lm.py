@@ -142,7 +142,9 @@ class Tiny(nn.Module):
         self.clock = nn.Linear(FEATURES, self.lm.dim, bias=False)
         nn.init.normal_(self.clock.weight, std=0.1)
 
-    def loss(self, codes: torch.Tensor, clock: torch.Tensor, prompts: list[str], keep: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, codes: torch.Tensor, clock: torch.Tensor, prompts: list[str], keep: torch.Tensor
+    ) -> torch.Tensor:
         """Cross entropy of each codebook, float [K]; clock is [B, T + K - 1, C]."""
         inputs = delayed(codes, self.lm.card)[:, :, :-1]
         targets = delayed(codes, -100)[:, :, 1:]
@@ -169,7 +171,9 @@ class Batches:
             bar = 4 * int(self.periods[i])
             start = int(rng.integers((FRAMES - frames) // bar + 1)) * bar
             codes.append(self.codes[i, :, start : start + frames])
-            clocks.append(self.clocks[int(self.periods[i])][: frames + 3])  # the four-bar phase starts with the crop
+            clocks.append(
+                self.clocks[int(self.periods[i])][: frames + 3]
+            )  # the four-bar phase starts with the crop
             prompts.append(str(self.prompts[i, int(rng.integers(2))]))
         keep = torch.from_numpy(rng.random(rows) >= 0.12)
         return torch.from_numpy(np.stack(codes)).long(), torch.from_numpy(np.stack(clocks)), prompts, keep
@@ -217,12 +221,17 @@ def train(steps: int, threads: int, peak: float) -> None:
                   flush=True)  # fmt: skip
             seen = []
         if step % 250 == 0 or step == steps:
-            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, WORK / "lm.tmp")
+            torch.save(
+                {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step},
+                WORK / "lm.tmp",
+            )
             (WORK / "lm.tmp").rename(path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["encode", "train"])
     parser.add_argument("--loops", type=int, default=5000)
     parser.add_argument("--steps", type=int, default=6000)

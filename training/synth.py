@@ -99,8 +99,12 @@ def drum(kit: str, voice: str) -> np.ndarray:
         x = np.tanh(1.6 * _sweep(t, base, depth, speed) * np.exp(-decay * t)) + 0.25 * click
     elif voice == "snare":
         t = _time(0.24)
-        tone, decay, bright = {"808": (180, 24, 7000), "909": (210, 17, 9000), "acoustic": (195, 21, 5000)}[kit]
-        body = np.sin(2 * np.pi * tone * t) * np.exp(-t * 28) + 0.5 * np.sin(2 * np.pi * tone * 1.7 * t) * np.exp(-t * 38)
+        tone, decay, bright = {"808": (180, 24, 7000), "909": (210, 17, 9000), "acoustic": (195, 21, 5000)}[
+            kit
+        ]
+        body = np.sin(2 * np.pi * tone * t) * np.exp(-t * 28) + 0.5 * np.sin(
+            2 * np.pi * tone * 1.7 * t
+        ) * np.exp(-t * 38)
         rattle = _noise("snare" + kit, len(t), 900, bright) * np.exp(-t * decay)
         if kit == "909":  # a clap: three bursts before the tail
             burst = sum(np.exp(-((t - s) % 1) * 220) * (t >= s) for s in (0, 0.009, 0.018))
@@ -126,7 +130,9 @@ def bass_note(bass: str, pitch: int, frames: int) -> np.ndarray:
     else:
         step, close = (1, 1.6) if bass == "saw" else (2, 2.4)
         x = sum(
-            np.sin(2 * np.pi * h * f * t) / h * np.exp(-close * h * t) for h in range(1, 24, step) if h * f < 3000
+            np.sin(2 * np.pi * h * f * t) / h * np.exp(-close * h * t)
+            for h in range(1, 24, step)
+            if h * f < 3000
         )
         x = x * np.exp(-1.5 * t)
     attack = min(len(t), int(0.004 * SAMPLE_RATE))
