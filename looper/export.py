@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from looper import riff
+from looper import mp3, riff
 from looper.key import Key, find_key
 from looper.loops import Loop
 from looper.names import plain, slug
@@ -23,7 +22,6 @@ SUBTYPES = ("PCM_16", "PCM_24", "FLOAT")
 MOST_FILES = 100
 
 _SOFTWARE = "musicgen-looper"
-_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _OGG_BLOCK = 65536
 _DITHER_SEED = 0x0D17
 
@@ -100,61 +98,11 @@ def _libsndfile(loop: Loop, container: str, subtype: str, key: Key | None) -> by
     return buffer.getvalue()
 
 
-def ffmpeg_path() -> str:
-    """Find ffmpeg on PATH, else the one that imageio-ffmpeg brings along.
-
-    Raises
-    ------
-    RuntimeError
-        If there is neither.
-    """
-    import shutil
-
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
-        return get_ffmpeg_exe()
-    except (ImportError, RuntimeError, OSError) as error:
-        raise RuntimeError("MP3 needs ffmpeg: install it, or choose wav") from error
-
-
 def _mp3(loop: Loop, key: Key | None) -> bytes:
-    """192 kb/s constant, or the most the rate allows; the LAME tag makes it gapless."""
-    with warnings.catch_warnings():
-        # pydub warns when PATH has no ffmpeg, before it can be told of another
-        warnings.simplefilter("ignore")
-        from pydub import AudioSegment
-        from pydub.exceptions import CouldntEncodeError
-
-    if loop.sample_rate not in _MP3_RATES:
-        raise ValueError(f"MP3 cannot hold {loop.sample_rate} Hz; choose wav or flac")
-    data = dithered(loop.samples)
-    if data.ndim == 2 and data.shape[1] > 2:
-        raise ValueError(f"MP3 holds one or two channels, got {data.shape[1]}; choose wav or flac")
-    segment = AudioSegment(data.tobytes(), sample_width=2, frame_rate=loop.sample_rate, channels=data[0].size)
-    tags = {
-        "title": _title(loop),
-        "encoder": _SOFTWARE,
-        "TBPM": f"{loop.bpm:g}",
-        **({"TKEY": key.id3} if key else {}),
-        "comment": _comment(loop, key),
-    }
-    rate = "192k" if loop.sample_rate >= 32000 else "160k" if loop.sample_rate >= 16000 else "64k"
-    buffer = BytesIO()
-    segment.converter = ffmpeg_path()
-    try:
-        # 2.3 is what players read; -bitexact would drop the LAME tag that holds delay and padding
-        segment.export(buffer, format="mp3", bitrate=rate, tags=tags, id3v2_version="3")
-    except (CouldntEncodeError, OSError) as error:
-        reason = str(error).strip().splitlines()
-        raise RuntimeError(
-            f"ffmpeg ({segment.converter}) could not write the MP3: {reason[-1] if reason else error}; "
-            "choose wav, or install another ffmpeg"
-        ) from error
-    return buffer.getvalue()
+    tags = {"title": _title(loop), "TBPM": f"{loop.bpm:g}", "comment": _comment(loop, key)}
+    if key:
+        tags["TKEY"] = key.id3
+    return mp3.encode(dithered(loop.samples), loop.sample_rate, tags)
 
 
 def encode(loop: Loop, format: str, subtype: str = "PCM_16") -> bytes:

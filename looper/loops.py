@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from looper import clicks as _clicks
 from looper import level as _level
 from looper import seam as _seam
 from looper import stretch as _stretch
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 _STILL_SECONDS = 0.01
 _WARP_SECONDS = 0.003
+# beats.py lets a beat that begins or ends a loop lie this far outside the recording
+_SLACK_SECONDS = 0.031
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def _checked(samples: np.ndarray, sample_rate: int, bpm: float) -> np.ndarray:
         raise ValueError(f"sample_rate must be positive, got {sample_rate}")
     if not (math.isfinite(bpm) and bpm > 0):
         raise ValueError(f"bpm must be a positive number, got {bpm}")
-    return np.ascontiguousarray(samples.reshape(len(samples), -1), np.float32)
+    return np.ascontiguousarray(samples.reshape(len(samples), -1), dtype=np.float32)
 
 
 def _excerpt(samples: np.ndarray, first: int, last: int) -> np.ndarray:
@@ -131,19 +134,20 @@ def _excerpt(samples: np.ndarray, first: int, last: int) -> np.ndarray:
 
 def _beats_of_loop(grid: BeatGrid) -> np.ndarray:
     """Find the loop's beats and its end in seconds where the grid wanders, else just its two ends."""
-    ends = np.array([grid.loop_start, grid.loop_end])
+    start, end = grid.loop_start, grid.loop_end
+    ends = np.array([start, end])
     times = np.asarray(grid.beat_times, float)
-    slack = 0.25 * (ends[1] - ends[0]) / grid.beats
-    inside = times[(times > ends[0] + slack) & (times < ends[1] - slack)]
+    slack = 0.25 * (end - start) / grid.beats
+    inside = times[(times > start + slack) & (times < end - slack)]
     if len(inside) != grid.beats - 1:
         return ends
-    played = np.r_[ends[0], inside, ends[1]]
-    wander = np.abs(played - np.linspace(*ends, len(played))).max()
+    played = np.r_[start, inside, end]
+    wander = np.abs(played - np.linspace(start, end, len(played))).max()
     return played if wander > _WARP_SECONDS else ends
 
 
-def _in_tempo(samples: np.ndarray, sample_rate: int, grid: BeatGrid, n: int) -> tuple[np.ndarray, int, int]:
-    """Return the loop at `n` samples with its surroundings, its downbeat's index, how early it ends.
+def _in_tempo(samples: np.ndarray, sample_rate: int, grid: BeatGrid, n: int) -> tuple[np.ndarray, int]:
+    """Return the loop at `n` samples with its surroundings, and its downbeat's index.
 
     Only real audio is returned around it: no padding.
     """
@@ -155,7 +159,7 @@ def _in_tempo(samples: np.ndarray, sample_rate: int, grid: BeatGrid, n: int) -> 
     first = round(start)
     drift = abs(end - start - n)
     if abs(factor - 1) <= _stretch.TOLERANCE and drift <= _STILL_SECONDS * sample_rate:
-        return samples, first, max(0, round(start + n - end))
+        return samples, first
     context = round(_stretch.CONTEXT * sample_rate / factor)
     # the vocoder maps index i to i / factor: a lead that is a whole number of output samples keeps the phase
     lead = round(context * factor)
@@ -163,7 +167,7 @@ def _in_tempo(samples: np.ndarray, sample_rate: int, grid: BeatGrid, n: int) -> 
     stretched = _stretch.stretch(excerpt, sample_rate, factor)
     real_first = max(0, context - int(first / factor))
     real_last = min(len(stretched), context + int((len(samples) - first) / factor))
-    return stretched[real_first:real_last], context - real_first, 0
+    return stretched[real_first:real_last], context - real_first
 
 
 def cut(
@@ -214,15 +218,15 @@ def cut(
     if n < 256:
         raise ValueError(f"a loop must have at least 256 samples, got {n}: raise sample_rate or the length")
     missing = grid.loop_end - len(columns) / sample_rate
-    if missing > 0.02 or grid.loop_start < -0.02:
+    if max(missing, -grid.loop_start) > _SLACK_SECONDS:
         raise ValueError(
             f"the loop reaches {max(missing, -grid.loop_start):.2f} s outside the recording; "
             "pass a longer recording or a smaller max_seconds"
         )
-    body, origin, early = _in_tempo(columns, sample_rate, grid, n)
+    body, origin = _in_tempo(columns, sample_rate, grid, n)
     lacking = max(0, origin + n - len(body))
     body = np.pad(body, ((max(0, -origin), lacking), (0, 0)))
-    closed, report = _seam.close(body, max(0, origin), n, sample_rate, early=early)
+    closed, report = _seam.close(body, max(0, origin), n, sample_rate)
     shaped = closed[:, 0] if np.ndim(samples) == 1 else closed
     return Loop(shaped, sample_rate, float(bpm), beats_per_bar, int(grid.beats), grid, report)
 
@@ -233,23 +237,60 @@ def level(loops: Sequence[Loop]) -> list[Loop]:
     Parameters
     ----------
     loops : sequence of Loop
-        The loops of one request.
+        The loops of one request; the first sets the loudness.
 
     Returns
     -------
     list of Loop
-        Same order; silent loops stay as they are.
+        Same order; silent loops stay silent.
     """
     if not loops:
         return []
-    centred = [loop.samples - loop.samples.mean(axis=0, dtype=float) for loop in loops]
-    factors = _level.gains(centred, loops[0].sample_rate)
-    return [
-        replace(loop, samples=(samples * gain).astype(np.float32))
-        for loop, samples, gain in zip(loops, centred, factors, strict=True)
-    ]
+    matched = _level.match([loop.samples for loop in loops], loops[0].sample_rate)
+    return [_with_samples(loop, samples) for loop, samples in zip(loops, matched, strict=True)]
+
+
+def join(loops: Sequence[Loop]) -> list[Loop]:
+    """Make loops run into each other: all take the few milliseconds around the first one's wrap.
+
+    Parameters
+    ----------
+    loops : sequence of Loop
+        Levelled loops of one length.
+
+    Returns
+    -------
+    list of Loop
+        Same order; the first as it was.
+
+    Raises
+    ------
+    ValueError
+        If the loops differ in length, sample rate or channels.
+    """
+    if len({(loop.samples.shape, loop.sample_rate) for loop in loops}) > 1:
+        raise ValueError("loops that run into each other must agree in length, sample rate and channels")
+    joined = list(loops[:1])
+    for loop in loops[1:]:
+        pair = (loop.samples.reshape(len(loop.samples), -1), loops[0].samples.reshape(len(loop.samples), -1))
+        bridged = _seam.bridge(*pair, loop.sample_rate).reshape(loop.samples.shape)
+        joined.append(_with_samples(loop, _level.limit(bridged, loop.sample_rate)))
+    return joined
+
+
+def finish(loops: Sequence[Loop]) -> list[Loop]:
+    """Make cut loops a set: equally loud (`level`), each running into each (`join`).
+
+    A loop comes out the same however many others follow it.
+    """
+    return join(level(loops))
+
+
+def _with_samples(loop: Loop, samples: np.ndarray) -> Loop:
+    samples = samples.astype(np.float32)
+    return replace(loop, samples=samples, seam=replace(loop.seam, click_ratio=_clicks.click_ratio(samples)))
 
 
 def cross_clicks(loops: Sequence[Loop]) -> np.ndarray:
     """Click ratio of loop i running into loop j, as a matrix [i, j]; above 1.5 is a click."""
-    return _seam.cross_click_ratios([loop.samples for loop in loops])
+    return _clicks.cross_click_ratios([loop.samples for loop in loops])

@@ -1,23 +1,30 @@
-"""The moment a loop starts again: how it is closed, and how it is measured."""
+"""The moment a loop starts again: its end fades into music that really led there.
+
+A loop is a ring. Somewhere near the downbeat the ring is spliced: what comes before the splice is
+the music around the loop's end, what comes after it the music around its start. Both are the same
+bar line of the same piece, so the splice may lie before the attack (the loop's end fades into what
+led to its own downbeat) or after it (what followed the loop's last beat, attack and all, fades into
+the loop's first beat): the choice between them is what copes with recordings that start right on
+the downbeat. Where the ring is opened to become a file is a second, independent choice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
-from scipy.linalg import solve_toeplitz
-from scipy.signal import lfilter
+from scipy.ndimage import minimum_filter1d, uniform_filter1d
+from scipy.signal import lfilter, lfiltic
 
-CLICK = 1.5
-"""Click ratios above this one are heard as a click."""
+from looper.clicks import CLICK, click_ratio, predictor, surprise
 
-_ORDER = 32
-_REACH = 24
-_PERCENTILE = 99.9
-_FADE_SECONDS = 0.02
-_PREROLL_SECONDS = 0.008
+_FADES_MS = (20.0, 10.0, 5.0)
+_BRIDGES_MS = (20.0, 10.0, 5.0, 3.0, 2.0, 1.0)
+_ENDS_MS = np.arange(-30.0, 50.0, 2.0)
+_PREROLL_MS = 8.0
+_NEAR_MS = 15.0
+_TRIED = 4
 
 
 @dataclass(frozen=True)
@@ -45,84 +52,6 @@ class SeamReport:
     preroll_ms: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Predictor:
-    """An AR model of one loop and what it usually leaves unexplained."""
-
-    coefficients: np.ndarray
-    scale: float
-
-
-def _columns(samples: np.ndarray) -> np.ndarray:
-    """[n] or [n, C] as float64 [n, C]."""
-    samples = np.asarray(samples, float)
-    return samples[:, None] if samples.ndim == 1 else samples
-
-
-def _predictor(signal: np.ndarray) -> _Predictor:
-    """Fit AR(32) by the autocorrelation method to one channel [n] of a loop."""
-    around = np.concatenate([signal[-_ORDER:], signal])
-    lags = np.array([signal @ around[_ORDER - k : len(around) - k] for k in range(_ORDER + 1)])
-    if lags[0] <= 1e-12 * len(signal):
-        return _Predictor(np.r_[1.0, np.zeros(_ORDER)], 1e-6)
-    # white noise 70 dB down keeps the equations solvable for pure tones
-    lags[0] *= 1 + 1e-7
-    coefficients = np.r_[1.0, -solve_toeplitz(lags[:-1], lags[1:])]
-    residual = lfilter(coefficients, 1.0, around)[_ORDER:]
-    return _Predictor(coefficients, max(float(np.percentile(np.abs(residual), _PERCENTILE)), 1e-6))
-
-
-def _surprise(model: _Predictor, before: np.ndarray, after: np.ndarray) -> float:
-    """Largest residual within `_REACH` samples of the joint, over what is usual."""
-    joint = np.concatenate([before[-(_ORDER + _REACH) :], after[:_REACH]])
-    residual = lfilter(model.coefficients, 1.0, joint)[_ORDER:]
-    return float(np.abs(residual).max()) / model.scale
-
-
-def click_ratio(samples: np.ndarray) -> float:
-    """How far the wrap of a loop stands out of what the loop itself does.
-
-    The peak residual of a 32nd-order linear prediction within 24 samples of the wrap, over the
-    99.9th percentile of the loop's own residual, for the worst channel. Above `CLICK` it is heard.
-
-    Parameters
-    ----------
-    samples : np.ndarray
-        [n] or [n, C], at least 256 samples.
-
-    Returns
-    -------
-    float
-        0 for silence; about 1 for the loudest ordinary moment of the loop.
-    """
-    return float(cross_click_ratios([samples])[0, 0])
-
-
-def cross_click_ratios(loops: Sequence[np.ndarray]) -> np.ndarray:
-    """`click_ratio` of loop i running into loop j, as a matrix [i, j].
-
-    A joint of two loops is a click when neither loop's own prediction explains it.
-
-    Parameters
-    ----------
-    loops : sequence of np.ndarray
-        Each [n] or [n, C], with one number of channels.
-
-    Returns
-    -------
-    np.ndarray
-        float64 [len(loops), len(loops)]; the diagonal is each loop's own wrap.
-    """
-    columns = [_columns(loop) for loop in loops]
-    models = [[_predictor(channel) for channel in loop.T] for loop in columns]
-    ratios = np.zeros((len(columns), len(columns)))
-    for i, j in product(range(len(columns)), repeat=2):
-        for c, (before, after) in enumerate(zip(columns[i].T, columns[j].T, strict=True)):
-            surprise = min(_surprise(model[c], before, after) for model in (models[i], models[j]))
-            ratios[i, j] = max(ratios[i, j], surprise)
-    return ratios
-
-
 def _fade(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, float]:
     """Crossfade two equally long pieces [F, C], keeping the power whatever their likeness.
 
@@ -139,92 +68,124 @@ def _fade(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 @dataclass(frozen=True)
-class _Splice:
-    """Where the music of the loop's end hands over to that of its start, around the downbeat."""
+class _Scene:
+    """The two sides of a splice around the downbeat, [first, first + len(new)) samples from it."""
 
-    first: int  # offset of the crossfade from the downbeat, samples
-    length: int
-    cost: float
-
-
-def _frames_db(mono: np.ndarray, size: int) -> np.ndarray:
-    """Power of every `size` samples from each sample on, in dB."""
-    total = np.cumsum(np.r_[0.0, mono**2])
-    return 10 * np.log10((total[size:] - total[:-size]) / size + 1e-10)
+    old: np.ndarray
+    new: np.ndarray
+    old_rise: np.ndarray
+    new_rise: np.ndarray
+    first: int
+    ms: float
 
 
-def _candidates(lead: int, rest: int, early: int, sample_rate: int) -> list[tuple[int, int]]:
-    """Possible crossfades (offset from the downbeat, length), given real audio on both sides.
+def _rises(mono: np.ndarray, floor: float, ms: float) -> np.ndarray:
+    """How many dB each moment is louder than the three milliseconds before it, above an ordinary 3 dB.
 
-    `lead` samples before the downbeat, `rest` samples after the loop's end; `early` is how far
-    before the loop's end the music's own next downbeat may strike.
+    Taken from the first difference, in which attacks stand out and bass notes do not count as bursts.
     """
-    ms = sample_rate / 1000
-    found = []
-    for length in (20, 12, 6, 3, 1.5):
-        size = round(length * ms)
-        for end in (0, -2, -4, -8, -12):
-            last = round(end * ms) - early
-            if last - size >= -lead and last <= rest:
-                found.append((last - size, size))
-    if found:
-        return found
-    # no music before the downbeat: fade from what follows the loop's last beat into its first
-    for length in (20, 12, 6, 3, 1.5):
-        size = round(length * ms)
-        if size - lead <= rest:
-            found.append((-lead, size))
-    return found
+    power = uniform_filter1d(np.diff(mono, prepend=mono[:1]) ** 2, max(2, round(2 * ms)))
+    level = 10 * np.log10(power + floor)
+    span = max(2, round(3 * ms))
+    # origin shifts the window so that it ends at the current sample
+    lowest = minimum_filter1d(level, span, origin=(span - 1) // 2)
+    return np.clip(level - lowest - 3, 0, 20)
 
 
-def _splice(mono: np.ndarray, origin: int, n: int, window: tuple[int, int], sample_rate: int) -> _Splice:
-    """Judge one crossfade: unlike material, a swallowed attack and shortness all cost."""
+def _scene(samples: np.ndarray, origin: int, n: int, ms: float) -> _Scene:
+    """Cut both sides out of `samples` [T, C]; `origin` is the downbeat."""
+    first = -min(origin, round(50 * ms))
+    last = min(len(samples) - origin - n, round(70 * ms), n // 2)
+    mono = samples.mean(axis=1).astype(float)
+    floor = 1e-3 * float((np.diff(mono[origin : origin + n]) ** 2).mean()) + 1e-12
+    old, new = mono[origin + n + first : origin + n + last], mono[origin + first : origin + last]
+    return _Scene(old, new, _rises(old, floor, ms), _rises(new, floor, ms), first, ms)
+
+
+def _windows(scene: _Scene) -> Iterator[tuple[int, int]]:
+    """Crossfades (first sample, length) for which both sides have real audio, longest first."""
+    for fade in _FADES_MS:
+        size = round(fade * scene.ms)
+        for end in _ENDS_MS:
+            first = round(end * scene.ms) - size
+            if first >= scene.first and first + size <= scene.first + len(scene.new):
+                yield first, size
+
+
+def _attack(rise: np.ndarray, scene: _Scene) -> tuple[int, float]:
+    """Where the attack nearest the downbeat peaks, in samples from it, and how strong it is in dB."""
+    near = slice(max(0, round(-_NEAR_MS * scene.ms) - scene.first), round(_NEAR_MS * scene.ms) - scene.first)
+    if len(rise[near]) == 0:
+        return 0, 0.0
+    at = int(np.argmax(rise[near]))
+    return at + (near.start or 0) + scene.first, float(rise[near][at])
+
+
+def _cost(scene: _Scene, window: tuple[int, int]) -> float:
+    """Weigh what is lost by splicing there; 0 is a splice between equal sounds, away from every attack."""
     first, size = window
-    new = mono[origin + first : origin + first + size]
-    old = mono[origin + n + first : origin + n + first + size]
-    power = np.sqrt((new**2).sum() * (old**2).sum())
-    likeness = float((new * old).sum() / power) if power > 1e-9 else 1.0
-    frame = max(1, round(sample_rate / 1000))
-    rise = 0.0
-    if size > frame:
-        levels = _frames_db(new, frame)
-        rise = float(np.clip(levels.max() - np.median(levels[: max(1, len(levels) // 2)]), 0, 40))
-    brevity = 0.02 * sample_rate / size
-    return _Splice(first, size, (1 - likeness) + rise / 20 + 0.05 * brevity)
+    at = first - scene.first
+    old, new = scene.old[at : at + size], scene.new[at : at + size]
+    power = float(np.sqrt((old**2).sum() * (new**2).sum()))
+    likeness = float((old * new).sum()) / power if power > 0 else 1.0
+    margin = round(2 * scene.ms)
+    touched = slice(max(0, at - margin), at + size + margin)
+    blurred = max(scene.old_rise[touched].max(), scene.new_rise[touched].max())
+    middle = first + size // 2
+    (old_at, old_db), (new_at, new_db) = _attack(scene.old_rise, scene), _attack(scene.new_rise, scene)
+    # an attack before the splice on one side and after it on the other is heard twice, or never
+    uneven = max(old_db, new_db) if (old_at < middle) != (new_at < middle) else 0.0
+    ms = size / scene.ms
+    after = 0.2 * (first + size > 0)
+    return (1 - likeness) + blurred / 10 + uneven / 8 + (20 - ms) / 30 + after
 
 
-def _start(ring: np.ndarray, sample_rate: int) -> int:
-    """How many samples before the downbeat the file starts: the quietest place, at a zero crossing.
+def _opening(ring: np.ndarray, ms: float) -> int:
+    """How many samples before the downbeat the file starts: a quiet place, at a zero crossing.
 
-    The quietest millisecond wins only where it is clearly quieter than the downbeat itself, half a
-    decibel for each millisecond it lies further away.
+    Half a decibel of quiet is worth one millisecond of distance.
     """
-    mono = ring.mean(axis=1)
-    frame = max(2, round(sample_rate / 1000))
-    reach = min(round(_PREROLL_SECONDS * sample_rate), len(mono) // 8)
-    around = np.concatenate([mono[-(reach + frame) :], mono[:frame]])
-    levels = _frames_db(around, frame)[: reach + frame]
-    # levels[k] covers the millisecond that ends reach + frame - k - frame samples before the downbeat
-    distance = np.arange(len(levels))[::-1][: reach + 1]
-    cost = levels[-(reach + 1) :] + 0.5 * distance * 1000 / sample_rate
-    start = int(distance[int(np.argmin(cost))])
-    near = np.arange(max(0, start - frame // 2), start + frame // 2 + 1)
-    values = mono[(-near) % len(mono)]
-    earlier = mono[(-near - 1) % len(mono)]
-    crossing = near[(values == 0) | (values * earlier <= 0)]
+    mono = ring.mean(axis=1).astype(float)
+    frame = max(2, round(ms))
+    reach = min(round(_PREROLL_MS * ms), len(mono) // 8)
+    around = np.concatenate([mono[-(reach + 2 * frame) :], mono[: 2 * frame]])
+    power = uniform_filter1d(around**2, frame)[2 * frame : 2 * frame + reach + 1][::-1]
+    early = np.arange(reach + 1)
+    cost = 10 * np.log10(power + 1e-10) + 0.5 * early / ms
+    quiet = int(np.argmin(cost))
+    near = np.arange(max(0, quiet - frame // 2), quiet + frame // 2 + 1)
+    here, before = mono[-near % len(mono)], mono[(-near - 1) % len(mono)]
+    crossing = near[(here * before <= 0) & (np.abs(here) <= np.abs(before))]
     if len(crossing) == 0:
-        return int(near[int(np.argmin(np.abs(values)))])
-    return int(crossing[int(np.argmin(np.abs(crossing - start)))])
+        return int(near[np.argmin(np.abs(here))])
+    return int(crossing[np.argmin(np.abs(crossing - quiet))])
 
 
-def close(
-    samples: np.ndarray, origin: int, n: int, sample_rate: int, *, early: int = 0
-) -> tuple[np.ndarray, SeamReport]:
+def _foreshadowed(samples: np.ndarray, origin: int, n: int, ms: float) -> tuple[np.ndarray, int]:
+    """Put in front of a recording that has nothing around the loop what would have led to it.
+
+    Its first milliseconds are continued backwards by linear prediction.
+    """
+    size = min(round(_FADES_MS[-1] * ms), n // 4)
+    body = samples[origin : origin + n].astype(float)
+    ahead = np.empty((size, body.shape[1]))
+    for channel, column in enumerate(body.T):
+        coefficients = predictor(column).coefficients
+        past = lfiltic([1.0], coefficients, y=column[: len(coefficients) - 1])
+        ahead[::-1, channel] = lfilter([1.0], coefficients, np.zeros(size), zi=past)[0]
+    return np.concatenate([ahead, body]), size
+
+
+def _spliced(samples: np.ndarray, origin: int, n: int, window: tuple[int, int]) -> np.ndarray:
+    """Return the ring [n, C] with the downbeat at 0."""
+    first, size = window
+    at = origin + first
+    faded, _ = _fade(samples[at + n : at + n + size].astype(float), samples[at : at + size].astype(float))
+    return np.roll(np.concatenate([faded, samples[at + size : at + n]]), first, axis=0)
+
+
+def close(samples: np.ndarray, origin: int, n: int, sample_rate: int) -> tuple[np.ndarray, SeamReport]:
     """Cut `n` samples from `origin` on so that they run into themselves.
-
-    What is heard across the wrap is music as it was: the end of the loop fades into the audio that
-    really led to its downbeat. Where the recording starts on the downbeat there is no such audio;
-    then the audio that really followed the loop's last beat fades into the loop's first milliseconds.
 
     Parameters
     ----------
@@ -233,43 +194,79 @@ def close(
     origin : int
         Index of the downbeat.
     n : int
-        Samples of the loop.
+        Samples of the loop, at least 256.
     sample_rate : int
         Hz.
-    early : int
-        How many samples before `origin + n` the next downbeat really comes.
 
     Returns
     -------
     tuple[np.ndarray, SeamReport]
         float32 [n, C] and its figures.
     """
-    lead, rest = origin, len(samples) - origin - n
-    windows = _candidates(lead, rest, early, sample_rate)
+    ms = sample_rate / 1000
+    scene = _scene(samples, origin, n, ms)
+    windows = list(_windows(scene))
     if not windows:
-        # nothing around the loop at all: mirror its first milliseconds to have something to fade into
-        lead = min(round(0.003 * sample_rate), n - 1)
-        mirrored = 2 * samples[origin] - samples[origin + 1 : origin + lead + 1][::-1]
-        padded = np.concatenate([mirrored, samples[origin : origin + n]])
-        return close(padded, lead, n, sample_rate)
-    mono = samples.mean(axis=1)
-    best = min((_splice(mono, origin, n, w, sample_rate) for w in windows), key=lambda s: s.cost)
-    first, size = best.first, best.length
+        samples, origin = _foreshadowed(samples, origin, n, ms)
+        scene, windows = _scene(samples, origin, n, ms), [(-origin, origin)]
+    best = sorted(windows, key=lambda window: _cost(scene, window))[:_TRIED]
+    models = [predictor(channel) for channel in samples[origin : origin + n].T.astype(float)]
+    rounds = []
+    for window in best:
+        ring = _spliced(samples, origin, n, window)
+        start = _opening(ring, ms)
+        file = np.roll(ring, start, axis=0)
+        clicks = max(surprise(m, c, c) for m, c in zip(models, file.T, strict=True))
+        rounds.append((clicks, window, start, file))
+        if clicks < CLICK / 2:
+            break
+    _, window, start, file = rounds[-1] if rounds[-1][0] < CLICK / 2 else min(rounds, key=lambda r: r[0])
+    return file.astype(np.float32), _report(samples, origin, n, window, file, start, ms)
+
+
+def bridge(samples: np.ndarray, first: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Give a loop the wrap of another one, so that either runs into the other.
+
+    The last milliseconds fade into those of `first`, and those after its downbeat fade into the
+    loop's own: across the wrap both loops play the same few milliseconds.
+
+    Parameters
+    ----------
+    samples, first : np.ndarray
+        float [n, C]; `first` must be closed.
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    np.ndarray
+        float64 [n, C].
+    """
+    ms = sample_rate / 1000
+    bridged = np.array(samples, float)
+    longest = len(samples) // 4
+    sizes = [size for fade in _BRIDGES_MS if 2 <= (size := round(fade * ms)) <= longest]
+
+    def cost(old: np.ndarray, new: np.ndarray, size: int) -> float:
+        floor = 1e-3 * float((np.diff(new.mean(axis=1)) ** 2).mean()) + 1e-12
+        blurred = _rises(new[: size + round(ms)].mean(axis=1), floor, ms).max()
+        _, likeness = _fade(old[:size], new[:size])
+        return (1 - likeness) + blurred / 10 + (20 - size / ms) / 30
+
+    head = min(sizes, key=lambda size: cost(first, bridged, size))
+    tail = min(sizes, key=lambda size: 1 - _fade(bridged[-size:], first[-size:])[1] + (20 - size / ms) / 30)
+    bridged[-tail:], _ = _fade(bridged[-tail:], np.asarray(first[-tail:], float))
+    bridged[:head], _ = _fade(np.asarray(first[:head], float), bridged[:head])
+    return bridged
+
+
+def _report(
+    samples: np.ndarray, origin: int, n: int, window: tuple[int, int], file: np.ndarray, start: int, ms: float
+) -> SeamReport:
+    first, size = window
     new = samples[origin + first : origin + first + size].astype(float)
     old = samples[origin + n + first : origin + n + first + size].astype(float)
     faded, likeness = _fade(old, new)
-    # the ring starts with the crossfade and goes on with the loop
-    ring = np.concatenate([faded, samples[origin + first + size : origin + first + n]])
-    ring = np.roll(ring, first, axis=0)
-    start = _start(ring, sample_rate)
-    closed = np.roll(ring, start, axis=0).astype(np.float32)
-    expected = np.sqrt(((old**2).mean() + (new**2).mean()) / 2)
-    level = 20 * np.log10((np.sqrt((faded**2).mean()) + 1e-9) / (expected + 1e-9))
-    report = SeamReport(
-        click_ratio(closed),
-        float(level),
-        1000 * size / sample_rate,
-        likeness,
-        1000 * start / sample_rate,
-    )
-    return closed, report
+    sides = 0.5 * ((old**2).mean() + (new**2).mean())
+    step = 10 * np.log10(((faded**2).mean() + 1e-10) / (sides + 1e-10))
+    return SeamReport(click_ratio(file), float(step), size / ms, likeness, start / ms)
