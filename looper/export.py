@@ -99,10 +99,9 @@ def _libsndfile(loop: Loop, container: str, subtype: str, key: Key | None) -> by
 
 
 def _mp3(loop: Loop, key: Key | None) -> bytes:
-    tags = {"title": _title(loop), "TBPM": f"{loop.bpm:g}", "comment": _comment(loop, key)}
-    if key:
-        tags["TKEY"] = key.id3
-    return mp3.encode(dithered(loop.samples), loop.sample_rate, tags)
+    texts = {"TIT2": _title(loop), "TBPM": f"{loop.bpm:g}", "TSSE": _SOFTWARE}
+    texts |= {"TKEY": key.id3} if key else {}
+    return mp3.encode(dithered(loop.samples), loop.sample_rate, {**texts, "COMM": _comment(loop, key)})
 
 
 def encode(loop: Loop, format: str, subtype: str = "PCM_16") -> bytes:
@@ -122,7 +121,7 @@ def encode(loop: Loop, format: str, subtype: str = "PCM_16") -> bytes:
     ValueError
         If the format cannot hold the loop.
     RuntimeError
-        If ffmpeg is missing or fails.
+        If this machine cannot write MP3.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
@@ -197,7 +196,7 @@ def write(loop: Loop, path: str | Path, *, format: str | None = None, subtype: s
     ValueError
         If the format is unknown or cannot hold the loop.
     RuntimeError
-        If ffmpeg is missing or fails.
+        If this machine cannot write MP3.
     OSError
         If the disk is full or the folder cannot be written; nothing is left behind then.
     """

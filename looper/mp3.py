@@ -1,60 +1,45 @@
-"""MP3 by ffmpeg: constant bit rate, gapless to the sample, tagged."""
+"""MP3: constant bit rate, gapless to the sample, tagged.
+
+The encoder is the LAME inside libsndfile. ffmpeg's muxer writes a wrong padding into the LAME tag
+when the length leaves 1 to 46 samples over a multiple of 1152 (4 % of tempi), and players then add
+up to 46 samples to the loop; libsndfile's is right at every length, and needs no second program.
+"""
 
 from __future__ import annotations
 
-import shutil
 import struct
-import subprocess
 from collections.abc import Mapping
 from io import BytesIO
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import soundfile as sf
 
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_ENCODE_SECONDS = 300
-_SYNCSAFE = (21, 14, 7, 0)
+BIT_RATE = 192_000
+
+_MPEG1_MOST = 320_000
 
 
-def ffmpeg_path() -> str:
-    """Find ffmpeg on PATH, else the one that imageio-ffmpeg brings along.
+def id3(texts: Mapping[str, str]) -> bytes:
+    """Make an ID3v2.3 tag of text frames and, by the name COMM, a comment.
 
-    Raises
-    ------
-    RuntimeError
-        If there is neither.
+    References
+    ----------
+    https://id3.org/id3v2.3.0: sections 3.1 (header), 4.2 (text frames), 4.11 (comments).
     """
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
-        return get_ffmpeg_exe()
-    except (ImportError, RuntimeError, OSError) as error:
-        raise RuntimeError("MP3 needs ffmpeg and there is none: install ffmpeg, or choose wav") from error
-
-
-def _bit_rate(sample_rate: int) -> str:
-    """192 kb/s, or the most that MPEG-2 and MPEG-2.5 allow for low sample rates."""
-    return "192k" if sample_rate >= 32000 else "160k" if sample_rate >= 16000 else "64k"
+    frames = b""
+    for name, text in texts.items():
+        written = text.encode("utf-16")
+        # a comment also names its language and has a description, here empty
+        start = b"\x01eng" + "".encode("utf-16") + b"\0\0" if name == "COMM" else b"\x01"
+        frames += name.encode() + struct.pack(">IH", len(start + written), 0) + start + written
+    # the tag's size is written in groups of seven bits, so that no player takes it for a sync word
+    size = bytes(len(frames) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\x03\x00\x00" + size + frames
 
 
-def with_comment(mp3: bytes, text: str) -> bytes:
-    """Add a COMM frame, which players show, to an ID3v2.3 tag: ffmpeg writes comments as TXXX only."""
-    if mp3[:4] != b"ID3\x03":
-        return mp3
-    payload = b"\x01eng" + "".encode("utf-16") + b"\0\0" + text.encode("utf-16")
-    frame = b"COMM" + struct.pack(">IH", len(payload), 0) + payload
-    # the tag's size is written in four groups of seven bits
-    size = len(frame) + sum(byte << shift for byte, shift in zip(mp3[6:10], _SYNCSAFE, strict=True))
-    return mp3[:6] + bytes(size >> shift & 0x7F for shift in _SYNCSAFE) + frame + mp3[10:]
-
-
-def encode(data: np.ndarray, sample_rate: int, tags: Mapping[str, str]) -> bytes:
-    """Encode to MP3 at 192 kb/s constant with a LAME tag, by which players drop delay and padding.
+def encode(data: np.ndarray, sample_rate: int, texts: Mapping[str, str]) -> bytes:
+    """Encode at 192 kb/s (below 32 kHz the most MPEG-2 allows), with `texts` as ID3 frames.
 
     Parameters
     ----------
@@ -62,39 +47,35 @@ def encode(data: np.ndarray, sample_rate: int, tags: Mapping[str, str]) -> bytes
         int16 [n] or [n, C], C at most 2.
     sample_rate : int
         Hz, one that MPEG audio knows.
-    tags : Mapping[str, str]
-        By ffmpeg's names ("title", "comment") or four-letter ID3v2 frames ("TBPM").
+    texts : Mapping[str, str]
+        By ID3v2 frame: TIT2, TBPM, TKEY, COMM ...
 
     Raises
     ------
     ValueError
         If MP3 cannot hold such audio.
     RuntimeError
-        If ffmpeg is missing or fails.
+        If this machine's libsndfile was built without MP3.
     """
     if sample_rate not in RATES:
         raise ValueError(f"MP3 cannot hold {sample_rate} Hz; choose wav or flac")
-    if data.ndim == 2 and data.shape[1] > 2:
-        raise ValueError(f"MP3 holds one or two channels, got {data.shape[1]}; choose wav or flac")
-    wav = BytesIO()
-    sf.write(wav, data, sample_rate, format="WAV", subtype="PCM_16")
-    named = [part for name, text in tags.items() for part in ("-metadata", f"{name}={text}")]
-    with TemporaryDirectory(prefix="looper-") as folder:
-        # a real file, not a pipe: the LAME tag is written last, at the front
-        target = Path(folder) / "loop.mp3"
-        options = ["-c:a", "libmp3lame", "-b:a", _bit_rate(sample_rate), "-id3v2_version", "3", *named]
-        _run([ffmpeg_path(), "-v", "error", "-i", "pipe:0", *options, str(target)], wav.getvalue())
-        content = target.read_bytes()
-    return with_comment(content, tags["comment"]) if tags.get("comment") else content
-
-
-def _run(command: list[str], content: bytes) -> None:
-    """Run ffmpeg on `content`, or raise RuntimeError with its last words."""
-    try:
-        done = subprocess.run(command, input=content, capture_output=True, timeout=_ENCODE_SECONDS)
-        problem = done.stderr.decode(errors="replace").strip() if done.returncode else None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        problem = str(error)
-    if problem is not None:
-        reason = problem.splitlines()[-1] if problem else "it gave no reason"
-        raise RuntimeError(f"ffmpeg ({command[0]}) could not write the MP3: {reason}; choose wav")
+    channels = 1 if data.ndim == 1 else data.shape[1]
+    if channels > 2:
+        raise ValueError(f"MP3 holds one or two channels, got {channels}; choose wav or flac")
+    if "MP3" not in sf.available_formats():
+        raise RuntimeError(
+            f"libsndfile {sf.__libsndfile_version__} was built without MP3: "
+            "install soundfile's own wheel with pip, or choose wav"
+        )
+    level = 1 - BIT_RATE / _MPEG1_MOST if sample_rate >= 32000 else 0.0
+    buffer = BytesIO()
+    sf.write(
+        buffer,
+        data,
+        sample_rate,
+        "MPEG_LAYER_III",
+        format="MP3",
+        bitrate_mode="CONSTANT",
+        compression_level=level,
+    )
+    return id3(texts) + buffer.getvalue()
