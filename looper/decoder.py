@@ -20,8 +20,8 @@ from torch import Tensor
 from looper.checkpoint import Model
 from looper.cudagraph import Graphed, graphs_wanted
 from looper.sampling import Key, Sampling, row_uniforms
-from looper.step import LENGTH_STEP, State, finish_step, step
-from looper.transformer import ATTENTION_ROWS, Cache, Transformer
+from looper.step import LENGTH_STEP, State, finish_step, make_step
+from looper.transformer import ATTENTION_ROWS, Cache, Transformer, windows
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -158,10 +158,10 @@ class Decoder:
         return self._codes(state, len(rows), frames)
 
     def _graphed(self, state: State, plan: tuple[str, int], length: int) -> Graphed:
-        return Graphed(lambda: step(self.transformer, state, plan, length), disable=not self.graphs)
+        return Graphed(make_step(self.transformer, state, plan, length), disable=not self.graphs)
 
     def _report(self, state: State, done: int, report: Callable[[int], None]) -> None:
-        if state.broken.item():
+        if not state.check.isfinite().item():
             raise DecodeError(
                 f"the model's output stopped being finite at step {done}: its weights are broken or "
                 "overflow; check them with `looper weights verify`"
@@ -184,7 +184,7 @@ class Decoder:
     def _fill(self, state: State, rows: list[Row], frames: int, columns: int) -> None:
         """Write a request into the state: given tokens, random numbers, clock, texts."""
         t = self.transformer
-        state.broken.zero_()
+        state.check.zero_()
         state.sequence[:, :, : columns + 1] = self._given(rows, frames, state.sequence.shape[0])
         numbers = torch.from_numpy(row_uniforms([row.key for row in rows], columns + 1, t.n_q))
         state.uniforms[: len(rows), : columns + 1] = numbers.to(t.device)
@@ -230,7 +230,7 @@ class Decoder:
                 x = x + state.clock[one : one + 1, :start]
             cross = state.cross and state.cross.of(slice(one, one + 1))
             scratch = t.new_cache(state.halves, start)
-            out = t(x.repeat(state.halves, 1, 1), scratch, cross, position, causal)
+            out = t(x.repeat(state.halves, 1, 1), windows(scratch, start), cross, position, causal)
             for half in range(state.halves):
                 there = [half * n + i for i in mates]
                 logits[there] = out[half]
@@ -245,8 +245,8 @@ class Decoder:
 
 
 def _store(cache: Cache, scratch: Cache, rows: list[int], half: int, length: int) -> None:
-    for target, source in ((cache.k, scratch.k), (cache.v, scratch.v)):
-        target[:, rows, :, :length] = source[:, half : half + 1]
+    for target, source in zip(cache, scratch, strict=True):
+        target[rows, :, :length] = source[half]
 
 
 def _sharing(rows: list[Row], what: Callable[[Row], tuple]) -> list[list[int]]:

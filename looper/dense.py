@@ -42,16 +42,14 @@ class Dense:
             self.tile = TILE
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out]."""
-        flat = x.to(self.weight.dtype).flatten(0, -2)
-        rows = flat.shape[0]
-        size = self.tile or max(rows, MIN_ROWS)
-        padding = -rows % size
-        if padding:
-            flat = F.pad(flat, (0, 0, 0, padding))
-        tiles = [self._multiply(flat[i : i + size]) for i in range(0, rows + padding, size)]
-        y = tiles[0] if len(tiles) == 1 else torch.cat(tiles)
-        return y[:rows].unflatten(0, x.shape[:-1])
+        """[rows, in] -> [rows, out]."""
+        x, rows = x.to(self.weight.dtype), x.shape[0]
+        if self.tile is None and rows >= MIN_ROWS:
+            return self._multiply(x)
+        size = self.tile or MIN_ROWS
+        x = F.pad(x, (0, 0, 0, -rows % size))
+        tiles = [self._multiply(tile) for tile in x.split(size)]
+        return (tiles[0] if len(tiles) == 1 else torch.cat(tiles))[:rows]
 
     def _multiply(self, x: Tensor) -> Tensor:
         return multiply(x, self.weight, self.packed, self.bias)
@@ -62,11 +60,10 @@ def pack(weight: Tensor) -> Tensor | None:
     usable = (
         weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
     )
-    reorder = getattr(torch._C._nn, "mkldnn_reorder_linear_weight", None)
-    # a copy of every weight: not for models of gigabytes, which a CPU only loads to be tried
-    if not usable or reorder is None or weight.numel() > 8_000_000:
+    # a small one gains nothing; and it is a copy: not for models of gigabytes, which a CPU only tries
+    if not usable or not 200_000 < weight.numel() < 8_000_000:
         return None
-    return reorder(weight)
+    return torch.ops.mkldnn._reorder_linear_weight(weight)
 
 
 def multiply(x: Tensor, weight: Tensor, packed: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -10,12 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
+import torch
 
 Key = tuple[int, int, int]
 
@@ -119,16 +116,22 @@ def draw(
     rule, width = plan
     if rule == "greedy":
         return logits.argmax(dim=-1)
-    if width < logits.shape[-1]:
-        ranked, tokens = logits.topk(width, dim=-1)
-    else:
-        ranked, tokens = logits.sort(dim=-1, descending=True)
-    probabilities = (ranked / temperature).softmax(dim=-1)
-    cumulative = probabilities.cumsum(dim=-1)
     if rule == "top_p":
+        ranked, tokens = logits.sort(dim=-1, descending=True)
+        probabilities = (ranked / temperature).softmax(dim=-1)
         # audiocraft keeps the token that crosses p: those before it sum to p or less
-        kept = cumulative - probabilities <= top_p
-        cumulative = (probabilities * kept).cumsum(dim=-1)
-    # the total is not exactly 1 in float32, so the uniform number is scaled to it
-    rank = (cumulative <= uniforms[..., None] * cumulative[..., -1:]).sum(dim=-1, keepdim=True)
-    return tokens.gather(-1, rank.clamp_(max=width - 1))[..., 0]
+        kept = probabilities.cumsum(dim=-1) - probabilities <= top_p
+        return tokens.gather(-1, _invert(probabilities * kept, uniforms)[..., None])[..., 0]
+    if width < logits.shape[-1]:
+        least = logits.topk(width, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    return _invert((logits / temperature).softmax(dim=-1), uniforms)
+
+
+def _invert(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """Index into `weights` [..., n] that each uniform number [...] falls on; never one of weight 0."""
+    cumulative = weights.cumsum(dim=-1)
+    total = cumulative[..., -1:]
+    # rounding may lift the product to the total itself, past the last weight
+    reached = torch.minimum(uniforms[..., None] * total, total.nextafter(torch.zeros_like(total)))
+    return (cumulative <= reached).sum(dim=-1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from looper.sampling import Sampling, draw
-from looper.transformer import Transformer
+from looper.transformer import Transformer, Window, windows
 
 LENGTH_STEP = 64  # attention looks at the cache in steps of so many columns
 
@@ -38,7 +40,7 @@ class State:
         self.clock = torch.zeros(rows, columns, transformer.dim, device=device) if clocked else None
         self.position = torch.zeros(1, dtype=torch.long, device=device)
         self.columns = torch.arange(columns, device=device)
-        self.broken = torch.zeros((), dtype=torch.bool, device=device)
+        self.check = torch.zeros((), device=device)
         self.temperature, self.top_p, self.cfg_coef = (torch.zeros((), device=device) for _ in range(3))
 
     def set_sampling(self, sampling: Sampling) -> None:
@@ -48,10 +50,20 @@ class State:
         self.cfg_coef.fill_(sampling.cfg_coef)
 
 
-def step(transformer: Transformer, state: State, plan: tuple[str, int], length: int) -> None:
+def make_step(
+    transformer: Transformer, state: State, plan: tuple[str, int], length: int
+) -> Callable[[], None]:
+    """Prepare the step that looks at the first `length` columns of the cache."""
+    window, columns = windows(state.cache, length), state.columns[:length]
+    return lambda: step(transformer, state, plan, window, columns)
+
+
+def step(
+    transformer: Transformer, state: State, plan: tuple[str, int], window: tuple[Window, ...], columns: Tensor
+) -> None:
     """Feed the column at ``state.position`` and fill the next one; no host sync, constant shapes.
 
-    `length` is the part of the cache to look at: a multiple of 64 beyond the position.
+    `window` is the part of the cache to look at, whose `columns` reach beyond the position.
     """
     position = state.position
     x = transformer.embed(state.sequence.index_select(2, position)) + state.positions.index_select(
@@ -59,8 +71,8 @@ def step(transformer: Transformer, state: State, plan: tuple[str, int], length: 
     )
     if state.clock is not None:
         x = x + state.clock.index_select(1, position)
-    mask = (state.columns[:length] <= position)[None]
-    logits = transformer(x.repeat(state.halves, 1, 1), state.cache, state.cross, position, mask)
+    mask = (columns <= position)[None]
+    logits = transformer(x.repeat(state.halves, 1, 1), window, state.cross, position, mask)
     finish_step(state, logits, plan, position + 1)
     position.add_(1)
 
@@ -70,7 +82,8 @@ def finish_step(state: State, logits: Tensor, plan: tuple[str, int], column: Ten
     if state.halves == 2:
         conditional, null = logits.chunk(2)
         logits = null + (conditional - null) * state.cfg_coef
-    state.broken |= ~torch.isfinite(logits).all()
+    # a NaN or an infinity anywhere stays in the sum: one add instead of a look at every step
+    state.check.add_(logits.sum())
     uniforms = state.uniforms.index_select(1, column)[:, 0]
     tokens = draw(logits, uniforms, plan, state.temperature, state.top_p)
     given = state.sequence.index_select(2, column)[..., 0]

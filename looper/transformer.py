@@ -13,33 +13,42 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-
-if TYPE_CHECKING:
-    from audiocraft.models.lm import LMModel
-    from torch import Tensor
+from torch import Tensor
 
 from looper.dense import Dense
 
+if TYPE_CHECKING:
+    from audiocraft.models.lm import LMModel
+
+
+# per layer the keys and values of the steps so far, [rows, 2 * heads, length, head_dim], keys first
+Cache = tuple[Tensor, ...]
+
 
 @dataclass(frozen=True)
-class Cache:
-    """Keys and values of the steps so far, each [layers, rows, heads, length, head_dim]."""
+class Window:
+    """One layer's cache and the part of it to look at."""
 
+    whole: Tensor
     k: Tensor
     v: Tensor
 
 
-@dataclass(frozen=True)
+def windows(cache: Cache, length: int) -> tuple[Window, ...]:
+    """Look at the first `length` steps of a cache."""
+    return tuple(Window(layer, *layer[:, :, :length].chunk(2, dim=1)) for layer in cache)
+
+
 class Cross:
-    """Keys and values of the texts, [layers, rows, heads, text, head_dim]; `mask` [rows, 1, 1, text]."""
+    """Keys and values of the texts, as in `Cache`; `mask` [rows, 1, 1, text] is true where there is text."""
 
-    k: Tensor
-    v: Tensor
-    mask: Tensor
+    def __init__(self, layers: Cache, mask: Tensor) -> None:
+        self.layers, self.mask = layers, mask
+        self.windows = windows(layers, mask.shape[-1])
 
     def of(self, rows: slice) -> Cross:
         """Take some of the rows."""
-        return Cross(self.k[:, rows], self.v[:, rows], self.mask[rows])
+        return Cross(tuple(layer[rows] for layer in self.layers), self.mask[rows])
 
 
 class Norm:
@@ -53,7 +62,7 @@ class Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Normalise the last axis of `x`."""
-        return F.layer_norm(x.float(), self.shape, self.weight, self.bias, self.eps)
+        return torch.layer_norm(x.float(), self.shape, self.weight, self.bias, self.eps)
 
 
 class Layer:
@@ -62,6 +71,7 @@ class Layer:
     def __init__(self, module: Any, tile: int | None) -> None:
         attention, cross = module.self_attn, module.cross_attention
         self.heads = attention.num_heads
+        self.head_dim = attention.embed_dim // self.heads
         self.norm1, self.norm2 = Norm(module.norm1), Norm(module.norm2)
         weight, bias, out = _projections(attention)
         self.qkv, self.out = Dense(weight, bias, tile), Dense(out.weight, out.bias, tile)
@@ -85,63 +95,70 @@ class Layer:
         """Cross-attention of a text of zeros: every value is the value bias, so that comes out."""
         if bias is None:
             return None
-        return self.cross_out(bias[None, 2 * width :]) * self.scale_cross
+        return scaled(self.cross_out(bias[None, 2 * width :]), self.scale_cross)
 
-    def heads_of(self, x: Tensor) -> Tensor:
-        """[rows, time, dim] -> [rows, heads, time, head_dim]."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def split(self, x: Tensor, rows: int) -> Tensor:
+        """[rows * time, n * dim] -> [rows, n * heads, time, head_dim]."""
+        return x.view(rows, x.shape[0] // rows, -1, self.head_dim).transpose(1, 2)
 
-    def self_attention(self, x: Tensor, cache: Cache, index: int, position: Tensor, mask: Tensor) -> Tensor:
-        """Write keys and values at `position`, attend to what `mask` allows, [rows, time, dim]."""
-        q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
+    def self_attention(self, x: Tensor, cache: Window, position: Tensor, mask: Tensor) -> Tensor:
+        """Write keys and values at `position`, attend to what `mask` allows, [rows * time, dim]."""
+        qkv = self.qkv(self.norm1(x))
         if self.qk_norm:
-            q, k = self.qk_norm[0](q).to(v.dtype), self.qk_norm[1](k).to(v.dtype)
-        keys, values = cache.k[index], cache.v[index]
-        keys.index_copy_(2, position, self.heads_of(k))
-        values.index_copy_(2, position, self.heads_of(v))
-        length = mask.shape[-1]
-        mixed = attend(self.heads_of(q), keys[:, :, :length], values[:, :, :length], mask)
-        return self.out(mixed) * self.scale1
+            q, k, v = qkv.chunk(3, dim=-1)
+            qkv = torch.cat([self.qk_norm[0](q).to(v.dtype), self.qk_norm[1](k).to(v.dtype), v], dim=-1)
+        q, kv = self.split(qkv, cache.whole.shape[0]).split((self.heads, 2 * self.heads), dim=1)
+        cache.whole.index_copy_(2, position, kv)
+        return scaled(self.out(attend(q, cache.k, cache.v, mask)), self.scale1)
 
-    def cross_attention(self, x: Tensor, cross: Cross, index: int) -> Tensor:
-        """Add what the texts say; rows of `x` beyond theirs are the unconditional ones, [rows, time, dim]."""
-        rows = cross.k.shape[1]
-        q = self.cross_q(self.norm_cross(x[:rows]))
+    def cross_attention(self, x: Tensor, text: Window, mask: Tensor, rows: int) -> Tensor:
+        """Add what the texts say to the first of the [rows * time, dim]; the others are unconditional."""
+        texts = text.whole.shape[0]
+        told = x if texts == rows else x[: x.shape[0] * texts // rows]
+        q = self.cross_q(self.norm_cross(told))
         if self.cross_qk_norm:
-            q = self.cross_qk_norm[0](q).to(cross.k.dtype)
-        mixed = attend(self.heads_of(q), cross.k[index], cross.v[index], cross.mask)
-        conditional = x[:rows] + self.cross_out(mixed) * self.scale_cross
-        if rows == x.shape[0]:
-            return conditional
-        null = x[rows:] if self.null_cross is None else x[rows:] + self.null_cross
-        return torch.cat([conditional, null])
+            q = self.cross_qk_norm[0](q).to(text.whole.dtype)
+        said = self.cross_out(attend(self.split(q, texts), text.k, text.v, mask))
+        told = told + scaled(said, self.scale_cross)
+        if texts == rows:
+            return told
+        null = x[told.shape[0] :]
+        return torch.cat([told, null if self.null_cross is None else null + self.null_cross])
 
-    def text_keys(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [heads, text, head_dim] of one encoded text [text, dim]."""
-        k, v = self.cross_kv(source[None]).chunk(2, dim=-1)
+    def text_keys(self, source: Tensor) -> Tensor:
+        """Keys and values [2 * heads, text, head_dim] of one encoded text [text, dim]."""
+        kv = self.cross_kv(source)
         if self.cross_qk_norm:
-            k = self.cross_qk_norm[1](k).to(v.dtype)
-        return self.heads_of(k)[0], self.heads_of(v)[0]
+            k, v = kv.chunk(2, dim=-1)
+            kv = torch.cat([self.cross_qk_norm[1](k).to(v.dtype), v], dim=-1)
+        return self.split(kv, 1)[0]
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """[rows, time, dim] -> [rows, time, dim]."""
-        return self.down(self.activation(self.up(self.norm2(x)))) * self.scale2
+        """[rows * time, dim] -> the same."""
+        return scaled(self.down(self.activation(self.up(self.norm2(x)))), self.scale2)
+
+
+def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
+    """Apply a layer scale where there is one."""
+    return x if scale is None else x * scale
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Scaled dot-product attention, [rows, heads, time, head_dim] -> [rows, time, dim].
+    """Scaled dot-product attention, [rows, heads, time, head_dim] -> [rows * time, dim].
 
     On CUDA in blocks of rows of one fixed size, since kernels are chosen by the batch and a row's
     last bits would hang on how many stand beside it.
     """
-    size = ATTENTION_ROWS if q.is_cuda and q.shape[0] % ATTENTION_ROWS == 0 else q.shape[0]
-    blocks = []
-    for i in range(0, q.shape[0], size):
-        rows = slice(i, i + size)
-        row_mask = mask[rows] if mask.dim() == 4 else mask
-        blocks.append(F.scaled_dot_product_attention(q[rows], k[rows], v[rows], attn_mask=row_mask))
-    mixed = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
-    return mixed.transpose(1, 2).flatten(2)
+    rows = q.shape[0]
+    if q.is_cuda and rows % ATTENTION_ROWS == 0:
+        blocks = [
+            F.scaled_dot_product_attention(q[part], k[part], v[part], mask[part] if mask.dim() == 4 else mask)
+            for part in (slice(i, i + ATTENTION_ROWS) for i in range(0, rows, ATTENTION_ROWS))
+        ]
+        mixed = torch.cat(blocks)
+    else:
+        mixed = F.scaled_dot_product_attention(q, k, v, mask)
+    return mixed.transpose(1, 2).reshape(rows * q.shape[2], -1)
 
 
 ATTENTION_ROWS = 4
@@ -199,36 +216,35 @@ class Transformer:
 
     def new_cache(self, rows: int, length: int) -> Cache:
         """Room for `rows` rows (conditional and unconditional ones counted) of `length` steps."""
-        shape = (len(self.layers), rows, self.heads, length, self.dim // self.heads)
+        shape = (rows, 2 * self.heads, length, self.dim // self.heads)
         # zeros, not empty: masked places are multiplied by zero, which turns a stray NaN into one
-        return Cache(*(torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(2)))
+        return tuple(torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in self.layers)
 
     def new_cross(self, rows: int, length: int) -> Cross:
         """Room for the keys and values of `rows` texts of up to `length` tokens."""
-        cache = self.new_cache(rows, length)
         mask = torch.zeros(rows, 1, 1, length, dtype=torch.bool, device=self.device)
-        return Cross(cache.k, cache.v, mask)
+        return Cross(self.new_cache(rows, length), mask)
 
     def write_text(self, cross: Cross, rows: list[int], source: Tensor) -> None:
         """Compute the keys and values of one text [text, dim] and store them for `rows`."""
         length = source.shape[0]
-        for index, layer in enumerate(self.layers):
-            k, v = layer.text_keys(source)
-            cross.k[index, rows, :, :length] = k
-            cross.v[index, rows, :, :length] = v
+        for layer, text in zip(self.layers, cross.layers, strict=True):
+            text[rows, :, :length] = layer.text_keys(source)
         cross.mask[rows] = torch.arange(cross.mask.shape[-1], device=self.device) < length
 
     def __call__(
-        self, x: Tensor, cache: Cache, cross: Cross | None, position: Tensor, mask: Tensor
+        self, x: Tensor, cache: tuple[Window, ...], cross: Cross | None, position: Tensor, mask: Tensor
     ) -> Tensor:
         """Run the layers on [rows, time, dim]; return the last time's logits [rows, n_q, card] float32."""
+        rows, time, _ = x.shape
+        x = x.flatten(0, 1)
         for index, layer in enumerate(self.layers):
-            x = x + layer.self_attention(x, cache, index, position, mask)
+            x = x + layer.self_attention(x, cache[index], position, mask)
             if cross is not None:
-                x = layer.cross_attention(x, cross, index)
+                x = layer.cross_attention(x, cross.windows[index], cross.mask, rows)
             x = x + layer.feed_forward(x)
-        logits = self.output(self.out_norm(x[:, -1]))
-        return logits.float().unflatten(-1, (self.n_q, self.card))
+        last = x if time == 1 else x.view(rows, time, -1)[:, -1]
+        return self.output(self.out_norm(last)).float().view(rows, self.n_q, self.card)
 
 
 def _projections(attention: Any) -> tuple[Tensor, Tensor | None, torch.nn.Linear]:
@@ -242,8 +258,8 @@ def _qk_norms(attention: Any) -> tuple[Norm, Norm] | None:
     return Norm(attention.q_layer_norm), Norm(attention.k_layer_norm)
 
 
-def _scale(module: torch.nn.Module) -> Tensor | float:
-    return getattr(module, "scale", 1.0)
+def _scale(module: torch.nn.Module) -> Tensor | None:
+    return getattr(module, "scale", None)
 
 
 def _check_supported(lm: LMModel) -> None:

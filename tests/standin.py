@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ class Shape:
 
 TINY = Shape()
 SMALL = Shape(1024, 16, 24, card=2048, t5_dim=768, codec_filters=64, codec_dim=128, codec_lstm=2)
+DIM512 = Shape(512, 8, 12, card=2048, t5_dim=64, codec_filters=16, codec_dim=64)
 MEDIUM = Shape(1536, 24, 48, card=2048, t5_dim=768, codec_filters=64, codec_dim=128, codec_lstm=2)
 LARGE = Shape(2048, 32, 48, card=2048, t5_dim=768, codec_filters=64, codec_dim=128, codec_lstm=2)
 
@@ -263,3 +265,28 @@ def weights(folder: Path, shape: Shape = TINY, **kwargs) -> Path:
     """Make a model folder of ours from a fresh `publish`."""
     published = publish(folder.parent / f"{folder.name}-published", shape, **kwargs)
     return convert(published, published / "t5" if shape.text == "t5" else None, folder)
+
+
+def random_model(shape: Shape, device: str = "cpu", folder: Path | None = None) -> checkpoint.Model:
+    """Build a random model straight on the device, without files: for measuring speed at full size."""
+    with tempfile.TemporaryDirectory() as scratch:
+        t5 = write_t5(Path(folder or scratch) / "t5", shape.t5_dim)
+        config = OmegaConf.create(lm_config(shape))
+        lm = checkpoint.build_lm(config, t5, torch.device(device))
+    half = torch.float16 if device.startswith("cuda") else torch.float32
+    generator = torch.Generator(device).manual_seed(0)
+    state = {}
+    for name, like in lm.state_dict().items():
+        dtype = half if name.startswith("transformer.layers.") else torch.float32
+        tensor = torch.empty(like.shape, dtype=dtype, device=device)
+        norm = "norm" in name and name.endswith("weight")
+        state[name] = (
+            tensor.fill_(1) if norm else tensor.normal_(std=like.shape[-1] ** -0.5, generator=generator)
+        )
+    lm.load_state_dict(state, assign=True)
+    codec_cfg = OmegaConf.create(codec_config(shape))
+    codec = checkpoint.build_codec(codec_cfg).to(device).eval()
+    config = {"lm": config, "codec": codec_cfg, "looper": {}}
+    return checkpoint.Model(
+        lm.eval().requires_grad_(False), codec, config, "random", None, torch.device(device)
+    )
