@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -39,8 +40,8 @@ class Board:
         self._news = asyncio.Event()
 
     def post(self, key: str, state: dict) -> None:
-        """Replace the state of `key`, wake its followers and forget the oldest finished predictions."""
-        self.states[key] = state
+        """Update the state of `key`, wake its followers and forget the oldest finished predictions."""
+        self.states[key] = self.states.get(key, {}) | state
         old = [k for k, s in self.states.items() if s.get("status") in DONE and k != key]
         for stale in old[: max(0, len(self.states) - self.keep)]:
             del self.states[stale]
@@ -48,13 +49,13 @@ class Board:
         self._news = asyncio.Event()
 
     def running(self) -> str | None:
-        """Id of the prediction under way, if there is one."""
+        """Return the id of the prediction under way, if there is one."""
         return next((k for k, s in self.states.items() if s.get("status") not in DONE), None)
 
     def fail_running(self, error: str) -> None:
         """End what is under way with `error`: its server is gone and will not report."""
         while key := self.running():
-            self.post(key, {**self.states[key], "status": "failed", "error": error})
+            self.post(key, {"status": "failed", "error": error})
 
     async def follow(self, key: str, stopping: Callable[[], bool] = lambda: False) -> AsyncIterator[str]:
         """Server-Sent Events: every new state of `key` until it is done."""
@@ -109,6 +110,10 @@ class CogServer:
         return await self.process.wait()
 
     async def __aenter__(self) -> CogServer:
+        schema = self.root / "openapi.json"
+        if schema.is_file():  # the runtime looks for it here only, and without it accepts any input
+            (self.root / ".cog").mkdir(exist_ok=True)
+            shutil.copyfile(schema, self.root / ".cog" / "openapi_schema.json")
         command = [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"]
         # a session of its own: Ctrl-C reaches us alone, and we end the child in order
         self.process = await asyncio.create_subprocess_exec(
@@ -208,7 +213,7 @@ class Relay:
             return problem(400, 'The body must be a JSON object: {"input": {"prompt": ...}}.')
         body |= {"webhook": self.hook, "webhook_events_filter": ["start", "logs", "completed"]}
         if key not in self.board.states:  # a repeated PUT must not hide what is known
-            self.board.post(key, {"id": key, "status": "starting", "logs": ""})
+            self.board.post(key, {"id": key, "status": "starting", "logs": "", "input": body.get("input")})
         reply = await self._send(request, json.dumps(body).encode())
         if reply.status_code >= 400 and self.board.states.get(key, {}).get("status") == "starting":
             del self.board.states[key]

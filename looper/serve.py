@@ -49,7 +49,8 @@ def create_app(
     """
 
     async def session(_: Request) -> Response:
-        running = relay.board.running() if relay else None
+        key = relay.board.running() if relay else None
+        running = {"id": key, "input": relay.board.states[key].get("input")} if relay and key else None
         return JSONResponse(
             {"model": relay is not None, "running": running, "shelf": shelf and shelf.listing()}
         )

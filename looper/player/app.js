@@ -2,7 +2,7 @@
 
 import { build, inputs } from "./form.js";
 import { fileName } from "./loop.js";
-import { nameOf, present } from "./player.js";
+import { nameFiles, present } from "./player.js";
 import { cancel, files, follow, progress, start, usedSeed } from "./predict.js";
 
 const $ = (id) => document.getElementById(id);
@@ -17,8 +17,8 @@ function fail(error) {
 }
 
 function showProgress(state) {
-  const { line, stage, percent } = progress(state?.logs);
-  $("stage").textContent = line || "Waiting for the model…";
+  const { stage = "Waiting for the model…", percent, left } = progress(state?.logs);
+  $("stage").textContent = [stage, percent !== undefined && `${percent} %`, left && `${left} left`].filter(Boolean).join(" · ");
   if (percent === undefined) $("bar").removeAttribute("value");
   else $("bar").value = percent;
   if ($("live").textContent !== stage) $("live").textContent = stage; // a screen reader hears stages, not percents
@@ -29,6 +29,7 @@ async function attend(id, values) {
   fail(null);
   showProgress();
   $("progress").hidden = false;
+  $("progress").scrollIntoView({ block: "nearest" });
   $("make").disabled = true;
   $("cancel").onclick = () => { $("cancel").disabled = true; cancel(id).catch(fail); };
   try {
@@ -47,7 +48,9 @@ async function deliver(done, values = {}) {
   const found = await files(done.output);
   const hints = values.bpm ? { bpm: values.bpm } : {};
   const loops = await present(found.map(({ bytes }, i) => ({ name: `variation ${i + 1}`, label: `Variation ${i + 1}`, bytes, hints })), "loops");
-  nameOf((loop, i) => fileName({ ...values, seed }, loop, i + 1, found[i].extension));
+  nameFiles((loop, i) => fileName({ ...values, seed }, loop, i + 1, found[i].extension));
+  const seconds = done.metrics?.predict_time;
+  $("health").textContent = `${loops.length} made${seconds ? ` in ${seconds.toFixed(1)} s` : ""}${seed >= 0 ? `, seed ${seed}` : ""}`;
   if (loops.length) history.replaceState(null, "", form.hash({ ...values, ...(Number.isInteger(seed) && { seed }) }));
 }
 
@@ -96,11 +99,15 @@ $("share").addEventListener("click", async () => {
 
 try {
   const { model, running, shelf } = await get("session.json");
+  $("share").hidden = !model; // a folder is not in the link
   if (shelf) await openShelf(shelf);
   if (model) {
     await ready();
     await makeForm();
-    if (running) await attend(running, form.read());
+    if (running) {
+      form.write({ ...running.input });
+      await attend(running.id, form.read());
+    }
   }
 } catch (error) {
   $("ask").hidden = false;

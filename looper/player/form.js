@@ -1,6 +1,6 @@
 // A form made from the server's own description of its inputs, kept in step with the URL.
 
-const SHOWN = ["prompt", "bpm", "variations", "max_duration", "model_version", "seed"]; // the rest fold away
+const SHOWN = ["prompt", "bpm", "variations", "max_duration", "model_version", "output_format", "seed"]; // the rest fold away
 const el = (tag, props = {}, ...children) => {
   const node = Object.assign(document.createElement(tag), props);
   node.append(...children);
@@ -8,7 +8,7 @@ const el = (tag, props = {}, ...children) => {
 };
 export { el };
 
-const words = (name) => name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ").replace("Bpm", "BPM");
+const words = (name) => (name === "bpm" ? "BPM" : name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " "));
 
 /** Inputs in order, from an OpenAPI document of Cog: [{name, type, title, description, default, minimum, maximum, enum, required}]. */
 export function inputs(openapi) {
@@ -34,18 +34,20 @@ function control(input) {
 function field(input) {
   const node = control(input);
   const { minimum, maximum } = input;
-  const range = minimum !== undefined && maximum !== undefined ? ` (${minimum}–${maximum})` : "";
+  const range = minimum !== undefined && maximum !== undefined ? ` ${minimum} to ${maximum}.` : "";
   const label = el("label", { htmlFor: node.id, textContent: words(input.name) });
-  const help = el("small", { id: `${node.id}-help`, textContent: `${input.description ?? ""}${range}` });
+  const help = el("small", { id: `${node.id}-help`, textContent: `${tidy(input.description)}${range}` });
   node.setAttribute("aria-describedby", help.id);
   return el("div", { className: `field ${input.name}` }, label, node, help);
 }
+
+const tidy = (description = "") => description.replace(/[\s.]*$/, ".").replace(/^\.$/, "");
 
 /** Fill `form`; returns {read(), write(values), hash(values)}. */
 export function build(form, list) {
   const shown = list.filter(({ name }) => SHOWN.includes(name));
   const folded = list.filter(({ name }) => !SHOWN.includes(name));
-  const more = el("details", {}, el("summary", { textContent: "More settings" }), ...folded.map(field));
+  const more = el("details", {}, el("summary", { textContent: "More settings" }), el("div", { className: "fields" }, ...folded.map(field)));
   const submit = el("button", { type: "submit", id: "make", className: "primary", textContent: "Make loops" });
   form.replaceChildren(...shown.map(field), ...(folded.length ? [more] : []), submit);
   form.addEventListener("invalid", () => { more.open ||= !!more.querySelector(":invalid"); }, true);

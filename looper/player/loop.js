@@ -2,7 +2,7 @@
 
 import { describe, sampleRate } from "./wav.js";
 
-/** Decode {name, bytes, ...hints} to {name, bytes, buffer, bpm, beats, beatsPerBar, bars, title, comment}. */
+/** Decode {name, bytes, ...hints} to {name, bytes, buffer, bpm, beats, beatsPerBar, bars, title, comment, key}. */
 export async function decode(file) {
   const said = { ...file.hints, ...defined(describe(file.bytes, file.name)) };
   const rate = sampleRate(file.bytes);
@@ -47,10 +47,18 @@ export function outline({ buffer }, columns = 400) {
   return `M0 50L${over.join("L")}L1000 50L${under.join("L")}Z`;
 }
 
-/** Name of a generated loop: sorts well, says it all, has no character that a file system refuses. */
+/** "4 bars", or "2 beats" where no whole bar fits. */
+export function count({ beats, beatsPerBar, bars }) {
+  const [n, unit] = beats < beatsPerBar ? [beats, "beat"] : [bars, "bar"];
+  return `${n} ${unit}${n === 1 ? "" : "s"}`;
+}
+
+/** Name of a generated loop, as the command line gives it: sorts well, says it all, has no character that a file system refuses. */
 export function fileName({ prompt = "loop", seed }, loop, number, extension) {
-  const words = prompt.normalize("NFKD").replace(/[\u0300-\u036f]/g, "").toLowerCase();
-  const slug = words.replace(/[^a-z0-9]+/g, "-").slice(0, 40).replace(/^-+|-+$/g, "") || "loop";
-  const parts = [slug, `${loop.bpm ?? 0}bpm`, `${loop.bars}bars`, seed >= 0 ? `s${seed}` : "", String(number).padStart(2, "0")];
+  const ascii = prompt.slice(0, 1000).normalize("NFKD").replace(/[^\0-\x7f]/g, "").toLowerCase();
+  const words = (ascii.match(/[a-z0-9]+/g) ?? ["loop"]).join("-");
+  const slug = words.length <= 40 ? words : words.slice(0, 41).replace(/-[^-]*$/, "").slice(0, 40);
+  const length = count(loop).replace(" ", "");
+  const parts = [slug, `${loop.bpm ?? 0}bpm`, length, loop.key, seed >= 0 && `s${seed}`, String(number).padStart(2, "0")];
   return `${parts.filter(Boolean).join("_")}.${extension}`;
 }

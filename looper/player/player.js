@@ -3,7 +3,7 @@
 import { downloadZip } from "./vendor/client-zip/index.js";
 import { Engine } from "./engine.js";
 import { el } from "./form.js";
-import { decode, outline } from "./loop.js";
+import { count, decode, outline } from "./loop.js";
 
 const $ = (id) => document.getElementById(id);
 const say = (words) => { $("live").textContent = words; };
@@ -32,7 +32,7 @@ function wave(loop) {
 const number = (x, digits = 2) => String(Number(x.toFixed(digits)));
 const facts = (loop) => [
   loop.bpm && `${number(loop.bpm, 3)} BPM`,
-  loop.bpm && `${loop.bars} ${loop.bars === 1 ? "bar" : "bars"}`,
+  loop.bpm && count(loop),
   loop.key,
   `${number(loop.seconds)} s`,
 ].filter(Boolean).join(" · ");
@@ -126,15 +126,18 @@ export async function present(files, name = "loops") {
   return loops;
 }
 
-/** Give the loops the names of {loop: name}, known only after decoding. */
-export const nameOf = (rename) => loops.forEach((loop, index) => {
-  loop.name = rename(loop, index);
-  cards[index].item.lastChild.ariaLabel = `Download ${loop.name}`;
-});
+/** Name the loops' files by `name(loop, index)`: what it needs is known only after decoding. */
+export function nameFiles(name) {
+  loops.forEach((loop, index) => {
+    loop.name = name(loop, index);
+    cards[index].item.lastChild.ariaLabel = `Download ${loop.name}`;
+  });
+  title = loops[0]?.name.replace(/_\d+\.\w+$/, "") ?? title;
+}
 
 $("play").addEventListener("click", toggle);
 $("nudge").addEventListener("input", ({ target }) => nudge(Number(target.value)));
-$("nudge").addEventListener("dblclick", ({ target }) => nudge(Number(target.value = 0)));
+$("nudge").addEventListener("dblclick", () => nudge(Number($("nudge").value = 0)));
 $("all").addEventListener("click", async () => {
   const entries = loops.map(({ name, bytes }) => ({ name, input: bytes }));
   save(await downloadZip(entries).blob(), `${title}.zip`);
@@ -142,6 +145,7 @@ $("all").addEventListener("click", async () => {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("textarea, select, input:not([type=range])")) return;
   if (/^[1-9]$/.test(event.key)) choose(Number(event.key) - 1);
+  else if (event.key === "0") nudge(Number($("nudge").value = 0));
   else if (event.key === " " && loops.length && !event.target.closest("button, summary")) toggle();
   else return;
   event.preventDefault();

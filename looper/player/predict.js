@@ -14,11 +14,12 @@ export async function complaint(response) {
 const plain = (error) => (error ?? "The model failed without saying why: see the server's log.")
   .replace(/^(Prediction failed: )+/, "").replace(/^(?:Value|Runtime)Error: /, "");
 
-/** What the last lines of the logs say of progress: {stage, percent, line}. */
+/** What the logs last said of progress, such as tqdm's "stage:  40%|####   | 2/5 [00:02<00:03": {stage, percent, left}. */
 export function progress(logs = "") {
-  const line = logs.split(/[\r\n]+/).filter((text) => text.trim()).pop() ?? "";
-  const [, stage, percent] = /^\s*(?:(.*?)[:\s]+)?(\d+(?:\.\d+)?)\s*%/.exec(line) ?? [];
-  return { line, stage: stage ?? line, percent: percent === undefined ? undefined : Number(percent) };
+  const [, stage, percent, rest] = [...logs.matchAll(/^\s*(?:(.*?)[:\s]+)?(\d+(?:\.\d+)?)\s*%(.*)$/gm)].pop() ?? [];
+  if (percent === undefined) return {};
+  const [, left] = /<([\d:]+)/.exec(rest) ?? [];
+  return { stage: stage || "working", percent: Number(percent), left };
 }
 
 /** Follow prediction `id` to its end; resolves to {output, metrics, logs}, or null when it was canceled. */

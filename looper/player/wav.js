@@ -3,14 +3,16 @@
 const text = (view, at, length) => new TextDecoder().decode(new Uint8Array(view.buffer, view.byteOffset + at, length));
 const untilZero = (string) => string.split("\0")[0].trim();
 
-/** Chunks of a RIFF/WAVE file as {id: DataView}; null when it is something else. */
+/** Chunks of a RIFF/WAVE file as {id: DataView}, lists as LISTINFO and so on; null when it is something else. */
 export function chunks(buffer) {
   const view = new DataView(buffer);
   if (view.byteLength < 12 || text(view, 0, 4) !== "RIFF" || text(view, 8, 4) !== "WAVE") return null;
   const found = {};
   for (let at = 12; at + 8 <= view.byteLength;) {
     const size = Math.min(view.getUint32(at + 4, true), view.byteLength - at - 8);
-    found[text(view, at, 4)] = new DataView(buffer, at + 8, size);
+    const id = text(view, at, 4);
+    const kind = id === "LIST" && size >= 4 ? text(view, at + 8, 4) : ""; // a file may have several lists
+    found[id + kind] = new DataView(buffer, at + 8, size);
     at += 8 + size + (size & 1);
   }
   return found;
@@ -18,8 +20,7 @@ export function chunks(buffer) {
 
 function info(list) {
   const tags = {};
-  if (!list || list.byteLength < 4 || text(list, 0, 4) !== "INFO") return tags;
-  for (let at = 4; at + 8 <= list.byteLength;) {
+  for (let at = 4; list && at + 8 <= list.byteLength;) {
     const size = Math.min(list.getUint32(at + 4, true), list.byteLength - at - 8);
     tags[text(list, at, 4)] = untilZero(text(list, at + 8, size));
     at += 8 + size + (size & 1);
@@ -27,12 +28,12 @@ function info(list) {
   return tags;
 }
 
-/** {bpm, beats, beatsPerBar, start, end, title, comment}; only what the file says. Loop points are in samples, end exclusive. */
+/** {bpm, beats, beatsPerBar, start, end, title, comment, key}; only what the file says. Loop points are in samples, end exclusive. */
 export function describe(buffer, name = "") {
   const said = {};
   const named = /(\d+(?:\.\d+)?)bpm/.exec(name);
   if (named) said.bpm = Number(named[1]);
-  const { acid, smpl, LIST } = chunks(buffer) ?? {};
+  const { acid, smpl, LISTINFO } = chunks(buffer) ?? {};
   if (acid?.byteLength >= 24 && acid.getFloat32(20, true) > 0) {
     said.bpm = Math.round(acid.getFloat32(20, true) * 1e4) / 1e4;
     said.beats = acid.getUint32(12, true) || undefined;
@@ -42,8 +43,9 @@ export function describe(buffer, name = "") {
     said.start = smpl.getUint32(44, true);
     said.end = smpl.getUint32(48, true) + 1;
   }
-  const { INAM: title, ICMT: comment } = info(LIST);
-  return { ...said, title, comment };
+  const { INAM: title, ICMT: comment } = info(LISTINFO);
+  const key = [...(comment ?? "").matchAll(/(?:^|; )key: ([^;]+)/g)].pop()?.[1]; // the last: a prompt may say "key" too
+  return { ...said, title, comment, key };
 }
 
 /** Sample rate that a WAV, FLAC, Ogg or MP3 file was made at, so that it is decoded without resampling. */
