@@ -1,4 +1,9 @@
-"""A recording and the tempo that was asked for -> its beats, bar lines and best loop."""
+"""A recording and the tempo that was asked for -> its beats, bar lines and best loop.
+
+The order of work: features (`onsets`), the period near the asked tempo (`tempo`), drift (`warp`), the
+bar line and the metrical level (`downbeat`), the exact phase (`tempo.refine`), the choice of bars
+(`spans`). Times are seconds of the recording as given; features are read in straightened time.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from looper import onsets, tempo
-from looper.spans import Span, beat_counts, spans
+from looper import downbeat as bars_of
+from looper import onsets, spans, tempo, warp
+from looper.onsets import Frames
+from looper.spans import Span
+from looper.warp import Warp
 
 MIN_BPM, MAX_BPM = 40.0, 300.0
+MIN_RATE, MAX_RATE = 4_000, 400_000
+EXCERPT = 20.0  # seconds in which the tempo is first looked for; the rest is followed from there
+CLEAR = 0.0  # clarity of the pulse under which the asked tempo is taken instead
+KEPT = 24  # candidate spans in the result
 
 
 @dataclass(frozen=True)
@@ -19,19 +31,27 @@ class BeatGrid:
     Attributes
     ----------
     bpm : float
-        Measured tempo at the asked metrical level.
+        Measured tempo at the asked metrical level (its mean, where it drifts).
     beats_per_bar : int
         Beats per bar at the asked metrical level.
     beat_times, downbeat_times : numpy.ndarray
-        Seconds, 1-D, inside the recording.
+        Seconds, 1-D, inside the recording. Bars are those of the music: where it plays at half or
+        double of the asked tempo, they hold twice or half as many of these beats.
     loop_start, loop_end : float
         Seconds: the best span.
     bars : float
-        Bars of the best span; a fraction where only beats fit.
+        Bars of the best span at the asked level; a fraction where only beats fit.
     confidence : float
-        Probability that the loop is whole bars and starts on a bar line, calibrated.
+        Probability that the loop is whole bars and starts on a bar line: of the loops at 0.9, nine in
+        ten are right.
     spans : tuple of Span
-        Candidate loops, best first.
+        Candidate loops, best first, with what was measured at their ends.
+    level : float
+        Period of the music's own beat over that of the asked tempo: 0.5, 1 or 2.
+    drift : float
+        Fastest tempo over slowest, less one; 0 where a constant grid carries the music.
+    warp : Warp or None
+        The map between beat positions and seconds; position 0 is a bar line.
     """
 
     bpm: float
@@ -43,6 +63,9 @@ class BeatGrid:
     bars: float
     confidence: float
     spans: tuple[Span, ...]
+    level: float = 1.0
+    drift: float = 0.0
+    warp: Warp | None = None
 
     @property
     def beats(self) -> int:
@@ -50,57 +73,127 @@ class BeatGrid:
         return self.spans[0].beats
 
 
-def check_tempo(bpm: float, beats_per_bar: int) -> None:
-    """Raise ValueError unless tempo and metre are ones that a grid can be asked for."""
-    if isinstance(bpm, bool) or not np.isscalar(bpm) or not np.isreal(bpm) or not MIN_BPM <= bpm <= MAX_BPM:
+@dataclass(frozen=True)
+class _Wish:
+    """What the loop must keep to."""
+
+    asked: float  # seconds per beat
+    beats_per_bar: int
+    max_seconds: float | None
+    min_start: float
+    beats: int | None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _check_numbers(sample_rate: int, bpm: float, wish: _Wish | None = None) -> None:
+    if not _is_number(bpm) or not MIN_BPM <= bpm <= MAX_BPM:
         raise ValueError(f"bpm must be between {MIN_BPM:g} and {MAX_BPM:g}, got {bpm}")
-    if isinstance(beats_per_bar, bool) or not isinstance(beats_per_bar, int | np.integer):
-        raise ValueError(f"beats_per_bar must be a whole number, got {beats_per_bar!r}")
-    if not 1 <= beats_per_bar <= 16:
-        raise ValueError(f"beats_per_bar must be between 1 and 16, got {beats_per_bar}")
+    if not _is_number(sample_rate) or not MIN_RATE <= sample_rate <= MAX_RATE:
+        raise ValueError(f"sample_rate must be between {MIN_RATE} and {MAX_RATE} Hz, got {sample_rate}")
+    if wish is None:
+        return
+    for name, value in (("beats_per_bar", wish.beats_per_bar), ("beats", wish.beats)):
+        if value is not None and not isinstance(value, int | np.integer):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if isinstance(wish.beats_per_bar, bool) or not 1 <= wish.beats_per_bar <= 16:
+        raise ValueError(f"beats_per_bar must be between 1 and 16, got {wish.beats_per_bar}")
+    if wish.beats is not None and wish.beats < 1:
+        raise ValueError(f"beats must be at least 1, got {wish.beats}")
+    if not (_is_number(wish.min_start) and np.isfinite(wish.min_start) and wish.min_start >= 0):
+        raise ValueError(f"min_start must be 0 s or later, got {wish.min_start}")
+    if wish.max_seconds is not None and not (_is_number(wish.max_seconds) and wish.max_seconds > 0):
+        raise ValueError(f"max_seconds must be above 0, got {wish.max_seconds}: leave it out for no limit")
 
 
-def check_audio(samples: np.ndarray, sample_rate: int, bpm: float) -> np.ndarray:
-    """Return the samples mixed to mono, or raise ValueError if no beat can be found in them."""
-    if not np.isscalar(sample_rate) or not 4_000 <= sample_rate <= 400_000:
-        raise ValueError(f"sample_rate must be between 4000 and 400000 Hz, got {sample_rate}")
+def _audio(samples: np.ndarray, sample_rate: int, wish: _Wish) -> np.ndarray:
+    """Return the samples as mono, or raise ValueError if they cannot hold a loop of one beat."""
     x = onsets.mono(samples)
     seconds = len(x) / sample_rate
-    if seconds < 60 / bpm - 1e-6:
+    if seconds - wish.min_start < wish.asked - 1e-6:
         raise ValueError(
-            f"samples hold {seconds:.3f} s but a beat at {bpm:g} bpm takes {60 / bpm:.3f} s: "
-            "pass at least one beat of audio"
+            f"samples hold {seconds:.3f} s, {max(0.0, seconds - wish.min_start):.3f} s of them after "
+            f"min_start, but one beat at {60 / wish.asked:g} bpm takes {wish.asked:.3f} s: pass more audio"
         )
     return x
 
 
-def _even_beats(period: float, phase: float, duration: float) -> np.ndarray:
-    """Beats of a constant grid from just before the audio to just after it."""
-    first = int(np.ceil((-onset_slack(period) - phase) / period))
-    last = int(np.floor((duration + onset_slack(period) - phase) / period))
-    return phase + period * np.arange(first, last + 1)
+def _excerpt(frames: Frames) -> tuple[Frames, float]:
+    """Return the stretch with most onsets, as frames that start at 0 s, and where it starts."""
+    if frames.duration <= EXCERPT * 1.25:
+        return frames, 0.0
+    size, total = round(EXCERPT * frames.rate), np.cumsum(np.r_[0.0, frames.onset])
+    first = int(np.argmax(total[size:] - total[:-size]))
+    return onsets.crop(frames, first, first + size), first / frames.rate
 
 
-def onset_slack(period: float) -> float:
-    """How far beyond the audio a beat may lie and still end or begin a loop."""
-    return min(0.03, 0.1 * period)
+def _beat_map(frames: Frames, wish: _Wish) -> tuple[Warp, float]:
+    """Find the period near the asked one and follow it: the pulse's map and how clear it is."""
+    part, start = _excerpt(frames)
+    period, clarity = tempo.find_period(part, wish.asked, wish.beats_per_bar)
+    pulse = max(tempo.phases(part, period), key=lambda p: p.weight)
+    period, offsets, _ = tempo.fit_line(part, period, np.array([pulse.phase]))
+    centre = start + part.duration / 2
+    return warp.follow(frames, period, start + float(offsets[0]), centre), clarity
 
 
-def _asked_grid(duration: float, period: float, beats_per_bar: int) -> BeatGrid:
-    """Return the asked tempo's grid from 0 s, for audio that says nothing."""
-    beat_times = np.arange(0.0, duration, period)
-    beats = next((n for n in beat_counts(duration, period, beats_per_bar, period, None)), 1)
-    span = Span(0.0, min(beats * period, duration), beats, 0.0)
+def _bar_map(
+    frames: Frames, pulse: Warp, wish: _Wish, near: float | None
+) -> tuple[Warp, bars_of.BarLine, bars_of.BarLine, float]:
+    """Place the bar line: the map with position 0 on it, lines shown and to cut at, and how sure that is."""
+    origin, period = float(pulse.position(np.array(0.0))), pulse.period
+    even = frames if len(pulse.times) == 2 else warp.straighten(frames, pulse)
+    if near is None:
+        read = bars_of.readings(even, period)
+        shown, cut, sure = bars_of.choose(bars_of.bar_lines(read, wish.beats_per_bar))
+    else:
+        at = float(pulse.position(np.array(near)) - origin) * period
+        shown = cut = bars_of.BarLine(at, period * wish.beats_per_bar, 1.0, 1.0)
+        sure = 1.0
+    fine, phase = tempo.refine(even, period, cut.line)
+    if len(pulse.times) == 2:
+        return warp.straight(fine, phase, frames.duration), shown, cut, sure
+    # position (phase / period) of straightened time is the bar line
+    return pulse.shifted(origin + phase / period), shown, cut, sure
+
+
+def _candidates(frames: Frames, beats: Warp, bar: float, wish: _Wish) -> list[Span]:
+    """Choose and score the spans: whole bars from bar lines, else from any beat, else only beats."""
+    room = frames.duration - wish.min_start
+    whole, short = spans.beat_counts(room, beats.period, wish.beats_per_bar, wish.asked, wish.max_seconds)
+    kept = [n for n in whole if n % bar == 0] or whole
+    plans = [(bar, kept), (1.0, kept), (bar, short), (1.0, short)]
+    if wish.beats is not None:
+        fewer = [n for n in kept if n < wish.beats]
+        plans = [(bar, [wish.beats]), (1.0, [wish.beats]), (bar, fewer), (1.0, fewer), *plans[2:]]
+    for step, counts in plans:
+        found = [s for n in counts for s in spans.spans(frames, beats, step, n, wish.min_start)]
+        if found:
+            return found[:KEPT]
+    end = min(frames.duration, wish.min_start + beats.period)
+    return [Span(max(0.0, end - beats.period), end, 1, 0.0)]
+
+
+def _grid(beats: Warp, found: list[Span], sure: float, wish: _Wish, duration: float, bar: float) -> BeatGrid:
+    """Assemble the result; ``bar`` is what the music's bar lasts, in asked beats."""
+    inside = beats.position(np.array([-0.03, duration]))
+    count = np.arange(np.ceil(inside[0]), np.ceil(inside[1]))
+    lines = bar * np.arange(np.ceil(inside[0] / bar), np.ceil(inside[1] / bar))
     return BeatGrid(
-        60.0 / period,
-        beats_per_bar,
-        beat_times,
-        beat_times[::beats_per_bar],
-        span.start,
-        span.end,
-        beats / beats_per_bar,
-        0.0,
-        (span,),
+        bpm=60.0 / beats.period,
+        beats_per_bar=int(wish.beats_per_bar),
+        beat_times=beats.time(count),
+        downbeat_times=beats.time(lines),
+        loop_start=found[0].start,
+        loop_end=found[0].end,
+        bars=found[0].beats / wish.beats_per_bar,
+        confidence=sure,
+        spans=tuple(found),
+        level=bar / wish.beats_per_bar,
+        drift=beats.drift,
+        warp=beats,
     )
 
 
@@ -115,64 +208,83 @@ def fit_grid(
     beats: int | None = None,
     downbeat: float | None = None,
 ) -> BeatGrid:
-    """Find tempo, beats, bar lines and the best loop near an asked tempo."""
-    check_tempo(bpm, beats_per_bar)
-    x = check_audio(samples, sample_rate, bpm)
-    asked = 60.0 / bpm
-    if onsets.is_silent(x):
-        return _asked_grid(len(x) / sample_rate, asked, beats_per_bar)
+    """Find tempo, beats, bar lines and the best loop near an asked tempo.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray
+        ``[T]`` or ``[T, C]``, floating point or integer, as soundfile reads them.
+    sample_rate : int
+        Hz, 4000 to 400000.
+    bpm : float
+        The asked tempo, 40 to 300; the music may be up to 7.5 % off it, or at half or double of it.
+    beats_per_bar : int, default 4
+        Beats per bar, 1 to 16. A beat is whatever ``bpm`` counts: for 6/8 in eighths ask for 6.
+    max_seconds : float, optional
+        The longest loop, at the asked tempo.
+    min_start : float, default 0.0
+        Seconds before which the loop must not begin.
+    beats : int, optional
+        Ask for a loop of exactly so many beats; where none fits, a shorter one is returned.
+    downbeat : float, optional
+        Seconds at which a bar line is known to be: only its exact place is looked for.
+
+    Returns
+    -------
+    BeatGrid
+        Audio that says nothing (silence, noise) gets the asked tempo's grid and confidence 0.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the samples are empty, not finite, or hold less than one
+        beat after ``min_start``.
+    """
+    wish = _Wish(60.0 / bpm if _is_number(bpm) and bpm else 1.0, beats_per_bar, max_seconds, min_start, beats)
+    _check_numbers(sample_rate, bpm, wish)
+    x = _audio(samples, sample_rate, wish)
+    duration = len(x) / sample_rate
     frames = onsets.frames(x, sample_rate)
-    periods, scores = tempo.period_scores(frames, asked, beats_per_bar)
-    rough = (tempo.best_periods(periods, scores) or [asked])[0]
-    pulses = tempo.phases(frames, rough)
-    period, offsets, _ = tempo.fit_line(frames, rough, np.array([p.phase for p in pulses]))
-    best = (-np.inf, 0.0)
-    for pulse, offset in zip(pulses, offsets, strict=True):
-        for k in range(beats_per_bar):
-            line = (offset + k * period) % (period * beats_per_bar)
-            if line > period * beats_per_bar - 0.03:
-                line -= period * beats_per_bar
-            times = np.arange(line, frames.duration, period * beats_per_bar)
-            at = np.clip((times * frames.rate).astype(int), 0, frames.rise.shape[1] - 1)
-            low = sum(np.roll(frames.rise[:3].sum(axis=0), s) for s in range(-4, 5))[at].mean()
-            start = 8.0 * (abs(line) < 0.07)
-            best = max(best, (low + 5 * pulse.weight + start, line))
-    line = best[1] if downbeat is None else downbeat
-    if downbeat is not None:
-        near = (offsets - downbeat + period / 2) % period - period / 2
-        near = near[np.abs(near) < 0.06]
-        line = downbeat + (float(near[np.argmin(np.abs(near))]) if len(near) else 0.0)
-    beat_times = _even_beats(period, line % period, frames.duration)
-    index = np.round((beat_times - line) / period).astype(int)
-    bar_starts = np.flatnonzero(index % beats_per_bar == 0)
-    found: list[Span] = []
-    counts = beat_counts(frames.duration, period, beats_per_bar, asked, max_seconds)
-    if beats is not None:
-        counts = [beats] + [n for n in counts if n < beats]
-    for starts in (bar_starts, np.arange(len(beat_times))):
-        for n in counts:
-            found += spans(frames, beat_times, starts, n, min_start)
-            if n < beats_per_bar and found:
-                break
-        if found:
-            break
-    if not found:
-        end = min(frames.duration, min_start + period)
-        found = [Span(max(0.0, end - period), end, 1, 0.0)]
-    inside = (beat_times >= -0.03) & (beat_times < frames.duration)
-    return BeatGrid(
-        bpm=60.0 / period,
-        beats_per_bar=beats_per_bar,
-        beat_times=beat_times[inside],
-        downbeat_times=beat_times[bar_starts][inside[bar_starts]],
-        loop_start=found[0].start,
-        loop_end=found[0].end,
-        bars=found[0].beats / beats_per_bar,
-        confidence=0.5,
-        spans=tuple(found[:16]),
-    )
+    if onsets.is_silent(x):
+        return _asked_grid(frames, wish, downbeat or 0.0)
+    pulse, clarity = _beat_map(frames, wish)
+    if clarity < CLEAR:
+        return _asked_grid(frames, wish, downbeat or 0.0)
+    grid, shown, cut, sure = _bar_map(frames, pulse, wish, downbeat)
+    found = _candidates(frames, grid, round(2 * cut.bar / grid.period) / 2, wish)
+    bar = round(2 * shown.bar / grid.period) / 2
+    return _grid(grid, found, bars_of.calibrated(sure, clarity), wish, duration, bar)
+
+
+def _asked_grid(frames: Frames, wish: _Wish, line: float) -> BeatGrid:
+    """Return the asked tempo's grid, for audio that says nothing of its own."""
+    even = warp.straight(wish.asked, line, frames.duration)
+    bar = float(wish.beats_per_bar)
+    return _grid(even, _candidates(frames, even, bar, wish), 0.0, wish, frames.duration, bar)
 
 
 def analyse(samples: np.ndarray, sample_rate: int, bpm: float, beats_per_bar: int = 4) -> BeatGrid:
-    """Find the beats, bar lines and best loop of a recording whose tempo is roughly known."""
+    """Find the beats, bar lines and best loop of a recording whose tempo is roughly known.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray
+        ``[T]`` or ``[T, C]``, floating point or integer, as soundfile reads them.
+    sample_rate : int
+        Hz, 4000 to 400000.
+    bpm : float
+        The asked tempo, 40 to 300.
+    beats_per_bar : int, default 4
+        Beats per bar, 1 to 16.
+
+    Returns
+    -------
+    BeatGrid
+        See ``fit_grid``, which has more to ask for.
+
+    Raises
+    ------
+    ValueError
+        As ``fit_grid``.
+    """
     return fit_grid(samples, sample_rate, bpm, beats_per_bar)

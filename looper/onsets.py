@@ -12,7 +12,7 @@ Müller: Fundamentals of Music Processing, chapters 3 and 6, Springer 2015.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -22,8 +22,10 @@ HOP = 0.005  # seconds between quick frames
 BANDS = 8
 MELS_PER_BAND = 5
 SILENCE = 1e-6  # root mean square, full scale 1, under which there is nothing to hear
-# Rise of the quick spectrum to the attack itself, measured on clicks and on rendered notes.
-ONSET_DELAY = 0.0
+# How late an attack is found, by how sharp it is (log ratio of energy after and before): medians
+# over rendered notes whose beats are known. A click is found where it is, a bowed note late.
+SHARPNESS = (0.0, 0.5, 1.5, 2.8, 4.2, 5.5)
+LATE = (0.009, 0.008, 0.004, 0.002, 0.001, -0.0002)
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,35 @@ def _peaks(onset: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
     at = 1 + np.flatnonzero((middle > onset[:-2]) & (middle >= onset[2:]) & (middle > 0))
     if not len(at):
         return np.zeros(0), np.zeros(0)
-    at = at[onset[at] > 0.1 * np.percentile(onset[at], 95)]
+    at = at[onset[at] > 0.05 * np.percentile(onset[at], 95)]
     left, here, right = onset[at - 1], onset[at], onset[at + 1]
     bend = np.minimum(left - 2 * here + right, -1e-9)
     shift = np.clip(0.5 * (left - right) / bend, -0.5, 0.5)
     # the rise of frame i lies between frames i-1 and i
-    return (at - 0.5 + shift) / rate + ONSET_DELAY, here
+    return (at - 0.5 + shift) / rate, here
+
+
+def _sharpen(x: np.ndarray, rate: float, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Move rough onset times to the steepest rise of energy nearby.
+
+    Returns the times, corrected for how late an attack of that sharpness is found, and the sharpness:
+    the log ratio of the energies 5 ms after and before.
+    """
+    edged = np.append(x[:1], x[1:] - 0.95 * x[:-1])
+    total = np.concatenate([[0.0], np.cumsum(edged.astype(np.float64) ** 2)])
+    window = 0.005 * rate
+    floor = 1e-4 * total[-1] / len(x) * window + 1e-20
+    near = np.arange(-0.012, 0.0121, 0.0005)
+    at = (times[:, None] + near) * rate
+
+    def energy(position: np.ndarray) -> np.ndarray:
+        return np.interp(position, np.arange(len(total)), total)
+
+    here = energy(at)
+    rise = np.log((energy(at + window) - here + floor) / (here - energy(at - window) + floor))
+    best = np.argmax(rise, axis=1)
+    sharpness = rise[np.arange(len(times)), best]
+    return times + near[best] - np.interp(sharpness, SHARPNESS, LATE), sharpness
 
 
 def is_silent(x: np.ndarray) -> bool:
@@ -198,6 +223,7 @@ def frames(x: np.ndarray, sample_rate: int) -> Frames:
     for part in (chroma[:12], chroma[12:]):
         part /= np.linalg.norm(part, axis=0) + 1e-3
     times, weights = _peaks(onset, frame_rate)
+    times, sharpness = _sharpen(x, exact, times)
     return Frames(
         rate=frame_rate,
         duration=duration,
@@ -207,5 +233,22 @@ def frames(x: np.ndarray, sample_rate: int) -> Frames:
         chroma_rate=exact / slow_hop,
         chroma=chroma,
         peak_times=times,
-        peak_weights=weights,
+        peak_weights=weights * np.clip(sharpness / 4, 0.1, 1.0),
+    )
+
+
+def crop(found: Frames, first: int, last: int) -> Frames:
+    """Keep quick frames ``first`` to ``last``; times then start at 0 s again."""
+    start, end = first / found.rate, last / found.rate
+    kept = (found.peak_times >= start) & (found.peak_times < end)
+    slow = slice(round(start * found.chroma_rate), round(end * found.chroma_rate))
+    return replace(
+        found,
+        duration=end - start,
+        rise=found.rise[:, first:last],
+        onset=found.onset[first:last],
+        mel=found.mel[:, first:last],
+        chroma=found.chroma[:, slow],
+        peak_times=found.peak_times[kept] - start,
+        peak_weights=found.peak_weights[kept],
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from looper.onsets import Frames
+from looper.warp import Warp
 
 OVERSHOOT = 0.03  # seconds by which a grid's span may miss the audio's ends before it is dropped
 
@@ -39,7 +40,7 @@ class Span:
 
 def beat_counts(
     duration: float, period: float, beats_per_bar: int, asked: float, max_seconds: float | None
-) -> list[int]:
+) -> tuple[list[int], list[int]]:
     """List the loop lengths to try, longest first.
 
     Parameters
@@ -55,16 +56,21 @@ def beat_counts(
 
     Returns
     -------
-    list of int
-        Power-of-two numbers of bars in beats, then two beats and one.
+    whole : list of int
+        Power-of-two numbers of bars, in beats.
+    short : list of int
+        Two beats and one; one even where nothing fits.
     """
-    counts, bars = [1, 2] if beats_per_bar > 2 else [1], beats_per_bar
-    while bars * period <= duration + OVERSHOOT:
-        counts.append(bars)
-        bars *= 2
     limit = np.inf if max_seconds is None else max_seconds
-    kept = [n for n in counts if n * asked <= limit + 1e-9 and n * period <= duration + OVERSHOOT]
-    return kept[::-1] or [1]
+
+    def fits(beats: int) -> bool:
+        return beats * period <= duration + OVERSHOOT and beats * asked <= limit + 1e-9
+
+    whole = []
+    while fits(beats_per_bar << len(whole)):
+        whole.append(beats_per_bar << len(whole))
+    short = [n for n in (2, 1) if n < beats_per_bar and fits(n)]
+    return whole[::-1], short or [1]
 
 
 def _ends_alike(frames: Frames, start: float, end: float) -> float:
@@ -93,28 +99,25 @@ def _quiet(frames: Frames, time: float) -> float:
     return float(np.clip(1 - window.max() / loud, 0, 1)) if len(window) else 1.0
 
 
-def _fit_inside(start: float, end: float, duration: float) -> tuple[float, float] | None:
+def _fit_inside(start: float, end: float, first: float, last: float) -> tuple[float, float] | None:
     """Slide a span that misses the audio by a few milliseconds inside; None if it misses by more."""
-    if start < -OVERSHOOT or end > duration + OVERSHOOT:
+    if start < first - OVERSHOOT or end > last + OVERSHOOT:
         return None
-    late = max(0.0, -start) or min(0.0, duration - end)
-    start, end = start + late, end + late
-    return max(0.0, start), min(end, duration)
+    late = max(0.0, first - start) or min(0.0, last - end)
+    return max(first, start + late), min(end + late, last)
 
 
-def spans(
-    frames: Frames, beat_times: np.ndarray, starts: np.ndarray, beats: int, min_start: float = 0.0
-) -> list[Span]:
-    """Score every span of ``beats`` beats that begins at one of ``starts``.
+def spans(frames: Frames, grid: Warp, step: float, beats: int, min_start: float = 0.0) -> list[Span]:
+    """Score every span of ``beats`` beats that begins on a line, every ``step`` beats from position 0.
 
     Parameters
     ----------
     frames : Frames
         Features.
-    beat_times : numpy.ndarray
-        ``[N]`` seconds; may reach one beat beyond the audio on either side.
-    starts : numpy.ndarray
-        Indices into ``beat_times`` where a loop may begin.
+    grid : Warp
+        Beat positions to seconds.
+    step : float
+        Beats between the lines where a loop may begin.
     beats : int
         Beats in the span.
     min_start : float
@@ -125,15 +128,14 @@ def spans(
     list of Span
         Best first; empty where none fits.
     """
+    ends = grid.position(np.array([min_start - OVERSHOOT, frames.duration + OVERSHOOT]))
+    lines = step * np.arange(np.ceil(ends[0] / step), np.floor((ends[1] - beats) / step) + 1)
     found = []
-    for i in starts:
-        if i + beats >= len(beat_times) or beat_times[i] < min_start - OVERSHOOT:
+    for start, end in zip(grid.time(lines), grid.time(lines + beats), strict=True):
+        inside = _fit_inside(float(start), float(end), min_start, frames.duration)
+        if inside is None:
             continue
-        ends = _fit_inside(float(beat_times[i]), float(beat_times[i + beats]), frames.duration)
-        if ends is None:
-            continue
-        start, end = max(ends[0], min_start), ends[1]
-        alike = _ends_alike(frames, start, end)
-        quiet = 0.5 * (_quiet(frames, start) + _quiet(frames, end))
-        found.append(Span(start, end, beats, alike + 0.3 * quiet, alike, quiet))
+        alike = _ends_alike(frames, *inside)
+        quiet = 0.5 * (_quiet(frames, inside[0]) + _quiet(frames, inside[1]))
+        found.append(Span(*inside, beats, alike + 0.3 * quiet, alike, quiet))
     return sorted(found, key=lambda s: -s.score)
