@@ -20,12 +20,15 @@ from torch import Tensor
 from looper.checkpoint import Model
 from looper.cudagraph import Graphed, graphs_wanted
 from looper.sampling import Key, Sampling, row_uniforms
-from looper.step import LENGTH_STEP, State, finish_step, make_step
+from looper.step import State, finish_step, make_step
 from looper.transformer import ATTENTION_ROWS, Cache, Transformer, windows
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
+COLUMNS = 256  # caches have room for a multiple of this
+# attention looks at the cache in steps of so many columns: each is a graph of its own on CUDA
+LENGTH_STEP = {"cpu": 16, "cuda": 64}
 TEXT_LENGTHS = (32, 64, 128, 256, 512)
 HOST_EVERY = 16  # steps between looks at the device, for progress and cancellation
 
@@ -127,7 +130,7 @@ class Decoder:
     def rows_that_fit(self, frames: int, guided: bool) -> int:
         """How many rows the free memory holds, at most 32 (one tile of products with guidance)."""
         t = self.transformer
-        columns = _round_up(frames + max(self.delays), 4 * LENGTH_STEP)
+        columns = _round_up(frames + max(self.delays), COLUMNS)
         halves = 2 if guided else 1
         size = t.embeddings.element_size() if t.device.type == "cpu" else 2
         per_row = 2 * len(t.layers) * t.dim * size * (halves * columns + TEXT_LENGTHS[0])
@@ -147,8 +150,9 @@ class Decoder:
         start = 1 + (0 if rows[0].prompt is None else rows[0].prompt.shape[1])
         self._prefill(state, rows, start, plan)
         self._report(state, 1, report)
+        stride = LENGTH_STEP[self.transformer.device.type]
         for position in range(start, columns):
-            length = min(_round_up(position + 1, LENGTH_STEP), state.columns.shape[0])
+            length = _round_up(position + 1, stride)
             if length not in graphs:
                 graphs[length] = self._graphed(state, plan, length)
             graphs[length]()
@@ -174,7 +178,7 @@ class Decoder:
         """Take the last request's state and graphs if they fit, else make new ones."""
         padded = _round_up(len(rows), ATTENTION_ROWS) if self.transformer.device.type == "cuda" else len(rows)
         text = 0 if rows[0].text is None else text_length(rows[0].text.shape[0])
-        key = (padded, _round_up(columns, 4 * LENGTH_STEP), text, sampling.guided, plan)
+        key = (padded, _round_up(columns, COLUMNS), text, sampling.guided, plan)
         if self._state is None or self._state[0] != key:
             self._state = None  # frees the old one first
             self._state = (key, State(self.transformer, *key[:4]), {})
@@ -222,7 +226,7 @@ class Decoder:
         t, n = self.transformer, state.sequence.shape[0]
         position = torch.arange(start, device=t.device)
         causal = position[None, :] <= position[:, None]
-        logits = torch.zeros(n * state.halves, t.n_q, t.card, device=t.device)
+        hidden = torch.zeros(n * state.halves, t.dim, device=t.device)
         for mates in _sharing(rows, lambda row: (id(row.text), id(row.prompt), id(row.clock))):
             one = mates[0]
             x = t.embed(state.sequence[one : one + 1, :, :start]) + state.positions[:start]
@@ -233,9 +237,9 @@ class Decoder:
             out = t(x.repeat(state.halves, 1, 1), windows(scratch, start), cross, position, causal)
             for half in range(state.halves):
                 there = [half * n + i for i in mates]
-                logits[there] = out[half]
+                hidden[there] = out[half]
                 _store(state.cache, scratch, there, half, start)
-        finish_step(state, logits, plan, position[-1:] + 1)
+        finish_step(t, state, hidden, plan, position[-1:] + 1)
         state.position.fill_(start)
 
     def _codes(self, state: State, rows: int, frames: int) -> Tensor:

@@ -10,8 +10,6 @@ from torch import Tensor
 from looper.sampling import Sampling, draw
 from looper.transformer import Transformer, Window, windows
 
-LENGTH_STEP = 64  # attention looks at the cache in steps of so many columns
-
 
 class State:
     """Everything a step reads and writes, at addresses that stay.
@@ -72,16 +70,20 @@ def step(
     if state.clock is not None:
         x = x + state.clock.index_select(1, position)
     mask = (columns <= position)[None]
-    logits = transformer(x.repeat(state.halves, 1, 1), window, state.cross, position, mask)
-    finish_step(state, logits, plan, position + 1)
+    hidden = transformer(x.repeat(state.halves, 1, 1), window, state.cross, position, mask)
+    finish_step(transformer, state, hidden, plan, position + 1)
     position.add_(1)
 
 
-def finish_step(state: State, logits: Tensor, plan: tuple[str, int], column: Tensor) -> None:
+def finish_step(
+    transformer: Transformer, state: State, hidden: Tensor, plan: tuple[str, int], column: Tensor
+) -> None:
     """Guide, draw and write `column`, except where its token is given."""
     if state.halves == 2:
-        conditional, null = logits.chunk(2)
-        logits = null + (conditional - null) * state.cfg_coef
+        # guided before the heads: they are linear, so that is the same for half their work
+        conditional, null = hidden.chunk(2)
+        hidden = null + (conditional - null) * state.cfg_coef
+    logits = transformer.logits(hidden)
     # a NaN or an infinity anywhere stays in the sum: one add instead of a look at every step
     state.check.add_(logits.sum())
     uniforms = state.uniforms.index_select(1, column)[:, 0]

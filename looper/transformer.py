@@ -235,7 +235,7 @@ class Transformer:
     def __call__(
         self, x: Tensor, cache: tuple[Window, ...], cross: Cross | None, position: Tensor, mask: Tensor
     ) -> Tensor:
-        """Run the layers on [rows, time, dim]; return the last time's logits [rows, n_q, card] float32."""
+        """Run the layers on [rows, time, dim]; return the last time's output [rows, dim], for `logits`."""
         rows, time, _ = x.shape
         x = x.flatten(0, 1)
         for index, layer in enumerate(self.layers):
@@ -243,8 +243,11 @@ class Transformer:
             if cross is not None:
                 x = layer.cross_attention(x, cross.windows[index], cross.mask, rows)
             x = x + layer.feed_forward(x)
-        last = x if time == 1 else x.view(rows, time, -1)[:, -1]
-        return self.output(self.out_norm(last)).float().view(rows, self.n_q, self.card)
+        return self.out_norm(x if time == 1 else x.view(rows, time, -1)[:, -1])
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[rows, dim] -> [rows, n_q, card] float32."""
+        return self.output(x).float().view(x.shape[0], self.n_q, self.card)
 
 
 def _projections(attention: Any) -> tuple[Tensor, Tensor | None, torch.nn.Linear]:
