@@ -49,8 +49,8 @@ async function deliver(done, values = {}) {
   const hints = values.bpm ? { bpm: values.bpm } : {};
   const loops = await present(found.map(({ bytes }, i) => ({ name: `variation ${i + 1}`, label: `Variation ${i + 1}`, bytes, hints })), "loops");
   nameFiles((loop, i) => fileName({ ...values, seed }, loop, i + 1, found[i].extension));
-  const seconds = done.metrics?.predict_time;
-  $("health").textContent = `${loops.length} made${seconds ? ` in ${seconds.toFixed(1)} s` : ""}${seed >= 0 ? `, seed ${seed}` : ""}`;
+  const { predict_time: seconds, model } = done.metrics ?? {};
+  $("health").textContent = [`${loops.length} made`, model && `by ${model}`, seconds && `in ${seconds.toFixed(1)} s`, seed >= 0 && `from seed ${seed}`].filter(Boolean).join(" ");
   if (loops.length) history.replaceState(null, "", form.hash({ ...values, ...(Number.isInteger(seed) && { seed }) }));
 }
 
@@ -59,7 +59,10 @@ async function ready() {
     const { status, setup, error } = await get("health-check").catch(() => ({ error: "The server does not answer." }));
     if (["READY", "BUSY"].includes(status)) break;
     if (error) throw new Error(error);
-    if (status !== "STARTING") throw new Error(`The model could not be loaded.\n${(setup?.logs ?? "").trim().split("\n").slice(-6).join("\n")}`);
+    if (status !== "STARTING") {
+      const why = (setup?.logs ?? "").trim().split("\n").slice(-6).join("\n").replace(/^.*setup failed: (?:\w+: )?/gim, "");
+      throw new Error(`The model could not be loaded: ${why || "see the server's log."}`);
+    }
     $("health").textContent = "Loading the model…";
     await pause(1000);
   }
