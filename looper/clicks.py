@@ -45,9 +45,9 @@ def predictor(signal: np.ndarray) -> Predictor:
     return Predictor(coefficients, max(float(np.percentile(np.abs(residual), _PERCENTILE)), 1e-6))
 
 
-def surprise(model: Predictor, before: np.ndarray, after: np.ndarray) -> float:
-    """Largest residual within `_REACH` samples of the joint, over what is usual."""
-    joint = np.concatenate([before[-(_ORDER + _REACH) :], after[:_REACH]])
+def surprise(model: Predictor, before: np.ndarray, after: np.ndarray, reach: int = _REACH) -> float:
+    """Largest residual from 24 samples before the joint to `reach` after it, over what is usual."""
+    joint = np.concatenate([before[-(_ORDER + _REACH) :], after[:reach]])
     residual = lfilter(model.coefficients, 1.0, joint)[_ORDER:]
     return float(np.abs(residual).max()) / model.scale
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -161,6 +162,9 @@ def _deliver(contents: dict[Path, bytes]) -> None:
     folder = next(iter(contents)).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in contents:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder")
         with ExitStack() as stack:
             ready = {path: stack.enter_context(_whole(path, content)) for path, content in contents.items()}
             for path, temporary in ready.items():

@@ -89,7 +89,8 @@ def limit(samples: np.ndarray, sample_rate: int, ceiling: float = CEILING_DBTP) 
         float64, same shape; the input where nothing passes the ceiling.
     """
     samples = np.asarray(samples, float)
-    bound = 10 ** (ceiling / 20) * 0.998
+    # four times oversampling reads the peaks of hissing attacks up to 0.3 dB low
+    bound = 10 ** ((ceiling - 0.3) / 20)
     if true_peak(samples) <= bound:
         return samples
     peaks = np.abs(_oversampled(samples)).reshape(len(samples), _OVERSAMPLING, -1).max(axis=(1, 2))

@@ -27,7 +27,7 @@ _WARP_SECONDS = 0.003
 _SLACK_SECONDS = 0.031
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one equality
 class Loop:
     """Music that repeats: its first sample is the downbeat, its last leads back to it.
 
@@ -227,7 +227,7 @@ def cut(
     lacking = max(0, origin + n - len(body))
     body = np.pad(body, ((max(0, -origin), lacking), (0, 0)))
     closed, report = _seam.close(body, max(0, origin), n, sample_rate)
-    shaped = closed[:, 0] if np.ndim(samples) == 1 else closed
+    shaped = closed[:, 0].copy() if np.ndim(samples) == 1 else closed
     return Loop(shaped, sample_rate, float(bpm), beats_per_bar, int(grid.beats), grid, report)
 
 

@@ -67,6 +67,8 @@ def encode(data: np.ndarray, sample_rate: int, texts: Mapping[str, str]) -> byte
             f"libsndfile {sf.__libsndfile_version__} was built without MP3: "
             "install soundfile's own wheel with pip, or choose wav"
         )
+    # given stereo integers, libsndfile 1.2.2 encodes noise; floating point is right
+    data = data.astype(np.float32) / 32768
     level = 1 - BIT_RATE / _MPEG1_MOST if sample_rate >= 32000 else 0.0
     buffer = BytesIO()
     sf.write(

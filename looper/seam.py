@@ -24,7 +24,8 @@ _BRIDGES_MS = (20.0, 10.0, 5.0, 3.0, 2.0, 1.0)
 _ENDS_MS = np.arange(-30.0, 50.0, 2.0)
 _PREROLL_MS = 8.0
 _NEAR_MS = 15.0
-_TRIED = 4
+_TRIED = 24
+_AFTERMATH = 24
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,12 @@ def _scene(samples: np.ndarray, origin: int, n: int, ms: float) -> _Scene:
     return _Scene(old, new, _rises(old, floor, ms), _rises(new, floor, ms), first, ms)
 
 
-def _windows(scene: _Scene) -> Iterator[tuple[int, int]]:
+def _windows(scene: _Scene, n: int) -> Iterator[tuple[int, int]]:
     """Crossfades (first sample, length) for which both sides have real audio, longest first."""
     for fade in _FADES_MS:
         size = round(fade * scene.ms)
+        if 4 * size > n:
+            continue
         for end in _ENDS_MS:
             first = round(end * scene.ms) - size
             if first >= scene.first and first + size <= scene.first + len(scene.new):
@@ -205,7 +208,7 @@ def close(samples: np.ndarray, origin: int, n: int, sample_rate: int) -> tuple[n
     """
     ms = sample_rate / 1000
     scene = _scene(samples, origin, n, ms)
-    windows = list(_windows(scene))
+    windows = list(_windows(scene, n))
     if not windows:
         samples, origin = _foreshadowed(samples, origin, n, ms)
         scene, windows = _scene(samples, origin, n, ms), [(-origin, origin)]
@@ -246,17 +249,26 @@ def bridge(samples: np.ndarray, first: np.ndarray, sample_rate: int) -> np.ndarr
     bridged = np.array(samples, float)
     longest = len(samples) // 4
     sizes = [size for fade in _BRIDGES_MS if 2 <= (size := round(fade * ms)) <= longest]
+    floor = 1e-3 * float((np.diff(bridged.mean(axis=1)) ** 2).mean()) + 1e-12
+    rises = _rises(bridged[: 2 * sizes[0]].mean(axis=1), floor, ms)
+    models = [predictor(np.concatenate(pair)) for pair in zip(bridged.T, first.T.astype(float), strict=True)]
 
-    def cost(old: np.ndarray, new: np.ndarray, size: int) -> float:
-        floor = 1e-3 * float((np.diff(new.mean(axis=1)) ** 2).mean()) + 1e-12
-        blurred = _rises(new[: size + round(ms)].mean(axis=1), floor, ms).max()
-        _, likeness = _fade(old[:size], new[:size])
-        return (1 - likeness) + blurred / 10 + (20 - size / ms) / 30
+    def judged(
+        before: np.ndarray, old: np.ndarray, new: np.ndarray, after: np.ndarray
+    ) -> tuple[float, np.ndarray]:
+        faded, likeness = _fade(old, new)
+        joint = np.concatenate([faded, after[:_AFTERMATH]])
+        # a fade too short for its material is itself a click
+        clicks = max(surprise(m, b, j, len(j)) for m, b, j in zip(models, before.T, joint.T, strict=True))
+        return (1 - likeness) + 20 * max(0.0, clicks - CLICK / 2) - len(faded) / ms / 30, faded
 
-    head = min(sizes, key=lambda size: cost(first, bridged, size))
-    tail = min(sizes, key=lambda size: 1 - _fade(bridged[-size:], first[-size:])[1] + (20 - size / ms) / 30)
-    bridged[-tail:], _ = _fade(bridged[-tail:], np.asarray(first[-tail:], float))
-    bridged[:head], _ = _fade(np.asarray(first[:head], float), bridged[:head])
+    heads = [judged(first, first[:s], bridged[:s], bridged[s:]) for s in sizes]
+    swallowed = [rises[: s + round(ms)].max() / 10 for s in sizes]
+    best = min(range(len(sizes)), key=lambda k: heads[k][0] + swallowed[k])
+    tails = [judged(bridged[:-s], bridged[-s:], first[-s:], first) for s in sizes]
+    _, tail = min(tails, key=lambda judgement: judgement[0])
+    bridged[: sizes[best]] = heads[best][1]
+    bridged[-len(tail) :] = tail
     return bridged
 
 

@@ -1,0 +1,279 @@
+"""Cut, stretch, level: checked against clocks, known attacks, pyloudnorm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyloudnorm import Meter
+from scipy.signal import resample_poly
+
+import looper
+from looper.beats import BeatGrid
+from looper.clicks import CLICK
+from looper.loops import cross_clicks, cut, finish, join, level, loop_beats, loop_length
+from looper.spans import Span
+
+RATE = 32_000
+
+
+def grid_of(start, end, beats, beats_per_bar=4, beat_times=()):
+    span = (Span(start, end, beats, 1.0),)
+    bpm = 60 * beats / (end - start)
+    times = np.asarray(beat_times, float)
+    return BeatGrid(
+        bpm, beats_per_bar, times, np.array([start]), start, end, beats / beats_per_bar, 1.0, span
+    )
+
+
+def hits(times, seconds, seed=0):
+    """Sharp noise bursts at known seconds, nothing between them."""
+    out = np.zeros(round(seconds * RATE), np.float32)
+    burst = np.random.default_rng(seed).standard_normal(2400) * np.exp(-np.arange(2400) / 400) * 0.3
+    for time in times:
+        at = round(time * RATE)
+        if 0 <= at < len(out) - len(burst):
+            out[at : at + len(burst)] += burst
+    return out
+
+
+def chord(seconds, frequencies=(220.0, 277.2, 329.6), seed=0):
+    """A steady chord of random phases: nothing hides a click in it."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    phases = np.random.default_rng(seed).uniform(0, 6.28, len(frequencies))
+    voices = [
+        np.sin(2 * np.pi * f * t + p) / k for k, (f, p) in enumerate(zip(frequencies, phases, strict=True), 1)
+    ]
+    return 0.15 * sum(voices).astype(np.float32)
+
+
+def attacks(samples):
+    """First samples over a third of full level after 40 ms of less."""
+    loud = np.flatnonzero(np.abs(samples) > 0.1)
+    return loud[np.r_[True, np.diff(loud) > 0.04 * RATE]]
+
+
+@pytest.mark.parametrize(
+    ("beats", "bpm", "rate", "samples"),
+    [
+        (16, 120, 32000, 256000),
+        (16, 41.7, 32000, 736691),
+        (12, 299.9, 44100, 105875),
+        (8, 127.003, 32000, 120942),
+    ],
+)
+def test_loop_length_is_what_a_pocket_calculator_says(beats, bpm, rate, samples):
+    assert loop_length(beats, bpm, rate) == samples
+
+
+@given(st.integers(1, 256), st.floats(40, 300), st.sampled_from([16000, 32000, 44100, 48000]))
+@settings(max_examples=200)
+def test_loop_length_is_within_half_a_sample_of_the_exact_fraction(beats, bpm, rate):
+    exact = Fraction(beats) * 60 / Fraction(bpm) * rate
+    assert abs(loop_length(beats, bpm, rate) - exact) <= Fraction(1, 2) + Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("bpm", "seconds", "metre", "beats"),
+    [
+        (120, 8, 4, 16),  # exactly four bars
+        (119.9, 8, 4, 8),  # a hair too slow for four
+        (140, 8, 4, 16),
+        (174, 20, 4, 32),
+        (90, 8, 3, 12),
+        (300, 20, 4, 64),
+        (40, 8, 4, 4),
+        (40, 5.9, 4, 2),  # no bar fits
+        (40, 2, 4, 1),
+        (60, 7, 7, 7),
+        (120, 2, 16, 2),
+    ],
+)
+def test_the_longest_power_of_two_bars_that_fits_else_two_beats_or_one(bpm, seconds, metre, beats):
+    assert loop_beats(bpm, seconds, metre) == beats
+
+
+def test_no_beat_fitting_names_the_remedy():
+    with pytest.raises(ValueError, match=r"raise max_duration to 2 or the bpm to 60"):
+        loop_beats(40, 1)
+
+
+@pytest.mark.parametrize("bpm", [41.7, 93.5, 127.003, 299.9])
+@pytest.mark.parametrize(
+    ("metre", "channels", "dtype"), [(4, 0, "float32"), (3, 1, "float64"), (5, 2, "float32")]
+)
+@pytest.mark.parametrize("deviation", [0.95, 1.0, 1.0004, 1.06])
+def test_cut_has_the_exact_sample_count_and_the_shape_of_its_input(bpm, metre, channels, dtype, deviation):
+    seconds = metre * 60 / bpm * deviation
+    mono = chord(seconds + 1.0).astype(dtype)
+    samples = np.stack([mono] * channels, axis=1) if channels else mono
+    loop = cut(samples, RATE, bpm, metre, grid=grid_of(0.3, 0.3 + seconds, metre, metre))
+    assert loop.samples.shape == (round(metre * 60 / bpm * RATE), *samples.shape[1:])
+    assert loop.samples.dtype == np.float32
+    assert np.isfinite(loop.samples).all()
+    assert (loop.bpm, loop.bars) == (bpm, 1)
+
+
+@pytest.mark.parametrize("played", [113.0, 118.5, 120.0, 127.0])
+@pytest.mark.parametrize("first", [0.0, 0.004, 0.3, 1.7])
+def test_attacks_land_on_the_asked_beats_and_the_first_at_the_front(played, first):
+    beat = 60 / played
+    times = first + beat * np.arange(-4, 24)
+    samples = hits(times, first + 18 * beat)
+    loop = cut(samples, RATE, 120, grid=grid_of(first, first + 16 * beat, 16))
+    found = attacks(loop.samples)
+    off = found - np.arange(16) * RATE * 60 / 120
+    assert len(found) == 16
+    assert 0 <= off[0] <= 0.009 * RATE
+    assert np.abs(off - np.median(off)).max() <= 0.0012 * RATE
+
+
+def test_stretching_moves_attacks_by_less_than_a_third_of_a_millisecond_in_the_median():
+    errors = []
+    for played in (113, 115, 117, 119, 121, 123, 125, 127):
+        beat = 60 / played
+        samples = hits(0.3 + beat * np.arange(18), 0.3 + 18 * beat, seed=played) + 0.1 * chord(
+            0.3 + 18 * beat
+        )
+        loop = cut(samples, RATE, 120, grid=grid_of(0.3, 0.3 + 16 * beat, 16))
+        off = attacks(loop.samples) - np.arange(16) * RATE / 2
+        errors += list(np.abs(off - np.median(off)) / RATE * 1000)
+    assert np.median(errors) <= 0.3
+
+
+def test_within_a_thousandth_of_the_tempo_samples_are_left_as_they_are():
+    samples = chord(6) + hits(np.arange(0.25, 6, 0.25), 6)
+    loop = cut(samples, RATE, 120.05, grid=grid_of(0.5, 4.5, 8))
+    first = round(0.5 * RATE) - round(loop.seam.preroll_ms * RATE / 1000)
+    middle = slice(RATE // 10, len(loop.samples) - RATE // 10)
+    assert np.array_equal(loop.samples[middle], samples[first : first + len(loop.samples)][middle])
+
+
+def test_wandering_beats_are_straightened():
+    beat = 0.5
+    even = 0.4 + beat * np.arange(17)
+    played = even + 0.012 * np.sin(np.arange(17) / 16 * 2 * np.pi)
+    samples = hits(played, 10)
+    loop = cut(samples, RATE, 118, grid=grid_of(played[0], played[-1], 16, beat_times=played))
+    off = attacks(loop.samples) - np.arange(16) * RATE * 60 / 118
+    assert np.abs(off - np.median(off)).max() <= 0.0012 * RATE
+
+
+def test_a_recording_that_starts_on_its_downbeat_keeps_its_first_attack_and_wraps_cleanly():
+    beat = 60 / 124
+    samples = hits(beat * np.arange(40), 12) + chord(12)
+    loop = cut(samples, RATE, 122, grid=grid_of(0.0, 16 * beat, 16))
+    front, later = (loop.samples[k * RATE * 60 // 122 :][: RATE // 50] for k in (0, 4))
+    assert loop.seam.click_ratio < CLICK
+    assert (front**2).sum() > 0.5 * (later**2).sum()
+
+
+def test_nothing_around_the_loop_still_wraps_cleanly():
+    samples = chord(2, (220.3, 331.7))
+    loop = cut(samples, RATE, 120, grid=grid_of(0.0, 2.0, 4))
+    assert len(loop.samples) == 2 * RATE
+    assert loop.seam.click_ratio < CLICK
+
+
+def test_silence_stays_silent():
+    loop = finish([cut(np.zeros(5 * RATE, np.float32), RATE, 120, grid=grid_of(0.2, 4.2, 8))])[0]
+    assert len(loop.samples) == 4 * RATE
+    assert not loop.samples.any()
+
+
+def test_a_grid_is_found_when_none_is_given():
+    samples = hits(np.arange(0.1, 12, 60 / 121), 12)
+    loop = looper.cut(samples, RATE, 120, max_seconds=8)
+    found = attacks(loop.samples)
+    assert len(loop.samples) in {round(beats * 0.5 * RATE) for beats in (4, 8, 16)}
+    assert np.abs(np.diff(found) - RATE / 2).max() <= 0.003 * RATE
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": np.zeros(0, np.float32)}, "not empty"),
+        ({"samples": np.zeros((2, 3, 4), np.float32)}, "time, channels"),
+        ({"samples": np.zeros((2, 64000), np.float32)}, "transpose"),
+        ({"samples": np.zeros(64000, np.int16)}, "floating point"),
+        ({"samples": np.full(64000, np.nan, np.float32)}, "NaN"),
+        ({"bpm": 0}, "bpm must be"),
+        ({"bpm": float("nan")}, "bpm must be"),
+        ({"sample_rate": 0}, "sample_rate must be"),
+        ({"bpm": 200.0}, "half or double"),
+        ({"grid": grid_of(0.5, 3.0, 4)}, "outside the recording"),
+        ({"grid": grid_of(-0.2, 1.8, 4)}, "outside the recording"),
+    ],
+)
+def test_unusable_input_is_refused_in_the_users_words(change, message):
+    wish = {"samples": chord(2), "sample_rate": RATE, "bpm": 120.0, "grid": grid_of(0.0, 2.0, 4), **change}
+    with pytest.raises(ValueError, match=message):
+        cut(**wish)
+
+
+def loops_of(count, gains=None):
+    """Two-second loops of different chords and levels, cut from the middle of nowhere."""
+    gains = gains if gains is not None else [1.0] * count
+    made = []
+    for k in range(count):
+        samples = chord(4, (200 + 37.3 * k, 310.7 + 11.1 * k, 451.3), seed=k) + hits(
+            np.arange(0.5, 4, 0.5), 4, seed=k
+        )
+        made.append(cut(gains[k] * samples, RATE, 120, grid=grid_of(0.5, 2.5, 4)))
+    return made
+
+
+def test_loops_of_a_set_are_equally_loud_under_the_ceiling_and_without_dc():
+    loops = loops_of(4, [0.1, 1.0, 0.4, 0.02])
+    loops[2] = replace(loops[2], samples=loops[2].samples + np.float32(0.1))
+    spiky = loops[1].samples.copy()
+    spiky[5000:5012] = np.hanning(12)
+    loops[1] = replace(loops[1], samples=spiky)
+    done = finish(loops)
+    heard = [Meter(RATE).integrated_loudness(loop.samples.astype(float)) for loop in done]
+    assert max(heard) - min(heard) <= 0.5
+    for loop in done:
+        repeated = np.tile(loop.samples, 3).astype(float)
+        assert 20 * np.log10(np.abs(resample_poly(repeated, 8, 1)[8 * RATE : -8 * RATE]).max()) < -1
+        assert abs(loop.samples.mean(dtype=float)) < 1e-4
+
+
+def test_loops_shorter_than_a_gating_block_are_levelled_too():
+    short = [cut(g * chord(1), RATE, 240, grid=grid_of(0.3, 0.55, 1)) for g in (0.1, 0.9)]
+    rms = [float(np.sqrt((loop.samples**2).mean())) for loop in level(short)]
+    assert rms[0] == pytest.approx(rms[1], rel=0.06)
+
+
+def test_a_loop_does_not_depend_on_how_many_follow_it():
+    loops = loops_of(3, [0.5, 0.2, 2.0])
+    few, many = finish(loops[:2]), finish(loops)
+    assert np.array_equal(few[0].samples, many[0].samples)
+    assert np.array_equal(few[1].samples, many[1].samples)
+
+
+def test_every_loop_runs_into_every_other_and_into_itself():
+    chords = [chord(4, (200.3 + 37.3 * k, 310.7 + 11.1 * k, 451.3), seed=k) for k in range(4)]
+    noise = 0.0005 * np.random.default_rng(0).standard_normal(4 * RATE).astype(np.float32)
+    loops = level([cut(samples + noise, RATE, 120, grid=grid_of(0.5, 2.5, 4)) for samples in chords])
+    apart, together = cross_clicks(loops), cross_clicks(join(loops))
+    assert apart.shape == (4, 4)
+    assert apart.max() > CLICK
+    assert together.max() < CLICK
+
+
+def test_loops_of_different_lengths_cannot_be_joined():
+    loops = loops_of(2)
+    with pytest.raises(ValueError, match="agree in length"):
+        join([loops[0], replace(loops[1], samples=loops[1].samples[:-1])])
+
+
+def test_nothing_in_nothing_out():
+    assert finish([]) == []
+
+
+def test_the_same_input_gives_the_same_samples():
+    assert np.array_equal(finish(loops_of(2))[1].samples, finish(loops_of(2))[1].samples)
