@@ -16,7 +16,7 @@ import numpy as np
 from looper.beats import BeatGrid, fit_grid
 from looper.clock import clock_features, frames_per_beat
 from looper.loops import Loop, cut, level, loop_beats
-from looper.request import LoopRequest
+from looper.request import BPM_RANGE, LoopRequest
 
 if TYPE_CHECKING:
     from looper.generator import Generator
@@ -277,7 +277,7 @@ class _Session:
         grid = fit_grid(
             samples,
             self.generator.sample_rate,
-            self.plan.bpm,
+            min(max(self.plan.bpm, BPM_RANGE[0]), BPM_RANGE[1]),
             self.request.beats_per_bar,
             beats=self.plan.beats,
             min_start=max(0.0, downbeat - 0.05) if downbeat else 0.0,

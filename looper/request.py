@@ -39,7 +39,7 @@ def whole(name: str, value: object) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value).is_integer():
         raise ValueError(f"{name} must be a whole number, got {value!r:.80}")
-    return int(value)
+    return int(float(value)) if isinstance(value, float) else int(value)  # type: ignore[call-overload]
 
 
 def finite(name: str, value: object) -> float:

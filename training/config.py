@@ -82,7 +82,13 @@ codebooks_pattern:
   delay: {delays: [0, 1, 2, 3], flatten_first: 0, empty_initial: 0}
 conditioners:
   description: {model: t5, t5: {name: t5, finetune: false, word_dropout: 0.0, normalize_text: false}}
-fuser: {cross_attention_pos_emb: false, cross_attention_pos_emb_scale: 1, sum: [], prepend: [], cross: [description], input_interpolate: []}
+fuser:
+  cross_attention_pos_emb: false
+  cross_attention_pos_emb_scale: 1
+  sum: []
+  prepend: []
+  cross: [description]
+  input_interpolate: []
 classifier_free_guidance: {training_dropout: 0.12, inference_coef: 3.0}
 attribute_dropout: {}
 """

@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+
+from looper.pipeline import CANDIDATES, ROUNDS, LoopMaker
+from looper.request import LoopRequest
+from tests.conftest import SAMPLE_RATE, FakeGenerator
+
+TEMPI = (40, 61.3, 93.7, 120, 127.003, 174, 299.9)
+
+
+def make(generator, **wish):
+    return LoopMaker(generator).make(LoopRequest(**{"prompt": "drums", "seed": 5, **wish}))
+
+
+FREE = [(bpm, seconds, False) for bpm in TEMPI for seconds in (2, 8, 20)]
+CLOCKED = [(40, 2, True), (61.3, 8, True), (127.003, 8, True), (174, 2, True), (299.9, 20, True)]
+
+
+@pytest.mark.parametrize(("bpm", "max_duration", "clocked"), FREE + CLOCKED)
+def test_every_loop_has_exactly_the_samples_its_tempo_asks(bpm, max_duration, clocked):
+    generator = FakeGenerator(clocked, deviation=lambda key: 0.004 * key[1])
+    loops = make(generator, bpm=bpm, max_duration=max_duration, variations=2)
+    beats = round(len(loops[0].samples) / SAMPLE_RATE * bpm / 60)
+    bars = beats / 4
+    if beats >= 4:
+        assert bars == 2 ** round(np.log2(bars)), "a power of two of bars"
+        assert 2 * bars * 240 / bpm > max_duration, "no longer one would have fitted"
+    else:
+        assert beats in (1, 2) and 240 / bpm > max_duration
+    for loop in loops:
+        assert len(loop.samples) == round(beats * 60 / bpm * SAMPLE_RATE)
+        assert len(loop.samples) <= max_duration * SAMPLE_RATE
+        assert np.isfinite(loop.samples).all()
+
+
+def test_a_loop_of_a_single_beat_says_so():
+    loops = make(FakeGenerator(), bpm=40, max_duration=2, variations=1)
+    assert loops[0].beats == 1
+    assert any("1 beat long" in note for note in loops.report.notes)
+
+
+def test_a_replaced_tempo_is_told_and_the_model_reads_the_asked_one():
+    generator = FakeGenerator()
+    loops = make(generator, prompt="house, 90 bpm", bpm=124, variations=1)
+    assert generator.calls[0][0][0] == "house, 124 bpm"
+    assert any("90 bpm" in note for note in loops.report.notes)
+
+
+def test_the_first_loop_is_the_candidate_that_keeps_the_tempo():
+    generator = FakeGenerator(deviation=lambda key: 0.0 if key[2] == 2 else 0.11)
+    loops = make(generator, bpm=120, variations=1)
+    assert loops.report.measured_bpm[0] == pytest.approx(120, rel=1e-3)
+    assert loops.report.attempts == [3]
+    assert len(generator.calls) == 1
+
+
+def test_a_variation_that_drifts_is_drawn_again_by_itself():
+    generator = FakeGenerator(deviation=lambda key: 0.12 if key[1] == 3 and key[2] == 0 else 0.0)
+    loops = make(generator, bpm=120, variations=4)
+    assert loops.report.attempts[1:] == [1, 2, 1]
+    assert [call[2] for call in generator.calls[1:]] == [[(5, 2, 0), (5, 3, 0), (5, 4, 0)], [(5, 3, 1)]]
+
+
+@pytest.mark.parametrize("sound", ["silence", "noise", "drifting"])
+def test_unhelpful_music_still_gives_every_loop_at_exact_length_and_says_so(sound):
+    sounds = {
+        "silence": lambda bpm, seconds, first_beat: np.zeros(round(seconds * SAMPLE_RATE), np.float32),
+        "noise": lambda bpm, seconds, first_beat: np.random.default_rng(1).uniform(-0.3, 0.3, round(seconds * SAMPLE_RATE)),
+    }
+    if sound == "drifting":
+        generator = FakeGenerator(deviation=lambda key: 0.13)
+    else:
+        generator = FakeGenerator(sound=sounds[sound])
+    loops = make(generator, bpm=120, variations=3)
+    assert len(loops) == 3
+    assert {len(loop.samples) for loop in loops} == {round(16 * 0.5 * SAMPLE_RATE)}
+    assert all(np.isfinite(loop.samples).all() for loop in loops)
+    draws = [len(call[2]) for call in generator.calls]
+    assert len(draws) <= 2 * (1 + ROUNDS) and draws[0] == CANDIDATES
+    if sound != "drifting":
+        assert max(loops.report.confidence) < 0.5 and loops.report.notes
+
+
+@pytest.mark.parametrize("clocked", [False, True])
+def test_variations_continue_the_bar_that_ends_the_first_loop(clocked):
+    generator = FakeGenerator(clocked)
+    loops = make(generator, bpm=120, variations=3)
+    prompt = generator.calls[1][3]
+    assert prompt.shape[0] == 1 and prompt.shape[1] % generator.hop_length == 0
+    wave = generator.generate(["drums, 120 bpm"], 600, keys=[(5, 1, 0)], sampling=None, clock=np.zeros((600, 53)) if clocked else None)[0]
+    end = round(loops[0].grid.loop_end * SAMPLE_RATE)
+    assert prompt.shape[1] == 4 * 25 * 640  # one bar of 120 BPM
+    np.testing.assert_array_equal(prompt[0], wave[end - prompt.shape[1] : end])
+
+
+@pytest.mark.parametrize("bpm", [61.3, 124, 299.9])
+def test_a_variation_does_not_depend_on_how_many_were_asked_for(bpm):
+    one, four = (make(FakeGenerator(deviation=lambda key: 0.01 / key[1]), bpm=bpm, variations=n) for n in (1, 4))
+    np.testing.assert_array_equal(one[0].samples, four[0].samples)
+    five = make(FakeGenerator(deviation=lambda key: 0.01 / key[1]), bpm=bpm, variations=5)
+    for k in range(4):
+        np.testing.assert_array_equal(four[k].samples, five[k].samples)
+
+
+def test_progress_is_told_stage_by_stage_to_the_end():
+    told = []
+    LoopMaker(FakeGenerator()).make(LoopRequest("drums", variations=3, seed=1), lambda *step: told.append(step))
+    assert list(dict.fromkeys(stage for stage, _, _ in told)) == ["candidates", "variations", "loops"]
+    for stage in ("candidates", "variations", "loops"):
+        last = [step for step in told if step[0] == stage][-1]
+        assert last[1] == last[2]
+
+
+class CancelledError(BaseException):
+    """As Cog cancels: not an Exception."""
+
+
+def test_what_the_progress_call_raises_ends_the_work_at_once_and_harms_nothing():
+    maker = LoopMaker(FakeGenerator())
+    request = LoopRequest("drums", variations=2, seed=1)
+    for stage in ("candidates", "variations", "loops"):
+
+        def cancel(now, done, total, stage=stage):
+            if now == stage:
+                raise CancelledError
+
+        with pytest.raises(CancelledError):
+            maker.make(request, cancel)
+    np.testing.assert_array_equal(maker.make(request)[1].samples, maker.make(request)[1].samples)
+
+
+# with the real small model
+
+
+def test_tiny_keeps_the_asked_tempo_and_repeats_itself_for_a_seed(tiny):
+    wish = {"prompt": "techno", "bpm": 126.5, "max_duration": 4, "seed": 0}
+    two, one = (tiny.make(LoopRequest(variations=n, **wish)) for n in (2, 1))
+    np.testing.assert_array_equal(one[0].samples, two[0].samples)
+    assert not np.array_equal(two[0].samples, two[1].samples)
+    assert {len(loop.samples) for loop in two} == {round(8 * 60 / 126.5 * SAMPLE_RATE)}
+    for measured in two.report.measured_bpm:
+        assert measured == pytest.approx(126.5, rel=0.03)
+    other = tiny.make(LoopRequest(variations=1, **{**wish, "seed": 1}))
+    assert not np.array_equal(other[0].samples, one[0].samples)
