@@ -134,9 +134,8 @@ def _beat_map(frames: Frames, wish: _Wish) -> tuple[Warp, float]:
     part, start = _excerpt(frames)
     period, clarity = tempo.find_period(part, wish.asked, wish.beats_per_bar)
     pulse = max(tempo.phases(part, period), key=lambda p: p.weight)
-    period, offsets, _ = tempo.fit_line(part, period, np.array([pulse.phase]))
     centre = start + part.duration / 2
-    return warp.follow(frames, period, start + float(offsets[0]), centre), clarity
+    return warp.follow(frames, period, start + pulse.phase, centre), clarity
 
 
 def _bar_map(
@@ -152,9 +151,9 @@ def _bar_map(
         at = float(pulse.position(np.array(near)) - origin) * period
         shown = cut = bars_of.BarLine(at, period * wish.beats_per_bar, 1.0, 1.0)
         sure = 1.0
-    fine, phase = tempo.refine(even, period, cut.line)
+    phase = tempo.refine(even, period, cut.line)
     if len(pulse.times) == 2:
-        return warp.straight(fine, phase, frames.duration), shown, cut, sure
+        return warp.straight(period, phase, frames.duration), shown, cut, sure
     # position (phase / period) of straightened time is the bar line
     return pulse.shifted(origin + phase / period), shown, cut, sure
 

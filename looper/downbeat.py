@@ -121,7 +121,7 @@ def beat_features(heard: Listening, phase: float, period: float) -> tuple[np.nda
     # the rise of frame i lies between frames i-1 and i, and begins before the attack is heard
     at = times * heard.rate + 0.5
     half = 0.5 * slot * heard.rate
-    wide, width = _between(heard.rise, at - half, at + half)
+    wide, _ = _between(heard.rise, at - half, at + half)
     tight, _ = _between(heard.rise, at - TIGHT * heard.rate, at + TIGHT * heard.rate)
     level, size = _between(heard.mel, at, at + 2 * half)
     rows = [

@@ -233,7 +233,7 @@ def frames(x: np.ndarray, sample_rate: int) -> Frames:
         chroma_rate=exact / slow_hop,
         chroma=chroma,
         peak_times=times,
-        peak_weights=weights * np.clip(sharpness / 4, 0.1, 1.0),
+        peak_weights=(weights * np.clip(sharpness / 4, 0.1, 1.0)) ** 0.7,
     )
 
 

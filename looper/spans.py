@@ -9,6 +9,7 @@ import numpy as np
 from looper.onsets import Frames
 from looper.warp import Warp
 
+LONGER = 2.5  # score of twice the length: more than likeness and quiet can give
 OVERSHOOT = 0.03  # seconds by which a grid's span may miss the audio's ends before it is dropped
 
 
@@ -66,7 +67,7 @@ def beat_counts(
     def fits(beats: int) -> bool:
         return beats * period <= duration + OVERSHOOT and beats * asked <= limit + 1e-9
 
-    whole = []
+    whole: list[int] = []
     while fits(beats_per_bar << len(whole)):
         whole.append(beats_per_bar << len(whole))
     short = [n for n in (2, 1) if n < beats_per_bar and fits(n)]
@@ -137,5 +138,6 @@ def spans(frames: Frames, grid: Warp, step: float, beats: int, min_start: float 
             continue
         alike = _ends_alike(frames, *inside)
         quiet = 0.5 * (_quiet(frames, inside[0]) + _quiet(frames, inside[1]))
-        found.append(Span(*inside, beats, alike + 0.3 * quiet, alike, quiet))
+        score = LONGER * np.log2(beats) + alike + 0.3 * quiet
+        found.append(Span(*inside, beats, float(score), alike, quiet))
     return sorted(found, key=lambda s: -s.score)

@@ -173,7 +173,7 @@ def fit_line(frames: Frames, period: float, anchors: np.ndarray) -> tuple[float,
         slope = float(np.clip(slope, -0.004 * period, 0.004 * period))
         offsets = offsets + mean_r - slope * mean_k
         period = period + slope
-        width = max(0.012, 0.75 * width)
+        width = max(0.025, 0.75 * width)
     share = float(np.sum(weights[np.abs(residual) < 0.015]) / (np.sum(weights) + 1e-12))
     return period, offsets, share
 
@@ -204,54 +204,40 @@ def find_period(frames: Frames, asked: float, beats_per_bar: int) -> tuple[float
     return period, float(scores.max())
 
 
-# (place in the beat, trust) of the onsets that fix a phase, for straight and for triplet or swung feel
-STRAIGHT = ((0.0, 1.0), (0.25, 0.1), (0.5, 0.25), (0.75, 0.1), (1.0, 1.0))
-TRIPLET = ((0.0, 1.0), (1 / 3, 0.15), (2 / 3, 0.15), (1.0, 1.0))
+STRAIGHT = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+TRIPLET = np.array([0.0, 1 / 3, 2 / 3, 1.0])
 
 
-def _settle(frames: Frames, period: float, phase: float, lattice: np.ndarray) -> tuple[float, float, float]:
-    """Robust least squares on one lattice: period, phase and the weight that lies on it."""
+def _settle(frames: Frames, period: float, phase: float, lattice: np.ndarray) -> tuple[float, float]:
+    """Robust mean (Tukey's biweight) of the onsets on a lattice: the phase, and the weight on it."""
     times, weights = frames.peak_times, frames.peak_weights
-    width, kept = min(0.03, 0.12 * period), 0.0
-    rows = np.arange(len(times))
+    width, kept = min(0.02, 0.1 * period), 0.0
     for _ in range(8):
-        beat = np.floor((times - phase) / period)
-        gaps = (((times - phase) / period - beat)[:, None] - lattice[:, 0]) * period
-        which = np.argmin(np.abs(gaps), axis=1)
-        gap, place = gaps[rows, which], beat + lattice[which, 0]
-        fit = weights * np.maximum(0.0, 1 - (gap / width) ** 2) ** 2
-        kept, w = float(fit.sum()), fit * lattice[which, 1]
-        if w.sum() < 1e-9:
-            break
-        mean_k, mean_gap = np.average(place, weights=w), np.average(gap, weights=w)
-        spread = np.sum(w * (place - mean_k) ** 2)
-        slope = np.sum(w * (place - mean_k) * (gap - mean_gap)) / spread if spread > 1e-6 * w.sum() else 0.0
-        slope = float(np.clip(slope, -0.002 * period, 0.002 * period))
-        period, phase = period + slope, phase + mean_gap - slope * mean_k
-        width = max(0.012, 0.8 * width)
-    return period, float(phase), kept
+        place = (times - phase) / period
+        gaps = (place - np.floor(place))[:, None] - lattice
+        gap = gaps[np.arange(len(times)), np.argmin(np.abs(gaps), axis=1)] * period
+        w = weights * np.maximum(0.0, 1 - (gap / width) ** 2) ** 2
+        kept = float(w.sum())
+        if kept > 1e-9:
+            phase += float(np.average(gap, weights=w))
+    return phase, kept
 
 
-def refine(frames: Frames, period: float, phase: float) -> tuple[float, float]:
-    """Place a known beat exactly: least squares on the onsets around it, straight or triplet.
+def refine(frames: Frames, period: float, phase: float) -> float:
+    """Place a known beat exactly, from the onsets on its straight or triplet subdivisions.
 
     Parameters
     ----------
     frames : Frames
         Features.
     period, phase : float
-        Seconds: beats near ``phase + k * period``, to 30 ms.
+        Seconds: beats near ``phase + k * period``, to 20 ms.
 
     Returns
     -------
-    tuple of float
-        Period and phase in seconds; unchanged where no onset is near.
+    float
+        Phase in seconds; unchanged where no onset is near.
     """
-    if len(frames.peak_times) < 3:
-        return period, phase
-    fits = [_settle(frames, period, phase, np.array(lattice)) for lattice in (STRAIGHT, TRIPLET)]
-    # four straight places catch more than three by chance
-    fine, at, _ = fits[1] if fits[1][2] > fits[0][2] else fits[0]
-    if abs(fine / period - 1) > 0.004:
-        fine = period
-    return (fine, at) if abs(at - phase) < 0.05 else (period, phase)
+    fits = [_settle(frames, period, phase, lattice) for lattice in (STRAIGHT, TRIPLET)]
+    found = max(fits, key=lambda fit: fit[1])[0]
+    return found if abs(found - phase) < 0.05 else phase
