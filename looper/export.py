@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
@@ -141,17 +141,12 @@ def encode(loop: Loop, format: str, subtype: str = "PCM_16") -> bytes:
 @contextmanager
 def _whole(path: Path, content: bytes) -> Iterator[Path]:
     """Make a temporary file beside `path` holding `content`, gone at the end unless it was renamed."""
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    temporary = Path(name)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; a sound file is as readable as any other
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -152,6 +152,9 @@ def _in_tempo(samples: np.ndarray, sample_rate: int, grid: BeatGrid, n: int) -> 
     Only real audio is returned around it: no padding.
     """
     played = _beats_of_loop(grid) * sample_rate
+    # all that can be of use: the loop and a second on both sides
+    spare = max(0, int(played[0]) - sample_rate)
+    samples, played = samples[spare : int(played[-1]) + sample_rate], played - spare
     if len(played) > 2:
         samples = _stretch.straighten(samples, sample_rate, played / sample_rate)
     start, end = played[0], played[-1]

@@ -284,7 +284,7 @@ def test_a_folder_without_permission_is_a_clear_error(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     # root may write anywhere, so the system call is what refuses here
-    monkeypatch.setattr("tempfile._os.open", refused)
+    monkeypatch.setattr(type(tmp_path), "open", refused)
     with pytest.raises(OSError, match=r"cannot write to .*Permission denied"):
         write(cadence(), tmp_path / "loop.wav")
     assert not list(tmp_path.iterdir())

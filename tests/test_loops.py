@@ -179,6 +179,14 @@ def test_nothing_around_the_loop_still_wraps_cleanly():
     assert loop.seam.click_ratio < CLICK
 
 
+@pytest.mark.parametrize("tempo", [120.0, 123.0])
+@pytest.mark.parametrize(("start", "end"), [(-0.02, 1.98), (0.02, 2.02)])
+def test_a_beat_just_outside_the_recording_is_forgiven(tempo, start, end):
+    loop = cut(chord(2), RATE, tempo, grid=grid_of(start, end, 4))
+    assert len(loop.samples) == round(4 * 60 / tempo * RATE)
+    assert loop.seam.click_ratio < CLICK
+
+
 def test_silence_stays_silent():
     loop = finish([cut(np.zeros(5 * RATE, np.float32), RATE, 120, grid=grid_of(0.2, 4.2, 8))])[0]
     assert len(loop.samples) == 4 * RATE
