@@ -104,6 +104,8 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
     extra = _fill(lm, folder / "lm.safetensors", device, allowed={CLOCK_KEY})
     codec = build_codec(config["codec"])
     _fill(codec, folder / "codec.safetensors", device)
+    _fold_weight_norm(codec)
+    codec.requires_grad_(False)
     clock = Clock(extra[CLOCK_KEY], config["looper"].get("clock") or {}) if extra else None
     name = str(read_manifest(folder).get("model", folder.name))
     return Model(lm.eval(), codec.eval().to(device), config, name, clock, device)
@@ -175,6 +177,15 @@ def build_codec(cfg: Any) -> EncodecModel:
     if not isinstance(codec, EncodecModel):
         raise ValueError(f"this codec is {type(codec).__name__}, not EnCodec")
     return codec
+
+
+def _fold_weight_norm(codec: torch.nn.Module) -> None:
+    """Multiply the convolutions' weights out once, instead of at every call."""
+    import torch
+
+    for module in codec.modules():
+        if hasattr(module, "weight_g"):
+            torch.nn.utils.remove_weight_norm(module)
 
 
 def _use_local_t5(cfg: Any, folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from looper import checkpoint
@@ -165,10 +166,11 @@ class Generator:
     def decode_audio(self, codes: Tensor) -> np.ndarray:
         """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]."""
         length = codes.shape[-1] * self.hop_length
-        # row by row: on a CPU no slower than a batch, and the same bits whatever the batch
-        return np.stack(
-            [self.model.codec.decode(row[None])[0, 0, :length].float().cpu().numpy() for row in codes]
-        )
+        # one size of block, for the same bits whatever the batch; on a CPU single rows are fastest
+        size = 4 if codes.is_cuda else 1
+        padded = F.pad(codes, (0, 0, 0, 0, 0, -len(codes) % size))
+        blocks = [self.model.codec.decode(block)[:, 0, :length] for block in padded.split(size)]
+        return torch.cat(blocks)[: len(codes)].float().cpu().numpy()
 
     def _clock(self, clock: np.ndarray | None) -> np.ndarray | None:
         if clock is None or self.model.clock is None:

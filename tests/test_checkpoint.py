@@ -1,0 +1,409 @@
+"""Model folders: find, verify, load, convert, fetch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from looper import checkpoint, weights
+from looper.checkpoint import WeightsError
+from tests import standin
+from tests.standin import Shape
+
+MINI = Shape(num_layers=1, dim=16, num_heads=2, codec_dim=8)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    return standin.publish(tmp_path_factory.mktemp("published"), MINI)
+
+
+@pytest.fixture(scope="module")
+def made(published, tmp_path_factory) -> Path:
+    return checkpoint.convert(published, published / "t5", tmp_path_factory.mktemp("w") / "mini")
+
+
+@pytest.fixture
+def folder(made, tmp_path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "mini"))
+
+
+# --- loading -------------------------------------------------------------------------------------
+
+
+def test_a_loaded_language_model_holds_the_published_weights(published, made):
+    state = torch.load(published / "state_dict.bin", weights_only=True)["best_state"]
+    loaded = checkpoint.load(made).lm.state_dict()
+    assert set(loaded) == set(state)
+    for name, tensor in state.items():
+        assert loaded[name].dtype == torch.float32
+        assert torch.equal(loaded[name], tensor.float()), name
+
+
+def test_loading_agrees_with_audiocrafts_own_loader(tmp_path):
+    from audiocraft.models import loaders
+
+    published = standin.publish(tmp_path / "published", Shape(text="lut", num_layers=2, bias=True))
+    theirs = loaders.load_lm_model(str(published), device="cpu")
+    ours = checkpoint.load(checkpoint.convert(published, None, tmp_path / "lut"))
+    assert {k: v.shape for k, v in ours.lm.state_dict().items()} == {
+        k: v.shape for k, v in theirs.state_dict().items()
+    }
+    assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in ours.lm.state_dict().items())
+    codec = loaders.load_compression_model(str(published), device="cpu")
+    codes = torch.randint(0, 64, (2, 4, 30))
+    torch.testing.assert_close(ours.codec.decode(codes), codec.decode(codes))
+    audio = torch.randn(1, 1, 6400)
+    assert torch.equal(ours.codec.encode(audio)[0], codec.encode(audio)[0])
+
+
+def test_a_loaded_model_is_ready_to_run(made):
+    model = checkpoint.load(made)
+    tensors = [*model.lm.parameters(), *model.codec.parameters(), *model.lm.buffers()]
+    assert all(t.device.type == "cpu" and not t.requires_grad for t in tensors)
+    assert not model.lm.training
+    assert not model.codec.training
+    assert (model.name, model.window_seconds, model.clock) == ("mini", 30.0, None)
+    assert model.lm.condition_provider.conditioners["description"].t5.config.d_model == MINI.t5_dim
+
+
+def test_weight_initialisation_is_skipped(made, monkeypatch):
+    def initialised(*_, **__):
+        raise AssertionError("a weight was initialised")
+
+    monkeypatch.setattr("audiocraft.models.lm.init_layer", initialised)
+    checkpoint.load(made)
+
+
+def test_a_clock_is_loaded_with_its_config(folder):
+    state = load_file(folder / "lm.safetensors")
+    save_file({**state, "clock.weight": torch.ones(16, 5, dtype=torch.float16)}, folder / "lm.safetensors")
+    text = (folder / "config.yaml").read_text().replace("looper: {}", "looper: {clock: {kind: bar}}")
+    (folder / "config.yaml").write_text(text)
+    weights.write_manifest(folder, "mini")
+    clock = checkpoint.load(folder).clock
+    assert clock.weight.shape == (16, 5)
+    assert clock.config == {"kind": "bar"}
+
+
+def test_the_text_encoder_keeps_only_its_encoder(published, tmp_path):
+    t5 = Path(shutil.copytree(published / "t5", tmp_path / "t5"))
+    state = load_file(t5 / "model.safetensors")
+    save_file(
+        {**state, "decoder.block.0.weight": torch.ones(9, 9)}, t5 / "model.safetensors", {"format": "pt"}
+    )
+    out = checkpoint.convert(published, t5, tmp_path / "out")
+    assert set(load_file(out / "t5" / "model.safetensors")) == set(state)
+
+
+# --- broken folders ------------------------------------------------------------------------------
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+BREAKAGES = {
+    "missing lm": (lambda f: (f / "lm.safetensors").unlink(), "lm.safetensors is missing"),
+    "missing t5": (lambda f: (f / "t5" / "spiece.model").unlink(), "spiece.model is missing"),
+    "truncated": (lambda f: (f / "codec.safetensors").write_bytes(b"12"), "codec.safetensors has 2 bytes"),
+    "flipped": (lambda f: flip_a_byte(f / "lm.safetensors"), "lm.safetensors is corrupt"),
+    "flipped config": (lambda f: flip_a_byte(f / "config.yaml"), "config.yaml is corrupt"),
+    "no manifest": (lambda f: (f / "manifest.json").unlink(), "manifest.json"),
+    "manifest not json": (lambda f: (f / "manifest.json").write_text("{"), "not a manifest"),
+    "manifest a list": (lambda f: (f / "manifest.json").write_text("[]"), "not a manifest"),
+    "manifest empty": (
+        lambda f: (f / "manifest.json").write_text('{"files": {}}'),
+        "does not list lm.safetensors",
+    ),
+    "manifest bare": (lambda f: (f / "manifest.json").write_text('{"files": {"a": {}}}'), "not a manifest"),
+}
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+@pytest.mark.parametrize("action", [checkpoint.verify, checkpoint.load])
+def test_a_broken_folder_is_refused_before_anything_is_parsed(folder, breakage, action):
+    break_it, message = BREAKAGES[breakage]
+    break_it(folder)
+    with pytest.raises(WeightsError, match=message):
+        action(folder)
+
+
+def test_a_sound_folder_passes(folder):
+    checkpoint.verify(folder)
+
+
+def test_a_manifest_may_not_point_outside_its_folder(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["../secret"] = {"sha256": "0" * 64, "size": 1}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder.parent / "secret").write_text("x")
+    with pytest.raises(WeightsError, match="outside the folder"):
+        checkpoint.verify(folder)
+
+
+def change_lm(folder: Path, change) -> None:
+    state = load_file(folder / "lm.safetensors")
+    change(state)
+    save_file(state, folder / "lm.safetensors")
+
+
+UNFIT = {
+    "lacks a tensor": (
+        lambda f: change_lm(f, lambda s: s.pop("emb.0.weight")),
+        "emb.0.weight missing or misshapen",
+    ),
+    "misshapen": (
+        lambda f: change_lm(f, lambda s: s.update({"emb.0.weight": torch.ones(2, 2)})),
+        "emb.0.weight",
+    ),
+    "unknown tensor": (lambda f: change_lm(f, lambda s: s.update({"x": torch.ones(1)})), "does not know"),
+    "not safetensors": (
+        lambda f: (f / "lm.safetensors").write_bytes(b"garbage" * 9),
+        "not a safetensors file",
+    ),
+    "not a config": (lambda f: (f / "config.yaml").write_text("lm: 3"), "not a model config"),
+    "not yaml": (lambda f: (f / "config.yaml").write_text("{"), "not a model config"),
+}
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_files_that_do_not_fit_together_are_named(folder, what):
+    spoil, message = UNFIT[what]
+    spoil(folder)
+    weights.write_manifest(folder, "mini")
+    with pytest.raises(WeightsError, match=message):
+        checkpoint.load(folder)
+
+
+def test_the_message_names_the_remedy(folder, tmp_path, monkeypatch):
+    medium = folder.rename(tmp_path / "medium")
+    flip_a_byte(medium / "lm.safetensors")
+    with pytest.raises(WeightsError, match="looper weights get medium"):
+        checkpoint.verify(medium)
+
+
+# --- finding -------------------------------------------------------------------------------------
+
+
+def test_a_model_is_found_by_folder_and_by_name_under_the_root(folder, monkeypatch):
+    assert checkpoint.find(folder) == folder
+    monkeypatch.setenv("LOOPER_WEIGHTS", str(folder.parent))
+    assert checkpoint.find("mini") == folder
+    assert weights.list_models() == ["mini"]
+
+
+def test_tiny_comes_with_the_repository(monkeypatch):
+    monkeypatch.delenv("LOOPER_WEIGHTS", raising=False)
+    checkpoint.verify(checkpoint.find("tiny"))
+
+
+@pytest.mark.parametrize("name", ["medium", "large"])
+def test_a_model_not_fetched_yet_says_how_to_fetch_it(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsError, match=f"looper weights get {name}"):
+        checkpoint.find(name)
+
+
+@pytest.mark.parametrize("name", ["huge", "", "/no/such/folder"])
+def test_an_unknown_model_lists_the_known_ones(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"large, medium.*LOOPER_WEIGHTS"):
+        checkpoint.find(name)
+
+
+# --- converting ----------------------------------------------------------------------------------
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return (Path.touch, (self.target,))
+
+
+BAD_PACKAGES = {
+    "code": lambda path, mark: torch.save({"best_state": Malicious(mark), "xp.cfg": ""}, path),
+    "garbage": lambda path, mark: path.write_bytes(b"garbage"),
+    "pickle": lambda path, mark: path.write_bytes(pickle.dumps(Malicious(mark))),
+    "no config": lambda path, mark: torch.save({"best_state": {}}, path),
+    "a list": lambda path, mark: torch.save([1, 2], path),
+    "not tensors": lambda path, mark: torch.save({"best_state": {"a": 1}, "xp.cfg": ""}, path),
+    "missing": lambda path, mark: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PACKAGES)
+def test_a_bad_published_file_is_refused_unexecuted_and_the_old_folder_stays(
+    published, folder, tmp_path, kind
+):
+    bad = Path(shutil.copytree(published, tmp_path / "bad"))
+    BAD_PACKAGES[kind](bad / "compression_state_dict.bin", tmp_path / "executed")
+    with pytest.raises(WeightsError, match=r"compression_state_dict.bin"):
+        checkpoint.convert(bad, bad / "t5", folder)
+    assert not (tmp_path / "executed").exists()
+    checkpoint.verify(folder)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad", "mini"]
+
+
+def test_converting_again_replaces_the_folder(published, folder):
+    flip_a_byte(folder / "lm.safetensors")
+    checkpoint.convert(published, published / "t5", folder)
+    checkpoint.verify(folder)
+
+
+# --- fetching ------------------------------------------------------------------------------------
+
+REVISIONS = {"facebook/musicgen-medium": "a" * 40, "google-t5/t5-base": "b" * 40}
+
+
+@pytest.fixture
+def hub(published, tmp_path, monkeypatch):
+    """A hub on the loopback that serves the stand-in as facebook/musicgen-medium and google-t5/t5-base."""
+    files = {"facebook/musicgen-medium": published, "google-t5/t5-base": published / "t5"}
+    served = {
+        (repository, name): (folder / name).read_bytes()
+        for repository, folder in files.items()
+        for name in (
+            "state_dict.bin",
+            "compression_state_dict.bin",
+            "config.json",
+            "spiece.model",
+            "model.safetensors",
+        )
+        if (folder / name).is_file()
+    }
+    server = ThreadingHTTPServer(("127.0.0.1", 0), hub_handler(served))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    root = tmp_path / "weights"
+    root.mkdir()
+    pins = {
+        repository: {
+            "revision": None,
+            "files": {n: {"size": None, "sha256": None} for r, n in served if r == repository},
+        }
+        for repository in files
+    }
+    models = {"medium": {"published": "facebook/musicgen-medium", "t5": "google-t5/t5-base"}}
+    (root / "sources.json").write_text(json.dumps({"models": models, "repositories": pins}))
+    monkeypatch.setenv("LOOPER_WEIGHTS", str(root))
+    yield root, served
+    server.shutdown()
+    server.server_close()
+
+
+def hub_handler(served: dict[tuple[str, str], bytes]) -> type[BaseHTTPRequestHandler]:
+    class Hub(BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_HEAD(self):
+            self.answer(body=False)
+
+        def do_GET(self):
+            self.answer(body=True)
+
+        def answer(self, body: bool) -> None:
+            path = self.path.split("?")[0].strip("/").split("/")
+            if path[:2] == ["api", "models"]:
+                repository = "/".join(path[2:4])
+                content = json.dumps(
+                    {
+                        "id": repository,
+                        "sha": REVISIONS[repository],
+                        "siblings": [
+                            {
+                                "rfilename": name,
+                                "size": len(data),
+                                "lfs": {
+                                    "sha256": hashlib.sha256(data).hexdigest(),
+                                    "size": len(data),
+                                    "pointerSize": 1,
+                                },
+                            }
+                            for (r, name), data in served.items()
+                            if r == repository
+                        ],
+                    }
+                ).encode()
+            elif len(path) < 5:
+                self.send_error(404)
+                return
+            else:  # /<owner>/<name>/resolve/<revision>/<file>
+                content = served["/".join(path[:2]), path[4]]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header(
+                "X-Repo-Commit", REVISIONS["/".join(path[2:4]) if path[0] == "api" else "/".join(path[:2])]
+            )
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+    return Hub
+
+
+def test_the_first_fetch_records_what_it_got_and_the_next_must_match(hub):
+    root, served = hub
+    lines: list[str] = []
+    out = checkpoint.fetch("medium", progress=lines.append)
+    assert out == root / "medium"
+    assert checkpoint.load(out).name == "medium"
+    assert any("state_dict.bin" in line for line in lines)
+    recorded = json.loads((root / "sources.json").read_text())["repositories"]
+    for (repository, name), data in served.items():
+        assert recorded[repository]["revision"] == REVISIONS[repository]
+        assert recorded[repository]["files"][name] == {
+            "size": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+    assert json.loads((out / "manifest.json").read_text())["source"] == recorded
+    assert sorted(p.name for p in root.iterdir()) == ["medium", "sources.json"]
+    checkpoint.fetch("medium", progress=lines.append)
+    served["facebook/musicgen-medium", "state_dict.bin"] += b"!"
+    with pytest.raises(WeightsError, match=r"state_dict.bin at a* is not the pinned file"):
+        checkpoint.fetch("medium", progress=lines.append)
+    checkpoint.verify(out)
+
+
+def test_another_revision_than_the_pinned_is_refused(hub):
+    root, _ = hub
+    sources = json.loads((root / "sources.json").read_text())
+    sources["repositories"]["google-t5/t5-base"]["revision"] = "c" * 40
+    (root / "sources.json").write_text(json.dumps(sources))
+    with pytest.raises(WeightsError, match=r"gave revision b*, not c*"):
+        checkpoint.fetch("medium", progress=lambda line: None)
+    assert [p.name for p in root.iterdir()] == ["sources.json"]
+
+
+def test_an_unreachable_hub_is_an_error_in_plain_words(hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(WeightsError, match=r"could not fetch facebook/musicgen-medium.*network"):
+        checkpoint.fetch("medium", progress=lambda line: None)
+
+
+def test_only_known_models_are_fetched():
+    with pytest.raises(WeightsError, match="knows large, medium"):
+        checkpoint.fetch("huge")
+
+
+def test_the_committed_pins_name_whole_revisions():
+    sources = weights.read_sources(Path(weights.__file__).parent.parent / "weights")
+    for model in sources["models"].values():
+        for repository in model.values():
+            assert len(sources["repositories"][repository]["revision"]) == 40

@@ -1,0 +1,172 @@
+"""Text and audio prompts in, waveforms out."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from looper.generator import Generator, Sampling
+from tests import standin
+from tests.standin import Shape
+
+TEXT = "deep house warm chords 120"
+SAMPLING = Sampling(top_k=20)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory) -> Generator:
+    return Generator.load(standin.weights(tmp_path_factory.mktemp("w") / "mini"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def tone() -> np.ndarray:
+    t = np.arange(20 * 640) / 32_000
+    return (0.3 * np.sin(2 * np.pi * 220 * t) * np.exp(-3 * t)).astype(np.float32)[None]
+
+
+def keys(count: int, seed: int = 1) -> list[tuple[int, int, int]]:
+    return [(seed, k, 0) for k in range(count)]
+
+
+def test_it_says_what_it_makes(generator):
+    assert (generator.sample_rate, generator.frame_rate, generator.hop_length) == (32_000, 50.0, 640)
+    assert (generator.window_seconds, generator.name, generator.clocked) == (30.0, "mini", False)
+
+
+@pytest.mark.parametrize("frames", [1, 7, 60])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_as_many_samples_as_asked(generator, frames, rows):
+    audio = generator.generate([TEXT] * rows, frames, keys=keys(rows), sampling=SAMPLING)
+    assert audio.shape == (rows, frames * 640)
+    assert audio.dtype == np.float32
+    assert np.isfinite(audio).all()
+    assert audio.std() > 0
+
+
+def test_it_repeats_to_the_bit_and_differs_by_seed_variation_and_attempt(generator):
+    audio = generator.generate(
+        [TEXT] * 4, 30, keys=[(1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1)], sampling=SAMPLING
+    )
+    again = generator.generate([TEXT], 30, keys=[(1, 0, 0)], sampling=SAMPLING)
+    assert np.array_equal(audio[:1], again)
+    assert len({row.tobytes() for row in audio}) == 4
+
+
+def test_a_row_is_the_same_alone_and_among_others_with_other_texts(generator, tone):
+    texts = [TEXT, "jazz", "ambient pad " * 30, TEXT, "rock guitar"]
+    prompts = np.concatenate([tone, -tone, tone, tone[:, ::-1], tone])
+    together = generator.generate(texts, 45, keys=keys(5), sampling=SAMPLING, audio_prompts=prompts)
+    for k in range(5):
+        alone = generator.generate(
+            texts[k : k + 1], 45, keys=[(1, k, 0)], sampling=SAMPLING, audio_prompts=prompts[k : k + 1]
+        )
+        assert np.array_equal(alone[0], together[k])
+
+
+def test_one_audio_prompt_serves_all_rows(generator, tone):
+    shared = generator.generate([TEXT] * 3, 40, keys=keys(3), sampling=SAMPLING, audio_prompts=tone)
+    spread = generator.generate(
+        [TEXT] * 3, 40, keys=keys(3), sampling=SAMPLING, audio_prompts=tone.repeat(3, axis=0)
+    )
+    assert np.array_equal(shared, spread)
+
+
+@torch.inference_mode()
+def test_the_audio_prompt_comes_back_at_the_beginning(generator, tone):
+    """As audiocraft's codec gives it back; the last frames before the seam already hear what follows."""
+    codes = generator.codes([TEXT], 60, keys(1), SAMPLING, tone)
+    encoded, _ = generator.model.codec.encode(torch.from_numpy(tone)[None])
+    assert torch.equal(codes[:, :, :20], encoded)
+    audio = generator.generate([TEXT], 60, keys=keys(1), sampling=SAMPLING, audio_prompts=tone)
+    decoded = generator.model.codec.decode(encoded)[0, 0].numpy()
+    np.testing.assert_allclose(audio[0, : 15 * 640], decoded[: 15 * 640], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_decoding_is_audiocrafts(generator):
+    codes = generator.codes([TEXT] * 3, 25, keys(3), SAMPLING)
+    theirs = generator.model.codec.decode(codes)[:, 0].numpy()
+    np.testing.assert_allclose(generator.decode_audio(codes), theirs[:, : 25 * 640], atol=1e-5)
+
+
+def test_a_text_is_encoded_once_and_by_itself(generator, monkeypatch):
+    seen, encode = [], generator.encode_text
+    monkeypatch.setattr(generator, "encode_text", lambda text: seen.append(text) or encode(text))
+    generator.generate([TEXT, "jazz", TEXT], 5, keys=keys(3), sampling=SAMPLING)
+    assert seen == [TEXT, "jazz"]
+
+
+def test_an_endless_text_is_cut_at_the_token_limit_with_a_log_line(generator, caplog):
+    text = "deep house " * 9_000
+    with caplog.at_level(logging.WARNING, logger="looper.generator"):
+        encoded = generator.encode_text(text)
+    assert encoded.shape == (512, 32)
+    assert "cut to 512" in caplog.text
+    assert generator.generate([text], 5, keys=keys(1), sampling=SAMPLING).shape == (1, 5 * 640)
+
+
+def test_a_text_within_the_limit_is_not_cut(generator, caplog):
+    assert len(generator.encode_text("deep house")) < 20
+    assert not caplog.records
+
+
+def test_a_lookup_table_model_works_without_a_text_encoder(tmp_path):
+    folder = standin.weights(tmp_path / "lut", Shape(text="lut", num_layers=1))
+    assert not (folder / "t5").exists()
+    generator = Generator.load(folder, "cpu")
+    audio = generator.generate(["jazz", "rock"], 10, keys=[(1, 0, 0), (1, 0, 0)], sampling=SAMPLING)
+    assert not np.array_equal(audio[0], audio[1])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"prompts": []}, "at least one text"),
+        ({"prompts": "techno"}, "list of"),
+        ({"keys": keys(1)}, "got 1 keys for 2 prompts"),
+        ({"frames": 0}, "frames must be between 1 and 1500"),
+        ({"frames": 1501}, r"frames must be between 1 and 1500 \(30 s\), got 1501"),
+        ({"audio_prompts": np.zeros((2, 700), np.float32)}, "n . 640"),
+        ({"audio_prompts": np.zeros((2, 0), np.float32)}, "audio_prompts must be"),
+        ({"audio_prompts": np.zeros((3, 640), np.float32)}, "audio_prompts must be"),
+        ({"audio_prompts": np.zeros(640, np.float32)}, "audio_prompts must be"),
+        ({"audio_prompts": np.full((1, 640), np.nan, np.float32)}, "not finite"),
+        ({"audio_prompts": np.zeros((1, 20 * 640), np.float32)}, r"\(0.4 s\) must be shorter than the 0.4 s"),
+        ({"sampling": Sampling(top_k=65)}, "top_k must be between 0 and 64"),
+    ],
+)
+def test_arguments_that_cannot_be_right_are_refused_in_plain_words(generator, changed, message):
+    arguments = {"prompts": [TEXT] * 2, "frames": 20, "keys": keys(2), "sampling": SAMPLING} | changed
+    with pytest.raises(ValueError, match=message):
+        generator.generate(arguments.pop("prompts"), arguments.pop("frames"), **arguments)
+
+
+@pytest.mark.parametrize("shape", [(5,), (20, 3), (3, 20, 7)])
+def test_a_clock_of_the_wrong_shape_is_refused(shape):
+    tiny = Generator.load("tiny", "cpu")
+    with pytest.raises(ValueError, match="clock must be"):
+        tiny.generate([TEXT], 20, keys=keys(1), clock=np.zeros(shape, np.float32))
+
+
+def test_the_thread_count_is_left_as_found_even_after_an_error(generator):
+    torch.set_num_threads(2)
+    generator.generate([TEXT], 5, keys=keys(1), sampling=SAMPLING)
+    assert torch.get_num_threads() == 2
+
+    def cancel(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generator.generate([TEXT], 5, keys=keys(1), sampling=SAMPLING, progress=cancel)
+    assert torch.get_num_threads() == 2
