@@ -182,7 +182,7 @@ def codec_config(shape: Shape) -> dict:
 
 
 def write_t5(folder: Path, dim: int = 24) -> Path:
-    """Make a two-layer random T5 encoder with a sentencepiece vocabulary trained on `WORDS`."""
+    """Make a random T5 encoder with a sentencepiece vocabulary trained on `WORDS`; t5-base's size at dim 768."""
     import sentencepiece
     from transformers import T5Config, T5EncoderModel
 
@@ -202,17 +202,10 @@ def write_t5(folder: Path, dim: int = 24) -> Path:
     )
     (folder / "spiece.model").write_bytes(vocabulary.getvalue())
     torch.manual_seed(7)
-    config = T5Config(
-        vocab_size=256,
-        d_model=dim,
-        d_kv=8,
-        d_ff=2 * dim,
-        num_layers=2,
-        num_heads=2,
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
-    )
+    size = {"vocab_size": 256, "d_kv": 8, "d_ff": 2 * dim, "num_layers": 2, "num_heads": 2}
+    if dim == 768:
+        size = {"vocab_size": 32128, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
+    config = T5Config(d_model=dim, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **size)
     T5EncoderModel(config).save_pretrained(folder)
     return folder
 
