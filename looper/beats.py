@@ -20,7 +20,7 @@ from looper.warp import Warp
 MIN_BPM, MAX_BPM = 40.0, 300.0
 MIN_RATE, MAX_RATE = 4_000, 400_000
 EXCERPT = 20.0  # seconds in which the tempo is first looked for; the rest is followed from there
-CLEAR = 0.0  # clarity of the pulse under which the asked tempo is taken instead
+CLEAR = 4.3  # clarity of the pulse under which the asked tempo is taken instead
 KEPT = 24  # candidate spans in the result
 
 
@@ -82,6 +82,7 @@ class _Wish:
     max_seconds: float | None
     min_start: float
     beats: int | None
+    downbeat: float | None
 
 
 def _is_number(value: object) -> bool:
@@ -104,6 +105,8 @@ def _check_numbers(sample_rate: int, bpm: float, wish: _Wish | None = None) -> N
         raise ValueError(f"beats must be at least 1, got {wish.beats}")
     if not (_is_number(wish.min_start) and np.isfinite(wish.min_start) and wish.min_start >= 0):
         raise ValueError(f"min_start must be 0 s or later, got {wish.min_start}")
+    if wish.downbeat is not None and not (_is_number(wish.downbeat) and np.isfinite(wish.downbeat)):
+        raise ValueError(f"downbeat must be a time in seconds, got {wish.downbeat}")
     if wish.max_seconds is not None and not (_is_number(wish.max_seconds) and wish.max_seconds > 0):
         raise ValueError(f"max_seconds must be above 0, got {wish.max_seconds}: leave it out for no limit")
 
@@ -139,16 +142,16 @@ def _beat_map(frames: Frames, wish: _Wish) -> tuple[Warp, float]:
 
 
 def _bar_map(
-    frames: Frames, pulse: Warp, wish: _Wish, near: float | None
+    frames: Frames, pulse: Warp, wish: _Wish
 ) -> tuple[Warp, bars_of.BarLine, bars_of.BarLine, float]:
     """Place the bar line: the map with position 0 on it, lines shown and to cut at, and how sure that is."""
     origin, period = float(pulse.position(np.array(0.0))), pulse.period
     even = frames if len(pulse.times) == 2 else warp.straighten(frames, pulse)
-    if near is None:
+    if wish.downbeat is None:
         read = bars_of.readings(even, period)
         shown, cut, sure = bars_of.choose(bars_of.bar_lines(read, wish.beats_per_bar))
     else:
-        at = float(pulse.position(np.array(near)) - origin) * period
+        at = float(pulse.position(np.array(wish.downbeat)) - origin) * period
         shown = cut = bars_of.BarLine(at, period * wish.beats_per_bar, 1.0, 1.0)
         sure = 1.0
     phase = tempo.refine(even, period, cut.line)
@@ -239,25 +242,27 @@ def fit_grid(
         If an argument is out of range, or the samples are empty, not finite, or hold less than one
         beat after ``min_start``.
     """
-    wish = _Wish(60.0 / bpm if _is_number(bpm) and bpm else 1.0, beats_per_bar, max_seconds, min_start, beats)
+    wish = _Wish(
+        60.0 / bpm if _is_number(bpm) and bpm else 1.0, beats_per_bar, max_seconds, min_start, beats, downbeat
+    )
     _check_numbers(sample_rate, bpm, wish)
     x = _audio(samples, sample_rate, wish)
     duration = len(x) / sample_rate
     frames = onsets.frames(x, sample_rate)
     if onsets.is_silent(x):
-        return _asked_grid(frames, wish, downbeat or 0.0)
+        return _asked_grid(frames, wish)
     pulse, clarity = _beat_map(frames, wish)
     if clarity < CLEAR:
-        return _asked_grid(frames, wish, downbeat or 0.0)
-    grid, shown, cut, sure = _bar_map(frames, pulse, wish, downbeat)
+        return _asked_grid(frames, wish)
+    grid, shown, cut, sure = _bar_map(frames, pulse, wish)
     found = _candidates(frames, grid, round(2 * cut.bar / grid.period) / 2, wish)
     bar = round(2 * shown.bar / grid.period) / 2
     return _grid(grid, found, bars_of.calibrated(sure, clarity), wish, duration, bar)
 
 
-def _asked_grid(frames: Frames, wish: _Wish, line: float) -> BeatGrid:
+def _asked_grid(frames: Frames, wish: _Wish) -> BeatGrid:
     """Return the asked tempo's grid, for audio that says nothing of its own."""
-    even = warp.straight(wish.asked, line, frames.duration)
+    even = warp.straight(wish.asked, wish.downbeat or 0.0, frames.duration)
     bar = float(wish.beats_per_bar)
     return _grid(even, _candidates(frames, even, bar, wish), 0.0, wish, frames.duration, bar)
 

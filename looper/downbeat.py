@@ -196,13 +196,14 @@ def readings(frames: Frames, period: float) -> list[Reading]:
     found = []
     for level in LEVELS:
         beat = period * level
-        if level != 1 and not SHORTEST < beat < LONGEST:
+        if level != 1 and not SHORTEST < beat < min(LONGEST, frames.duration):
             continue
         pulses = tempo.phases(frames, beat, PHASES)
         _, offsets, _ = tempo.fit_line(frames, beat, np.array([p.phase for p in pulses]))
         for pulse, offset in zip(pulses, offsets, strict=True):
             features, beat_times = beat_features(heard, float(offset % beat), beat)
-            found.append(Reading(level, beat, float(offset % beat), pulse.weight, features, beat_times))
+            if len(beat_times):
+                found.append(Reading(level, beat, float(offset % beat), pulse.weight, features, beat_times))
     return found
 
 

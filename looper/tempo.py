@@ -19,6 +19,8 @@ from looper.onsets import Frames
 
 SEARCH = 0.075  # share of the asked period that is searched on either side
 STEP = 0.001
+FAINT = 0.02  # of the strongest gathering of onsets: weaker ones are no beat
+BEGINNING = 1.5  # onset strength of the faintest notes: gliding and steady tones stay below
 HARMONICS = ((1, 1.0), (2, 1.0), (3, 0.4), (4, 0.7))
 
 
@@ -121,8 +123,9 @@ def phases(frames: Frames, period: float, count: int = 6) -> list[Pulse]:
     kernel = np.hanning(9)
     smooth = np.real(np.fft.ifft(np.fft.fft(folded) * np.fft.fft(np.roll(np.pad(kernel, (0, bins - 9)), -4))))
     tops = np.flatnonzero((smooth > np.roll(smooth, 1)) & (smooth >= np.roll(smooth, -1)))
-    tops = tops[np.argsort(-smooth[tops])][:count]
     total = smooth.max() + 1e-12
+    tops = tops[np.argsort(-smooth[tops])][:count]
+    tops = tops[smooth[tops] > FAINT * total]
     found = [Pulse(period, float(i) / bins * period, float(smooth[i] / total)) for i in tops]
     return found or [Pulse(period, 0.0, 0.0)]
 
@@ -195,13 +198,15 @@ def find_period(frames: Frames, asked: float, beats_per_bar: int) -> tuple[float
     period : float
         Seconds per beat, to a few hundredths of a percent.
     clarity : float
-        How far the period stands out of the others that were searched.
+        How periodic the onsets and the spectrum are at it: 4 for noise, 5 to 30 for music, 0 where
+        nothing begins.
     """
     periods, scores = period_scores(frames, asked, beats_per_bar)
     rough = (best_periods(periods, scores, 1) or [asked])[0]
     anchors = np.array([p.phase for p in phases(frames, rough)])
     period, _, _ = fit_line(frames, rough, anchors)
-    return period, float(scores.max())
+    loud = float(np.sort(frames.onset)[-8:].mean())
+    return period, float(scores.max()) * min(1.0, loud / BEGINNING)
 
 
 STRAIGHT = np.array([0.0, 0.25, 0.5, 0.75, 1.0])

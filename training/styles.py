@@ -1,154 +1,549 @@
-"""The styles tiny knows: drum patterns, bass lines and the words for them. All draws come from one generator."""
+"""Our own drum, bass and comping patterns: what the labelled clips are made of.
+
+A pattern has one character per slot of a bar: ``x`` a hit, ``o`` a soft one, a digit its chance in
+tenths (drawn once per clip, so that bars repeat), ``?`` the same drawn anew in every bar, ``.`` a rest.
+Bars of a style are separated by ``|``. The number of characters says the grid: 16 for sixteenths of
+4/4, 12 for its triplets, 12 sixteenths of 3/4 where the style says ``beats=3``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from training.synth import FRAMES_PER_BEAT, KITS, Score
-
-FOUR = "x...x...x...x..."
-BACK = "....x.......x..."
-REST = "................"
+DRUMS = {
+    "kick": 36, "snare": 38, "rim": 37, "clap": 39, "hat": 42, "pedal": 44, "open": 46, "ride": 51,
+    "bell": 53, "crash": 49, "hitom": 50, "tom": 47, "floor": 43, "cowbell": 56, "tamb": 54,
+    "shaker": 70, "conga": 63, "lowconga": 64, "slap": 62, "clave": 75, "agogo": 67, "surdo": 41,
+    "timbale": 65, "bongo": 60,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Style:
-    """Patterns and words of one style; each tuple is a choice."""
+    """One kind of music: tempo range, metre, and the parts that may be drawn for it."""
 
-    words: tuple[str, ...]
-    kit: str
-    bass: str
-    kicks: tuple[str, ...]
-    snares: tuple[str, ...]
-    hats: tuple[str, ...]
-    opens: tuple[str, ...]
-    basses: tuple[str, ...]  # rhythm; a letter is a scale step (r root, t third, f fifth, s seventh, o octave)
+    bpm: tuple[float, float]
+    drums: tuple[dict[str, str], ...] = ({},)
+    bass: tuple[str, ...] = ("root8", "kick", "whole", "synco")
+    comp: tuple[str, ...] = ("pad", "strum8", "arp8", "stab", "none")
+    lead: float = 0.4
+    beats: int = 4
+    swing: tuple[float, float] = (0.5, 0.5)  # where the second eighth of a beat falls
+    swing16: bool = False  # the swing is of sixteenths
+    programs: tuple[int, ...] = ()
+    weight: float = 1.0
+    tags: tuple[str, ...] = field(default=())
 
 
-STYLES = {
+HATS8 = "x.x.x.x.x.x.x.x."
+HATS16 = "xoxoxoxoxoxoxoxo"
+BACK = "....x.......x..."
+FLOOR = "x...x...x...x..."
+
+STYLES: dict[str, Style] = {
+    "rock": Style(
+        (85, 150),
+        (
+            {"kick": "x.......x.3.....", "snare": BACK, "hat": HATS8},
+            {"kick": "x.....x.x.......", "snare": BACK, "hat": HATS8},
+            {"kick": "x..4..3.x.x...3.", "snare": BACK, "ride": HATS8},
+            {"kick": "x.x...3...x.....", "snare": BACK, "open": FLOOR},
+            {"kick": "x.....x...x.....|x.....x.3.x.x...", "snare": BACK, "hat": HATS8},
+            {"kick": "x...x...x...x...", "snare": BACK, "hat": HATS8},
+            {"kick": "x.......x.......", "snare": "....x..?....x.?.", "hat": "x...x...x...x..."},
+        ),
+        ("root8", "kick", "root4", "synco"),
+        ("strum8", "power8", "pad", "arp8", "none"),
+        weight=1.6,
+    ),
     "house": Style(
-        ("house", "deep house", "four on the floor house", "disco house", "club"),
-        "909", "saw",
-        (FOUR,), (BACK,),
-        ("x.x.x.x.x.x.x.x.", "xx.xxx.xxx.xxx.x"), ("..x...x...x...x.",),
-        ("..r...r...r...o.", "r..r..r...f...f.", "..r...t...f...o.", "r.....r...f.s..."),
+        (112, 132),
+        (
+            {"kick": FLOOR, "clap": BACK, "open": "..x...x...x...x.", "hat": "5.5.5.5.5.5.5.5."},
+            {"kick": FLOOR, "open": "..x...x...x...x.", "shaker": HATS16},
+            {"kick": FLOOR, "clap": BACK, "hat": "..x...x...x...x.", "conga": "...x..x....x..3."},
+            {"kick": FLOOR, "snare": "....x..3....x..5", "hat": HATS16},
+            {"kick": FLOOR, "hat": "..x...x...x...x."},
+        ),
+        ("off8", "synco", "kick", "whole"),
+        ("stab", "pad", "offstab", "arp16"),
+        weight=1.2,
     ),
     "techno": Style(
-        ("techno", "driving techno", "warehouse techno", "minimal techno", "rave"),
-        "909", "square",
-        (FOUR,), (REST, BACK),
-        ("xxxxxxxxxxxxxxxx", "..x...x...x...x."), ("..x...x...x...x.", REST),
-        ("..rr..rr..rr..rr", "rrrrrrrrrrrrrrrr", "r..r..r.r..r..r.", "..r...r...r..or."),
+        (122, 150),
+        (
+            {"kick": FLOOR, "hat": "..x...x...x...x."},
+            {"kick": FLOOR, "hat": HATS16, "clap": "............x..."},
+            {"kick": FLOOR, "rim": "..3..x.3..3..x..", "open": "..x...x...x...x."},
+            {"kick": FLOOR, "tom": "...x..x....3..x.", "hat": "xxx.xxx.xxx.xxx."},
+        ),
+        ("roll", "off8", "synco", "none"),
+        ("stab", "none", "arp16", "pad"),
+        lead=0.15,
+    ),
+    "trance": Style(
+        (128, 145),
+        (
+            {"kick": FLOOR, "clap": BACK, "open": "..x...x...x...x.", "hat": HATS16},
+            {"kick": FLOOR, "open": "..x...x...x...x."},
+            {},
+        ),
+        ("off8", "roll", "root8"),
+        ("arp16", "pad", "strum8", "stab"),
+    ),
+    "disco": Style(
+        (105, 128),
+        (
+            {"kick": FLOOR, "snare": BACK, "hat": "x.o.x.o.x.o.x.o.", "open": "..x...x...x...x."},
+            {"kick": FLOOR, "snare": BACK, "hat": HATS16, "cowbell": "x...x...x...x..."},
+        ),
+        ("octave8", "synco", "kick"),
+        ("stab", "strum16", "pad"),
     ),
     "hiphop": Style(
-        ("hip hop", "boom bap", "lofi hip hop", "rap beat", "old school hip hop"),
-        "acoustic", "sub",
-        ("x.......x.x.....", "x..x......x.....", "x.....x..xx....."), (BACK,),
-        ("x.x.x.x.x.x.x.x.", "x...x.x.x...x.x."), (REST, "..............x."),
-        ("r.......f.r.....", "r..r......t.....", "r.....o...r.s..."),
-    ),
-    "trap": Style(
-        ("trap", "808 trap", "trap beat", "dark trap", "half time trap"),
-        "808", "sub",
-        ("x.....x...x.....", "x..x......x..x..", "x.........x....."), ("........x.......",),
-        ("x.x.x.x.x.x.x.x.", "x.x.xxxxx.x.x.xx"), (REST,),
-        ("r.........f.....", "r.....r...s.....", "r.............o."),
-    ),
-    "funk": Style(
-        ("funk", "funky groove", "funky breakbeat", "breakbeat", "soul groove"),
-        "acoustic", "square",
-        ("x.x.......xx....", "x.....x...x..x..", "x..x..x...x....."), ("....x..x.x..x...", BACK),
-        ("x.x.x.x.x.x.x.x.", "xxxxxxxxxxxxxxxx"), (REST, "......x........."),
-        ("r..r..o...s.r...", "r.r...f.s...r.o.", "r...r.s...r..t.."),
+        (78, 104),
+        (
+            {"kick": "x......3..x.....", "snare": BACK, "hat": HATS8},
+            {"kick": "x.x....x..x.....", "snare": BACK, "hat": HATS8},
+            {"kick": "x.....x...x..x..|x.....x...xx....", "snare": BACK, "hat": HATS8},
+            {"kick": "x..x..........x.|x..x......x.....", "snare": "....x..o.o..x...", "hat": HATS8},
+            {"kick": "x......x.xx.....", "snare": BACK, "hat": HATS16},
+        ),
+        ("kick", "whole", "synco", "none"),
+        ("stab", "pad", "none", "arp8"),
+        swing=(0.5, 0.62),
+        swing16=True,
+        weight=1.3,
     ),
     "dnb": Style(
-        ("drum and bass", "jungle", "dnb", "liquid drum and bass", "drum n bass"),
-        "acoustic", "saw",
-        ("x.........x.....", "x.....x...x....."), (BACK, "....x..x....x..."),
-        ("x.x.x.x.x.x.x.x.", "xxx.xxx.xxx.xxx."), (REST, "..............x."),
-        ("r.......s.......", "r...r.....f.....", "r.....t...f...s."),
+        (160, 180),
+        (
+            {"kick": "x.........x.....", "snare": BACK, "hat": HATS8},
+            {"kick": "x.........x.....", "snare": "....x..o.o..x...", "ride": HATS8},
+            {"kick": "x.x.......x.....|x..........x....", "snare": BACK, "hat": HATS8},
+            {"kick": "x.........xx....", "snare": "....x..x.x..x..x", "hat": HATS8},
+        ),
+        ("whole", "synco", "kick", "root4"),
+        ("pad", "none", "stab"),
+        weight=1.2,
     ),
-    "rock": Style(
-        ("rock", "indie rock", "rock drums", "garage rock", "pop rock"),
-        "acoustic", "saw",
-        ("x.......x.x.....", "x.......x.......", "x..x....x..x...."), (BACK,),
-        ("x.x.x.x.x.x.x.x.", "x...x...x...x..."), (REST, "..............x."),
-        ("r.r.r.r.r.r.r.r.", "r.r.r.r.f.f.f.f.", "r...r...f...s..."),
+    "break": Style(
+        (95, 170),
+        (
+            {
+                "kick": "x.x.......xx....|x.x.......x.....|x.x.......x.....|..xx......x.....",
+                "snare": "....x..x.x..x..x|....x..x.x..x..x|....x..x.x....x.|.x..x..x.x....x.",
+                "ride": HATS8,
+            },
+            {"kick": "x.x...x...x.....|x.....x..xx.....", "snare": "....x..x....x..x", "hat": HATS8},
+            {"kick": "x..x......x..x..|..xx......x.....", "snare": "....x..o.o..x..o", "hat": HATS8},
+            {"kick": "x.....xx..x..x..", "snare": "....x..x.x..x...", "hat": HATS16},
+            {
+                "kick": "x..x..x.........|x..x......x...x.",
+                "snare": BACK,
+                "open": "......x.......x.",
+                "hat": HATS8,
+            },
+            {"kick": "x?.?..?..?x?.?..", "snare": "....x..?.?..x..?", "hat": HATS8},
+            {
+                "kick": "x.......?.x.....|?.x...?...x.....",
+                "snare": "....x..?.?..x.?.|....x..?....x.?x",
+                "hat": HATS8,
+            },
+        ),
+        ("synco", "kick", "whole", "none"),
+        ("none", "none", "pad", "stab"),
+        lead=0.2,
+        weight=1.8,
+    ),
+    "halftime": Style(
+        (120, 160),
+        (
+            {"kick": "x.........x.....", "snare": "........x.......", "hat": HATS8},
+            {"kick": "x.....x.........", "snare": "........x.......", "hat": HATS8},
+            {"kick": "x.....x...x...x.|x.........x.....", "snare": "........x.......", "hat": HATS8},
+            {"kick": "x..........x....", "snare": "........x.......", "ride": FLOOR},
+            {
+                "kick": "x..............x|..x.......x.....",
+                "snare": "........x.......",
+                "hat": "x...x...x...x...",
+            },
+        ),
+        ("whole", "kick", "root8", "root4"),
+        ("power8", "pad", "strum8", "none"),
+        weight=1.6,
+    ),
+    "trap": Style(
+        (125, 160),
+        (
+            {
+                "kick": "x.....x.....x...|x.........x.....",
+                "clap": "........x.......",
+                "hat": "x.x.x.x.x.x.xxxx",
+            },
+            {
+                "kick": "x..x..x.........|x.....x....x....",
+                "snare": "........x.......",
+                "hat": "x.x?x.x?x.x.x?x?",
+            },
+            {
+                "kick": "x.........x.x...",
+                "clap": "........x.......",
+                "hat": "xxx.x.xxx.x.x.x.",
+                "open": "..............4.",
+            },
+            {"kick": "x......x..x.....|x......x......x.", "clap": "........x.......", "hat": HATS16},
+        ),
+        ("kick", "kick", "whole"),
+        ("stab", "arp8", "pad", "bells8"),
+        weight=1.5,
+    ),
+    "jazz": Style(
+        (95, 230),
+        (
+            {"ride": "x..x.xx..x.x", "pedal": "...x.....x..", "kick": "?..?..?..?.."},
+            {"ride": "x..x.xx..x.x", "pedal": "...x.....x..", "snare": "..?..?..?..?"},
+            {"hat": "x..x.xx..x.x", "kick": "4.....4.....", "rim": "...........5"},
+        ),
+        ("walk", "walk", "two"),
+        ("charleston", "swingcomp", "pad", "none"),
+        lead=0.7,
+        swing=(0.58, 0.68),
+        programs=(0, 4, 26, 16, 65, 56, 11),
+        weight=1.2,
+    ),
+    "shuffle": Style(
+        (85, 140),
+        (
+            {"kick": "x.....x.....", "snare": "...x.....x..", "hat": "x.xx.xx.xx.x"},
+            {"kick": "x....xx.....", "snare": "...x.....x..", "ride": "x.xx.xx.xx.x"},
+            {"kick": "x.......x...", "snare": "......x.....", "hat": "x.xx.xx.xx.x"},
+        ),
+        ("walk", "shuffle8", "two"),
+        ("strum8", "power8", "swingcomp"),
+        swing=(0.62, 0.68),
+    ),
+    "blues12": Style(
+        (50, 85),
+        (
+            {"kick": "x.....x.....", "snare": "...x.....x..", "hat": "xxxxxxxxxxxx"},
+            {"kick": "x....xx.....", "snare": "...x.....x..", "ride": "xxxxxxxxxxxx"},
+        ),
+        ("walk", "root4", "two"),
+        ("triplet", "pad", "block4"),
+        swing=(0.66, 0.67),
+    ),
+    "bossa": Style(
+        (110, 150),
+        (
+            {"kick": "x..xx..xx..xx..x", "rim": "x..x..x...x..x..", "hat": HATS8},
+            {"kick": "x..xx..xx..xx..x", "rim": "..x..x...x..x...", "shaker": HATS16},
+        ),
+        ("two", "bossa"),
+        ("bossa", "charleston", "synco"),
+        programs=(24, 0, 4, 11),
+    ),
+    "salsa": Style(
+        (88, 112),
+        (
+            {"clave": "x..x..x...x.x...", "conga": "..o...xx..o...xx", "cowbell": "x.x.x.x.x.x.x.x."},
+            {"clave": "..x.x...x..x..x.", "conga": "o.xoo.xxo.xoo.xx", "timbale": "x.xx.xx.x.xx.xx."},
+            {"lowconga": "......xx......xx", "slap": "..x...x...x...x.", "cowbell": "x...x...x...x..."},
+        ),
+        ("tumbao", "tumbao", "two"),
+        ("montuno", "montuno", "synco"),
+        programs=(0, 1),
+    ),
+    "samba": Style(
+        (95, 125),
+        (
+            {
+                "surdo": "....x.......x...",
+                "kick": "x..xx..xx..xx..x",
+                "shaker": HATS16,
+                "rim": "x.x..x.x.x.x..x.",
+            },
+            {"surdo": "....x..x....x..x", "tamb": HATS16, "agogo": "x.x.x..x.x.x..x."},
+        ),
+        ("two", "bossa"),
+        ("synco", "bossa", "strum16"),
+        programs=(24, 25, 0),
+    ),
+    "afro": Style(
+        (100, 126),
+        (
+            {"kick": FLOOR, "conga": "..xx..x.x.xx..x.", "shaker": HATS16, "rim": "x..x...x..x....."},
+            {"kick": "x..x..x.x..x..x.", "snare": "...x..x....x..x.", "hat": HATS8},
+            {"kick": "x...x...x...x...", "snare": "...x..x....x..x.", "shaker": HATS16},
+            {"conga": "x..x..xxx..x..xx", "lowconga": "..x...x...x.x...", "agogo": "x.xx.x.xx.x.x.x."},
+        ),
+        ("synco", "kick", "tumbao"),
+        ("stab", "arp16", "pad", "montuno"),
+    ),
+    "reggae": Style(
+        (66, 92),
+        (
+            {"kick": "........x.......", "rim": "........x.......", "hat": "x.x.x.x.x.x.x.x."},
+            {"kick": "x...x...x...x...", "rim": "........x.......", "hat": HATS8},
+            {"kick": "x.......x.......", "snare": "........x.......", "hat": "..x...x...x...x."},
+        ),
+        ("reggae", "reggae", "synco"),
+        ("skank", "skank", "offstab"),
+        programs=(27, 16, 0),
+        swing=(0.5, 0.6),
+        swing16=True,
+        weight=1.3,
+    ),
+    "ska": Style(
+        (130, 170),
+        (
+            {"kick": "x.......x.......", "snare": BACK, "hat": "..x...x...x...x."},
+            {"kick": "x...x...x...x...", "snare": "........x.......", "hat": HATS8},
+        ),
+        ("walk", "root8"),
+        ("offstab", "skank8"),
+        programs=(27, 16, 61),
+    ),
+    "funk": Style(
+        (90, 118),
+        (
+            {"kick": "x.x...x...x..x..", "snare": "....x..o.o..x..o", "hat": HATS16},
+            {"kick": "x..x..x...x.....|x..x..x..x.x....", "snare": "....x..o.o..x...", "hat": HATS8},
+            {"kick": "x.....xx..x..x..", "snare": "....x.......x..o", "hat": "x.xxx.xxx.xxx.xx"},
+            {
+                "kick": "x...3.x..x.x....",
+                "snare": "....x..x....x.x.",
+                "open": "......x.........",
+                "hat": HATS16,
+            },
+        ),
+        ("synco", "synco", "kick"),
+        ("strum16", "stab", "synco", "none"),
+        programs=(27, 7, 4, 16),
+        weight=1.3,
+    ),
+    "reggaeton": Style(
+        (86, 105),
+        (
+            {"kick": FLOOR, "snare": "...x..x....x..x.", "hat": HATS8},
+            {"kick": "x...x...x...x...", "rim": "...x..x....x..x.", "shaker": HATS16},
+        ),
+        ("kick", "synco", "two"),
+        ("stab", "pad", "offstab"),
+    ),
+    "train": Style(
+        (90, 130),
+        (
+            {"kick": "x...x...x...x...", "snare": "ooxoooxoooxoooxo"},
+            {"kick": "x.......x.......", "snare": "..x...x...x...x."},
+            {"kick": "x.......x.......", "snare": BACK, "hat": HATS8},
+        ),
+        ("two", "walk"),
+        ("boomchick", "strum8", "arp8"),
+        programs=(25, 24, 27),
+    ),
+    "metal": Style(
+        (120, 240),
+        (
+            {"kick": "xxxxxxxxxxxxxxxx", "snare": BACK, "ride": FLOOR},
+            {"kick": "x.x.x.x.x.x.x.x.", "snare": "..x...x...x...x.", "hat": HATS8},
+            {"kick": "x.xxx.xxx.xxx.xx", "snare": BACK, "crash": FLOOR},
+            {"kick": "x.x.xxx.x.x.xxx.", "snare": "........x.......", "ride": FLOOR},
+        ),
+        ("root8", "kick", "root16"),
+        ("power8", "power16", "powerkick"),
+        lead=0.2,
+        programs=(30, 29),
+    ),
+    "pop": Style(
+        (85, 130),
+        (
+            {"kick": "x.......x.......", "snare": BACK, "hat": HATS8},
+            {"kick": "x..x..x.x..x..x.", "clap": BACK, "hat": HATS16},
+            {"kick": FLOOR, "clap": BACK},
+            {"kick": "x.....x...x.....", "snare": BACK, "tamb": HATS8},
+            {"kick": "x......xx.......", "snare": BACK, "hat": HATS16},
+        ),
+        ("root8", "whole", "kick", "root4"),
+        ("pad", "arp8", "block4", "strum8", "arp16"),
+        lead=0.6,
+        weight=1.6,
+    ),
+    "march": Style(
+        (96, 126),
+        (
+            {"kick": "x.......", "snare": "..x.x.xx", "crash": "x......."},
+            {"kick": "x...x...", "snare": "..x...x."},
+        ),
+        ("two", "root4"),
+        ("boomchick", "block4"),
+        beats=2,
+        programs=(61, 21, 56),
+    ),
+    "polka": Style(
+        (100, 130),
+        ({"kick": "x.......", "snare": "....x...", "hat": "..x...x."}, {}),
+        ("two",),
+        ("oompah", "offstab"),
+        beats=2,
+        programs=(21, 0, 25),
+    ),
+    "waltz": Style(
+        (90, 190),
+        (
+            {},
+            {"kick": "x...........", "snare": "....x...x...", "hat": "x...x...x..."},
+            {"kick": "x...........", "pedal": "....x...x..."},
+            {"ride": "x...x.x.x..."},
+        ),
+        ("whole", "root1"),
+        ("oompah", "oompah", "arp8", "block4"),
+        lead=0.6,
+        beats=3,
+        weight=1.2,
+    ),
+    "waltzpop": Style(
+        (85, 170),
+        (
+            {"kick": "x.......3...", "snare": "........x...", "hat": "x.x.x.x.x.x."},
+            {"kick": "x...........", "snare": "....x...x...", "ride": "x...x...x..."},
+            {"kick": "x.....x.....", "snare": "........x...", "hat": "x.x.x.x.x.x."},
+            {"kick": "x...........|x.......x...", "snare": "....x.......", "hat": "x.x.x.x.x.x."},
+            {
+                "kick": "x...........|............",
+                "snare": "............|x...........",
+                "hat": "x...x...x...",
+            },
+        ),
+        ("root1", "whole", "root4", "kick"),
+        ("pad", "strum8", "arp8", "oompah"),
+        beats=3,
+        weight=1.2,
+    ),
+    "five": Style(
+        (90, 190),
+        (
+            {"kick": "x.......x...........", "snare": "....x.......x.......", "hat": "x.x.x.x.x.x.x.x.x.x."},
+            {"kick": "x.....x.....x.......", "snare": "............x...x...", "ride": "x...x.x.x...x...x..."},
+            {"kick": "x...........x.......", "snare": "........x.......x...", "hat": "x...x...x...x...x..."},
+            {},
+        ),
+        ("five", "whole", "kick"),
+        ("arp8", "pad", "strum8", "five"),
+        beats=5,
+        weight=0.8,
+    ),
+    "sixeight": Style(
+        (120, 240),
+        (
+            {
+                "kick": "x.......................",
+                "snare": "............x...........",
+                "hat": "x...x...x...x...x...x...",
+            },
+            {
+                "kick": "x.......x...........x...",
+                "snare": "............x...........",
+                "hat": "x...x...x...x...x...x...",
+            },
+            {"conga": "x...x...o...x...o...x...", "bell": "x...o...x...o...x...o..."},
+            {},
+        ),
+        ("six", "whole", "kick"),
+        ("arp4", "pad", "strum4", "six"),
+        beats=6,
+        weight=0.8,
+    ),
+    "seven": Style(
+        (120, 260),
+        (
+            {
+                "kick": "x.......x.......x...........",
+                "snare": "....x.......x...........x...",
+                "hat": "x...x...x...x...x...x...x...",
+            },
+            {
+                "kick": "x...........x.......x.......",
+                "snare": "............x...........x...",
+                "hat": "x.x.x.x.x.x.x.x.x.x.x.x.x.x.",
+            },
+            {
+                "kick": "x...............x...........",
+                "snare": "........x...............x...",
+                "ride": "x...x...x...x...x...x...x...",
+            },
+            {},
+        ),
+        ("seven", "whole", "kick"),
+        ("arp4", "pad", "strum4", "seven"),
+        beats=7,
+        weight=0.8,
+    ),
+    "ambient": Style(
+        (60, 120),
+        ({},),
+        ("whole", "none", "none"),
+        ("pad", "pad", "slowarp"),
+        lead=0.5,
+        programs=(88, 89, 90, 91, 94, 95, 48, 52),
+        weight=0.9,
+    ),
+    "piano": Style(
+        (60, 130),
+        ({},),
+        ("none", "whole", "root4"),
+        ("ballad", "block4", "arp8", "arp16", "alberti"),
+        lead=0.8,
+        programs=(0, 1, 4, 5, 46, 11),
+        weight=1.3,
+    ),
+    "strings": Style(
+        (60, 130),
+        ({},),
+        ("whole", "root4", "root8"),
+        ("pad", "strum8", "block4", "alberti"),
+        lead=0.6,
+        programs=(48, 49, 40, 42, 45, 60, 61),
+        weight=1.0,
+    ),
+    "guitar": Style(
+        (75, 140),
+        ({}, {}, {"shaker": HATS16}, {"tamb": BACK}),
+        ("none", "whole", "two"),
+        ("strum8", "folkstrum", "arp8", "boomchick", "travis"),
+        lead=0.3,
+        programs=(24, 25, 26, 27),
+        weight=1.2,
+    ),
+    "arp": Style(
+        (80, 140),
+        ({}, {}, {"hat": HATS8}, {"kick": FLOOR}),
+        ("none", "whole", "root8"),
+        ("arp8", "arp16", "bells8"),
+        lead=0.3,
+        programs=(80, 81, 10, 98, 6, 38, 46),
+        weight=0.8,
+    ),
+    "slow": Style(
+        (40, 62),
+        (
+            {"kick": "x.......x.......", "snare": BACK, "hat": HATS16},
+            {"kick": "x......xx.......", "snare": BACK, "hat": HATS8},
+            {},
+        ),
+        ("whole", "root4", "kick"),
+        ("pad", "arp8", "arp16", "ballad"),
+    ),
+    "random": Style(
+        (75, 175),
+        (
+            {"kick": "*kick", "snare": "*snare", "hat": "*hat"},
+            {"kick": "*kick", "clap": "*snare", "conga": "*perc"},
+        ),
+        ("synco", "kick", "root8", "whole", "off8", "two"),
+        ("stab", "synco", "pad", "strum8", "arp8", "none", "offstab"),
+        weight=2.5,
+        swing=(0.5, 0.58),
+        swing16=True,
     ),
 }
-KIT_WORDS = {
-    "808": ("808 drums", "808 kick", "808 drum machine"),
-    "909": ("909 drums", "909 kick and claps", "909 drum machine"),
-    "acoustic": ("acoustic drums", "live drums", "drum kit"),
-}
-BASS_WORDS = {
-    "sub": ("sub bass", "deep sub", "808 bass", "warm bass"),
-    "saw": ("saw bass", "synth bass", "analog bass"),
-    "square": ("square bass", "plucky bass", "funky bass", "bass guitar"),
-    "none": ("drums only", "no bass", "drum loop"),
-}
-MOOD_WORDS = {"minor": ("dark", "moody", "minor", "gritty", "tense"), "major": ("bright", "happy", "major", "uplifting", "sunny")}
-DENSITY_WORDS = {"sparse": ("minimal", "sparse", "simple", "laid back"), "busy": ("busy", "energetic", "driving", "intense")}
-FILLERS = (
-    "loop", "beat", "groove", "instrumental", "studio quality", "punchy", "clean", "warm chords", "piano", "guitar",
-    "melodic", "vintage", "modern", "hypnotic", "chill", "atmospheric", "club mix", "with swing", "high quality", "cinematic",
-)  # fmt: skip
-STEPS = {"r": 0, "f": 7, "o": 12, "s": 10, "t": 3}
-ROOTS = (33, 36, 29, 31, 28)  # A1, C2, F1, G1, E1
-
-
-def _bass_bar(pattern: str, root: int, mood: str, longest: int) -> tuple[tuple[int, int, int], ...]:
-    slots = [i for i, c in enumerate(pattern) if c != "."]
-    bar = []
-    for i, slot in enumerate(slots):
-        after = slots[i + 1] if i + 1 < len(slots) else 16
-        step = STEPS[pattern[slot]] + (1 if mood == "major" and pattern[slot] == "t" else 0)
-        step -= 1 if mood == "major" and pattern[slot] == "s" else 0  # the sixth
-        bar.append((slot, min(after - slot, longest), root + step))
-    return tuple(bar)
-
-
-def draw_score(rng: np.random.Generator) -> Score:
-    """Draw one loop's notes: a style, its options, a tempo and a two-bar phrase."""
-    pick = lambda options: options[int(rng.integers(len(options)))]
-    name = pick(tuple(STYLES))
-    style = STYLES[name]
-    kit = style.kit if rng.random() < 0.7 else pick(KITS)
-    bass = style.bass if rng.random() < 0.65 else pick(("sub", "saw", "square", "none"))
-    mood, density = pick(("minor", "major")), pick(("sparse", "normal", "busy"))
-    kick, snare, rhythm, root = pick(style.kicks), pick(style.snares), pick(style.basses), pick(ROOTS)
-    hat = {"sparse": style.hats[-1] if name == "rock" else "x...x...x...x...", "normal": pick(style.hats), "busy": "xxxxxxxxxxxxxxxx"}[
-        density
-    ]
-    opened = REST if density == "sparse" else pick(style.opens)
-    hat = "".join("." if o == "x" else h for h, o in zip(hat, opened, strict=True))
-    second = pick((kick, pick(style.kicks)))
-    turn = pick((rhythm, rhythm, pick(style.basses)))
-    longest = 8 if style.bass == "sub" else 3
-    one, two = (_bass_bar(r, root, mood, longest) for r in (rhythm, turn))
-    return Score(
-        name, kit, bass, mood, density, int(pick(FRAMES_PER_BEAT)), (kick, second), (snare,), (hat,), (opened,), (one, two)
-    )  # fmt: skip
-
-
-def draw_prompt(score: Score, rng: np.random.Generator) -> str:
-    """Describe `score` in words, some left out, some beside the point, with the tempo as the product adds it."""
-    pick = lambda options: options[int(rng.integers(len(options)))]
-    style = STYLES[score.style]
-    words = [pick(style.words)] if rng.random() < 0.93 else []
-    if score.density != "normal" and rng.random() < 0.7:
-        words.append(pick(DENSITY_WORDS[score.density]))
-    if rng.random() < 0.5:
-        words.append(pick(MOOD_WORDS[score.mood]))
-    if rng.random() < (0.35 if score.kit == style.kit else 0.9):
-        words.append(pick(KIT_WORDS[score.kit]))
-    if rng.random() < (0.35 if score.bass == style.bass else 0.9):
-        words.append(pick(BASS_WORDS[score.bass]))
-    words += [pick(FILLERS) for _ in range(int(rng.integers(0, 3)))]
-    rng.shuffle(words)
-    glue = pick((", ", " ", ", ", " with "))
-    octave = pick((0.5, 1.0, 1.0, 1.0, 2.0))
-    bpm = score.bpm * octave * (1 + 0.02 * (2 * rng.random() - 1))
-    return f"{glue.join(words) or 'beat'}, {round(bpm, int(rng.integers(0, 2))):g} bpm"
