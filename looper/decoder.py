@@ -9,9 +9,7 @@ arithmetic, `looper.sampling` for the random numbers, and `batches` for what may
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +17,10 @@ from torch import Tensor
 
 from looper.checkpoint import Model
 from looper.cudagraph import Graphed, graphs_wanted
-from looper.sampling import Key, Sampling, row_uniforms
+from looper.rows import TEXT_LENGTHS, Row, batches, check_rows, free_bytes, round_up, sharing, text_length
+from looper.sampling import Sampling, row_uniforms
 from looper.step import State, finish_step, make_step
-from looper.transformer import ATTENTION_ROWS, Cache, Transformer, windows
+from looper.transformer import Cache, Transformer, windows
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -29,34 +28,14 @@ Progress = Callable[[int, int], None]
 COLUMNS = 256  # caches have room for a multiple of this
 # attention looks at the cache in steps of so many columns: each is a graph of its own on CUDA
 LENGTH_STEP = {"cpu": 16, "cuda": 64}
-TEXT_LENGTHS = (32, 64, 128, 256, 512)
+MOST_ROWS = 32  # with guidance, one tile of products on CUDA
+ROW_BLOCK = {"cpu": 1, "cuda": 4}  # rows are padded to a multiple, which attention takes at a time
+KEPT_STATES = 3
 HOST_EVERY = 16  # steps between looks at the device, for progress and cancellation
 
 
 class DecodeError(RuntimeError):
     """Decoding failed in flight; the message says why."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one row is made from. Rows that share an object share the work on it.
-
-    Attributes
-    ----------
-    text : torch.Tensor or None
-        Encoded text [tokens, dim]; None for a model without text.
-    key : tuple of int
-        (seed, variation, attempt): names the generator of this row's random numbers.
-    prompt : torch.Tensor or None
-        Codes [n_q, frames] to continue.
-    clock : torch.Tensor or None
-        Beat clock features [columns, C]; the last row is repeated where there are too few.
-    """
-
-    text: Tensor | None
-    key: Key
-    prompt: Tensor | None = None
-    clock: Tensor | None = None
 
 
 class Decoder:
@@ -73,7 +52,7 @@ class Decoder:
         self.transformer = Transformer(model.lm, model.clock.weight if model.clock else None)
         self.delays = self.transformer.delays
         self.graphs = graphs_wanted(self.transformer.device) and not disable_graphs
-        self._state: tuple[tuple, State, dict[int, Graphed]] | None = None
+        self._states: dict[tuple, tuple[State, dict[int, Graphed]]] = {}
 
     @torch.inference_mode()
     def decode(
@@ -100,7 +79,7 @@ class Decoder:
             If the model's numbers stop being finite, or memory runs out at a single row.
         """
         plan = sampling.plan(self.transformer.card)
-        prompt_frames = _check_rows(rows, frames)
+        prompt_frames = check_rows(rows, frames)
         steps = frames + max(self.delays) - prompt_frames
         codes: dict[int, Tensor] = {}
         queue = [(batch, self.rows_that_fit(frames, sampling.guided)) for batch in batches(rows)]
@@ -117,24 +96,28 @@ class Decoder:
             try:
                 made = self._decode_batch([rows[i] for i in batch], frames, sampling, plan, report)
             except torch.OutOfMemoryError as error:
-                self._state = None
-                if len(batch) == 1:
+                others = len(self._states) > 1  # kept from other requests: without them it may fit
+                self._states.clear()
+                if len(batch) == 1 and not others:
                     raise DecodeError("out of memory with a single variation: ask for less audio") from error
-                half = (len(batch) + 1) // 2
-                logger.warning("out of memory with %d variations at once, going on with %d", len(batch), half)
-                queue.insert(0, (batch, half))
+                limit = len(batch) if others else (len(batch) + 1) // 2
+                logger.warning(
+                    "out of memory with %d variations at once, going on with %d", len(batch), limit
+                )
+                queue.insert(0, (batch, limit))
                 continue
             codes.update(zip(batch, made, strict=True))
         return torch.stack([codes[i] for i in range(len(rows))])
 
     def rows_that_fit(self, frames: int, guided: bool) -> int:
-        """How many rows the free memory holds, at most 32 (one tile of products with guidance)."""
+        """How many rows the free memory holds, at most 32."""
         t = self.transformer
-        columns = _round_up(frames + max(self.delays), COLUMNS)
+        columns = round_up(frames + max(self.delays), COLUMNS)
         halves = 2 if guided else 1
         size = t.embeddings.element_size() if t.device.type == "cpu" else 2
+        free = free_bytes(t.device) + sum(state.nbytes for state, _ in self._states.values())
         per_row = 2 * len(t.layers) * t.dim * size * (halves * columns + TEXT_LENGTHS[0])
-        return max(1, min(32, int(0.8 * free_bytes(t.device) / per_row)))
+        return max(1, min(MOST_ROWS, int(0.8 * free / per_row)))
 
     def _decode_batch(
         self,
@@ -144,7 +127,8 @@ class Decoder:
         plan: tuple[str, int],
         report: Callable[[int], None],
     ) -> Tensor:
-        columns = frames + max(self.delays)  # columns to feed; the last one drawn is never fed
+        columns, real = frames + max(self.delays), len(rows)  # the last column drawn is never fed
+        rows = rows + rows[:1] * (-real % ROW_BLOCK[self.transformer.device.type])
         state, graphs = self._prepare(rows, columns, sampling, plan)
         self._fill(state, rows, frames, columns)
         start = 1 + (0 if rows[0].prompt is None else rows[0].prompt.shape[1])
@@ -152,20 +136,21 @@ class Decoder:
         self._report(state, 1, report)
         stride = LENGTH_STEP[self.transformer.device.type]
         for position in range(start, columns):
-            length = _round_up(position + 1, stride)
+            length = round_up(position + 1, stride)
             if length not in graphs:
                 graphs[length] = self._graphed(state, plan, length)
             graphs[length]()
             done = position - start + 2
             if self.transformer.device.type == "cpu" or done % HOST_EVERY == 0 or position == columns - 1:
                 self._report(state, done, report)
-        return self._codes(state, len(rows), frames)
+        return self._codes(state, real, frames)
 
     def _graphed(self, state: State, plan: tuple[str, int], length: int) -> Graphed:
         return Graphed(make_step(self.transformer, state, plan, length), disable=not self.graphs)
 
     def _report(self, state: State, done: int, report: Callable[[int], None]) -> None:
         if not state.check.isfinite().item():
+            self._states.clear()  # what is not finite would leak from the cache into the next request
             raise DecodeError(
                 f"the model's output stopped being finite at step {done}: its weights are broken or "
                 "overflow; check them with `looper weights verify`"
@@ -175,36 +160,39 @@ class Decoder:
     def _prepare(
         self, rows: list[Row], columns: int, sampling: Sampling, plan: tuple[str, int]
     ) -> tuple[State, dict[int, Graphed]]:
-        """Take the last request's state and graphs if they fit, else make new ones."""
-        padded = _round_up(len(rows), ATTENTION_ROWS) if self.transformer.device.type == "cuda" else len(rows)
+        """Take an earlier request's state and graphs where they fit, else make new ones."""
         text = 0 if rows[0].text is None else text_length(rows[0].text.shape[0])
-        key = (padded, _round_up(columns, COLUMNS), text, sampling.guided, plan)
-        if self._state is None or self._state[0] != key:
-            self._state = None  # frees the old one first
-            self._state = (key, State(self.transformer, *key[:4]), {})
-        self._state[1].set_sampling(sampling)
-        return self._state[1:]
+        key = (len(rows), round_up(columns, COLUMNS), text, sampling.guided, plan)
+        if key not in self._states:
+            while len(self._states) >= KEPT_STATES:
+                del self._states[next(iter(self._states))]
+            block = ROW_BLOCK[self.transformer.device.type]
+            self._states[key] = (State(self.transformer, *key[:4], block=block if block > 1 else None), {})
+        self._states[key] = self._states.pop(key)  # the youngest stand last
+        state, graphs = self._states[key]
+        state.set_sampling(sampling)
+        return state, graphs
 
     def _fill(self, state: State, rows: list[Row], frames: int, columns: int) -> None:
         """Write a request into the state: given tokens, random numbers, clock, texts."""
         t = self.transformer
         state.check.zero_()
-        state.sequence[:, :, : columns + 1] = self._given(rows, frames, state.sequence.shape[0])
+        state.sequence[:, :, : columns + 1] = self._given(rows, frames)
         numbers = torch.from_numpy(row_uniforms([row.key for row in rows], columns + 1, t.n_q))
-        state.uniforms[: len(rows), : columns + 1] = numbers.to(t.device)
+        state.uniforms[:, : columns + 1] = numbers.to(t.device)
         if state.clock is not None:
-            for mates in _sharing(rows, lambda row: (id(row.clock),)):
+            for mates in sharing(rows, lambda row: (id(row.clock),)):
                 state.clock[mates] = self._clock(rows[mates[0]].clock, state.clock.shape[1])
         if state.cross is not None:
-            for mates in _sharing(rows, lambda row: (id(row.text),)):
+            for mates in sharing(rows, lambda row: (id(row.text),)):
                 text = rows[mates[0]].text
                 assert text is not None
                 t.write_text(state.cross, mates, text)
 
-    def _given(self, rows: list[Row], frames: int, padded: int) -> Tensor:
+    def _given(self, rows: list[Row], frames: int) -> Tensor:
         """Sequence [rows, n_q, columns + 1]: special tokens, prompt tokens, -1 where to draw."""
         t = self.transformer
-        given = torch.full((padded, t.n_q, frames + max(self.delays) + 1), t.special, device=t.device)
+        given = torch.full((len(rows), t.n_q, frames + max(self.delays) + 1), t.special, device=t.device)
         for q, delay in enumerate(self.delays):
             given[:, q, 1 + delay : 1 + delay + frames] = -1
             for i, row in enumerate(rows):
@@ -227,7 +215,7 @@ class Decoder:
         position = torch.arange(start, device=t.device)
         causal = position[None, :] <= position[:, None]
         hidden = torch.zeros(n * state.halves, t.dim, device=t.device)
-        for mates in _sharing(rows, lambda row: (id(row.text), id(row.prompt), id(row.clock))):
+        for mates in sharing(rows, lambda row: (id(row.text), id(row.prompt), id(row.clock))):
             one = mates[0]
             x = t.embed(state.sequence[one : one + 1, :, :start]) + state.positions[:start]
             if state.clock is not None:
@@ -251,50 +239,3 @@ class Decoder:
 def _store(cache: Cache, scratch: Cache, rows: list[int], half: int, length: int) -> None:
     for target, source in zip(cache, scratch, strict=True):
         target[rows, :, :length] = source[half]
-
-
-def _sharing(rows: list[Row], what: Callable[[Row], tuple]) -> list[list[int]]:
-    """Group row indices by `what`."""
-    groups = defaultdict(list)
-    for i, row in enumerate(rows):
-        groups[what(row)].append(i)
-    return list(groups.values())
-
-
-def batches(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Group the rows whose texts take the same room: no row's arithmetic may hang on another's text."""
-    yield from _sharing(list(rows), lambda row: (row.text is not None and text_length(row.text.shape[0]),))
-
-
-def text_length(tokens: int) -> int:
-    """Room for a text of so many tokens."""
-    return next((room for room in TEXT_LENGTHS if tokens <= room), tokens)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory that may be filled: the GPU's, or the machine's."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
-    try:
-        with open("/proc/meminfo") as file:  # noqa: PTH123  (a pseudo-file)
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 4 << 30
-
-
-def _check_rows(rows: Sequence[Row], frames: int) -> int:
-    """Return the prompts' length in frames; raise ValueError where rows don't fit together."""
-    if not rows:
-        raise ValueError("nothing to decode: got 0 rows")
-    lengths = {0 if row.prompt is None else row.prompt.shape[1] for row in rows}
-    if len(lengths) > 1:
-        raise ValueError(f"the rows' audio prompts must have one length, got {sorted(lengths)} frames")
-    (length,) = lengths
-    if length >= frames:
-        raise ValueError(f"an audio prompt of {length} frames leaves nothing to generate in {frames} frames")
-    return length
-
-
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple

@@ -31,11 +31,15 @@ class Dense:
         Multiply this many rows at a time, padded with zeros: one shape, hence one kernel, whatever
         the batch. None multiplies all rows at once where that was seen to be safe (a CPU's kernels
         are tried once per shape), else in tiles of 8.
+    packing : bool
+        Keep a reordered copy of the weight where that is faster.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, tile: int | None = None) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, tile: int | None = None, packing: bool = True
+    ) -> None:
         self.weight, self.bias, self.tile = weight.contiguous(), bias, tile
-        self.packed = pack(self.weight)
+        self.packed = pack(self.weight) if packing else None
         if tile is None and not rows_independent(
             *weight.shape, torch.get_num_threads(), self.packed is not None
         ):
@@ -60,8 +64,7 @@ def pack(weight: Tensor) -> Tensor | None:
     usable = (
         weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
     )
-    # a small one gains nothing; and it is a copy: not for models of gigabytes, which a CPU only tries
-    if not usable or not 200_000 < weight.numel() < 8_000_000:
+    if not usable or weight.numel() < 200_000:  # small ones gain nothing
         return None
     return torch.ops.mkldnn._reorder_linear_weight(weight)
 

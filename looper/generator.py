@@ -15,7 +15,8 @@ from torch import Tensor
 
 from looper import checkpoint
 from looper.checkpoint import Model
-from looper.decoder import Decoder, Row
+from looper.decoder import Decoder
+from looper.rows import Row
 from looper.sampling import Key, Sampling
 
 logger = logging.getLogger(__name__)

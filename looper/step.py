@@ -22,13 +22,21 @@ class State:
     columns, text_length : int
         Room in the caches.
     guided : bool
+    block : int, optional
+        Variations that attention takes at a time; None takes all at once.
     """
 
     def __init__(
-        self, transformer: Transformer, rows: int, columns: int, text_length: int, guided: bool
+        self,
+        transformer: Transformer,
+        rows: int,
+        columns: int,
+        text_length: int,
+        guided: bool,
+        block: int | None = None,
     ) -> None:
         device = transformer.device
-        self.halves = 2 if guided else 1
+        self.halves, self.block = 2 if guided else 1, block
         self.cache = transformer.new_cache(rows * self.halves, columns)
         self.cross = transformer.new_cross(rows, text_length) if text_length else None
         self.sequence = torch.full((rows, transformer.n_q, columns + 1), -1, dtype=torch.long, device=device)
@@ -40,6 +48,12 @@ class State:
         self.columns = torch.arange(columns, device=device)
         self.check = torch.zeros((), device=device)
         self.temperature, self.top_p, self.cfg_coef = (torch.zeros((), device=device) for _ in range(3))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the caches."""
+        text = self.cross.layers if self.cross else ()
+        return sum(layer.nbytes for layer in (*self.cache, *text))
 
     def set_sampling(self, sampling: Sampling) -> None:
         """Fill in the values that a captured step may change between requests."""
@@ -70,7 +84,7 @@ def step(
     if state.clock is not None:
         x = x + state.clock.index_select(1, position)
     mask = (columns <= position)[None]
-    hidden = transformer(x.repeat(state.halves, 1, 1), window, state.cross, position, mask)
+    hidden = transformer(x.repeat(state.halves, 1, 1), window, state.cross, position, mask, state.block)
     finish_step(transformer, state, hidden, plan, position + 1)
     position.add_(1)
 

@@ -8,7 +8,9 @@ are constant, and nothing asks the device for a value, so a step can be captured
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,15 +70,15 @@ class Norm:
 class Layer:
     """One of audiocraft's `StreamingTransformerLayer`, taken apart into the matrices it needs."""
 
-    def __init__(self, module: Any, tile: int | None) -> None:
+    def __init__(self, module: Any, dense: Callable[..., Dense]) -> None:
         attention, cross = module.self_attn, module.cross_attention
         self.heads = attention.num_heads
         self.head_dim = attention.embed_dim // self.heads
         self.norm1, self.norm2 = Norm(module.norm1), Norm(module.norm2)
         weight, bias, out = _projections(attention)
-        self.qkv, self.out = Dense(weight, bias, tile), Dense(out.weight, out.bias, tile)
-        self.up = Dense(module.linear1.weight, module.linear1.bias, tile)
-        self.down = Dense(module.linear2.weight, module.linear2.bias, tile)
+        self.qkv, self.out = dense(weight, bias), dense(out.weight, out.bias)
+        self.up = dense(module.linear1.weight, module.linear1.bias)
+        self.down = dense(module.linear2.weight, module.linear2.bias)
         self.activation = module.activation
         self.qk_norm = _qk_norms(attention)
         self.scale1, self.scale2 = _scale(module.layer_scale_1), _scale(module.layer_scale_2)
@@ -86,8 +88,8 @@ class Layer:
             width = weight.shape[0] // 3
             b_q, b_kv = (None, None) if bias is None else (bias[:width], bias[width:])
             self.norm_cross, self.scale_cross = Norm(module.norm_cross), _scale(module.layer_scale_cross)
-            self.cross_q, self.cross_kv = Dense(weight[:width], b_q, tile), Dense(weight[width:], b_kv, tile)
-            self.cross_out = Dense(out.weight, out.bias, tile)
+            self.cross_q, self.cross_kv = dense(weight[:width], b_q), dense(weight[width:], b_kv)
+            self.cross_out = dense(out.weight, out.bias)
             self.cross_qk_norm = _qk_norms(cross)
             self.null_cross = self._null_cross(bias, width)
 
@@ -101,7 +103,9 @@ class Layer:
         """[rows * time, n * dim] -> [rows, n * heads, time, head_dim]."""
         return x.view(rows, x.shape[0] // rows, -1, self.head_dim).transpose(1, 2)
 
-    def self_attention(self, x: Tensor, cache: Window, position: Tensor, mask: Tensor) -> Tensor:
+    def self_attention(
+        self, x: Tensor, cache: Window, position: Tensor, mask: Tensor, block: int | None
+    ) -> Tensor:
         """Write keys and values at `position`, attend to what `mask` allows, [rows * time, dim]."""
         qkv = self.qkv(self.norm1(x))
         if self.qk_norm:
@@ -109,16 +113,16 @@ class Layer:
             qkv = torch.cat([self.qk_norm[0](q).to(v.dtype), self.qk_norm[1](k).to(v.dtype), v], dim=-1)
         q, kv = self.split(qkv, cache.whole.shape[0]).split((self.heads, 2 * self.heads), dim=1)
         cache.whole.index_copy_(2, position, kv)
-        return scaled(self.out(attend(q, cache.k, cache.v, mask)), self.scale1)
+        return scaled(self.out(attend(q, cache.k, cache.v, mask, block)), self.scale1)
 
-    def cross_attention(self, x: Tensor, text: Window, mask: Tensor, rows: int) -> Tensor:
+    def cross_attention(self, x: Tensor, text: Window, mask: Tensor, rows: int, block: int | None) -> Tensor:
         """Add what the texts say to the first of the [rows * time, dim]; the others are unconditional."""
         texts = text.whole.shape[0]
         told = x if texts == rows else x[: x.shape[0] * texts // rows]
         q = self.cross_q(self.norm_cross(told))
         if self.cross_qk_norm:
             q = self.cross_qk_norm[0](q).to(text.whole.dtype)
-        said = self.cross_out(attend(self.split(q, texts), text.k, text.v, mask))
+        said = self.cross_out(attend(self.split(q, texts), text.k, text.v, mask, block))
         told = told + scaled(said, self.scale_cross)
         if texts == rows:
             return told
@@ -143,25 +147,19 @@ def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
     return x if scale is None else x * scale
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, block: int | None = None) -> Tensor:
     """Scaled dot-product attention, [rows, heads, time, head_dim] -> [rows * time, dim].
 
-    On CUDA in blocks of rows of one fixed size, since kernels are chosen by the batch and a row's
-    last bits would hang on how many stand beside it.
+    `block` takes so many rows at a time: CUDA's kernels are chosen by the batch, and a row's last bits
+    would hang on how many stand beside it.
     """
-    rows = q.shape[0]
-    if q.is_cuda and rows % ATTENTION_ROWS == 0:
-        blocks = [
-            F.scaled_dot_product_attention(q[part], k[part], v[part], mask[part] if mask.dim() == 4 else mask)
-            for part in (slice(i, i + ATTENTION_ROWS) for i in range(0, rows, ATTENTION_ROWS))
-        ]
-        mixed = torch.cat(blocks)
-    else:
-        mixed = F.scaled_dot_product_attention(q, k, v, mask)
+    rows, size = q.shape[0], block or q.shape[0]
+    parts = [
+        F.scaled_dot_product_attention(q[at], k[at], v[at], mask[at] if mask.dim() == 4 else mask)
+        for at in (slice(i, i + size) for i in range(0, rows, size))
+    ]
+    mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
     return mixed.transpose(1, 2).reshape(rows * q.shape[2], -1)
-
-
-ATTENTION_ROWS = 4
 
 
 class Transformer:
@@ -186,9 +184,11 @@ class Transformer:
         self.device: torch.device = first.linear1.weight.device
         self.dtype: torch.dtype = first.linear1.weight.dtype
         self.delays: list[int] = list(lm.pattern_provider.delays)  # type: ignore[attr-defined]
-        tile = 64 if self.device.type == "cuda" else None
+        size = sum(p.numel() for p in lm.transformer.parameters())
+        # packing copies the weights: not those of gigabytes, which a CPU only tries
+        dense = partial(Dense, tile=64 if self.device.type == "cuda" else None, packing=size < 1e9)
         self.dim, self.n_q, self.card, self.special = lm.dim, lm.n_q, lm.card, lm.special_token_id
-        self.layers = [Layer(layer, tile) for layer in lm.transformer.layers]
+        self.layers = [Layer(layer, dense) for layer in lm.transformer.layers]
         self.heads = self.layers[0].heads
         self.has_cross = self.layers[0].has_cross
         tables: list[Any] = list(lm.emb)
@@ -199,7 +199,7 @@ class Transformer:
         outputs: list[Any] = list(lm.linears)
         weight = torch.cat([head.weight for head in outputs]).to(self.dtype)
         bias = None if outputs[0].bias is None else torch.cat([head.bias for head in outputs]).to(self.dtype)
-        self.output = Dense(weight, bias, tile)
+        self.output = dense(weight, bias)
         self.period, self.position_scale = lm.transformer.max_period, lm.transformer.positional_scale
         self.clock_weight = clock_weight
 
@@ -233,15 +233,26 @@ class Transformer:
         cross.mask[rows] = torch.arange(cross.mask.shape[-1], device=self.device) < length
 
     def __call__(
-        self, x: Tensor, cache: tuple[Window, ...], cross: Cross | None, position: Tensor, mask: Tensor
+        self,
+        x: Tensor,
+        cache: tuple[Window, ...],
+        cross: Cross | None,
+        position: Tensor,
+        mask: Tensor,
+        block: int | None = None,
     ) -> Tensor:
-        """Run the layers on [rows, time, dim]; return the last time's output [rows, dim], for `logits`."""
+        """Run the layers on [rows, time, dim]; return the last time's output [rows, dim], for `logits`.
+
+        `block` is how many variations attention takes at a time, of each half where there are two.
+        """
         rows, time, _ = x.shape
+        texts = rows if cross is None else cross.mask.shape[0]
+        whole = None if block is None else block * rows // texts
         x = x.flatten(0, 1)
         for index, layer in enumerate(self.layers):
-            x = x + layer.self_attention(x, cache[index], position, mask)
+            x = x + layer.self_attention(x, cache[index], position, mask, whole)
             if cross is not None:
-                x = layer.cross_attention(x, cross.windows[index], cross.mask, rows)
+                x = layer.cross_attention(x, cross.windows[index], cross.mask, rows, block)
             x = x + layer.feed_forward(x)
         return self.out_norm(x if time == 1 else x.view(rows, time, -1)[:, -1])
 

@@ -14,10 +14,12 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
+import looper.decoder
 from looper import checkpoint, cudagraph, dense
 from looper.clock import FEATURES, clock_features
-from looper.decoder import DecodeError, Decoder, Row, text_length
+from looper.decoder import DecodeError, Decoder
 from looper.generator import Generator
+from looper.rows import Row, text_length
 from looper.sampling import Sampling, draw, row_uniforms
 from looper.step import State, step
 from looper.transformer import Transformer, windows
@@ -349,7 +351,7 @@ def test_twenty_rows_of_the_shipped_model_are_the_same_one_by_one(tiny):
 
 @pytest.mark.parametrize("limit", [1, 3, 7])
 def test_running_out_of_memory_halves_the_batch_with_the_same_result(models, monkeypatch, limit, caplog):
-    decoder = models("t5").decoder
+    decoder = Decoder(models("t5").model)
     rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(10)]
     whole = decoder.decode(rows, 20, Sampling(top_k=20))
     decode_batch, sizes = decoder._decode_batch, []
@@ -368,7 +370,7 @@ def test_running_out_of_memory_halves_the_batch_with_the_same_result(models, mon
 
 
 def test_running_out_of_memory_with_one_row_is_an_error(models, monkeypatch):
-    decoder = models("t5").decoder
+    decoder = Decoder(models("t5").model)
 
     def no_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -382,6 +384,7 @@ def test_the_batch_is_planned_from_the_free_memory(models, monkeypatch):
     decoder = models("t5").decoder
     rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(9)]
     whole = decoder.decode(rows, 20, Sampling(top_k=20))
+    decoder = Decoder(models("t5").model)
     monkeypatch.setattr("looper.decoder.free_bytes", lambda device: 2_000_000)
     assert 1 <= decoder.rows_that_fit(20, True) < 9
     assert torch.equal(decoder.decode(rows, 20, Sampling(top_k=20)), whole)
@@ -435,6 +438,8 @@ def test_numbers_that_are_not_finite_end_the_decoding_with_a_message(tmp_path, v
     rows = [Row(generator.encode_text(TEXT), (0, 0, 0))]
     with pytest.raises(DecodeError, match=r"stopped being finite at step 1.*looper weights verify"):
         generator.decoder.decode(rows, 30, Sampling(top_k=20))
+    model.lm.transformer.layers[0].linear2.weight[0, 0] = 0
+    assert generator.decoder.decode(rows, 30, Sampling(top_k=20)).max() < 64  # nothing of it is left
 
 
 @pytest.mark.parametrize(
@@ -552,13 +557,51 @@ def test_a_disabled_graph_is_the_plain_function():
     assert len(calls) == 3
 
 
-def test_state_is_kept_between_requests_of_one_shape(models):
-    """What a captured graph reads must stay where it is."""
-    decoder: Decoder = models("t5").decoder
-    rows = [Row(models("t5").encode_text(TEXT), (0, 0, 0))]
-    decoder.decode(rows, 20, Sampling(top_k=20))
-    state = decoder._state[1]
-    decoder.decode(rows, 25, Sampling(top_k=20, temperature=0.5, cfg_coef=2.0))
-    assert decoder._state[1] is state
-    decoder.decode(rows, 25, Sampling(top_k=10))
-    assert decoder._state[1] is not state
+def test_states_are_kept_between_requests_of_one_shape_and_the_oldest_dropped(models):
+    """What a captured graph reads must stay where it is; what is no longer asked for must go."""
+    decoder = Decoder(models("t5").model)
+    text = models("t5").encode_text(TEXT)
+
+    def state_of(rows: int, **sampling) -> State:
+        decoder.decode([Row(text, (0, 0, 0))] * rows, 20, Sampling(**{"top_k": 20} | sampling))
+        return list(decoder._states.values())[-1][0]
+
+    first = state_of(1)
+    assert state_of(1, temperature=0.5, cfg_coef=2.0) is first
+    others = [state_of(1, top_k=10), state_of(2)]
+    assert state_of(1) is first
+    assert state_of(3) not in others
+    assert len(decoder._states) == 3
+    assert state_of(1, top_k=10) is not others[0]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(top_k=20), Sampling(top_k=20, cfg_coef=1)], ids=str)
+def test_rows_in_padded_blocks_as_on_cuda_come_out_the_same(models, monkeypatch, sampling):
+    generator = models("t5")
+    prompt = prompt_codes(generator, 6)
+    rows = [Row(generator.encode_text(TEXT), (2, k, 0), prompt) for k in range(6)]
+    whole = generator.decoder.decode(rows, 30, sampling)
+    monkeypatch.setitem(looper.decoder.ROW_BLOCK, "cpu", 4)
+    blocked = Decoder(generator.model)
+    assert torch.equal(blocked.decode(rows, 30, sampling), whole)
+    assert [key[0] for key in blocked._states] == [8]
+    assert torch.equal(blocked.decode(rows[5:], 30, sampling), whole[5:])
+    assert torch.equal(blocked.decode(rows[:5], 30, sampling), whole[:5])
+
+
+def test_memory_of_other_requests_is_given_up_before_the_batch_is_halved(models, monkeypatch):
+    decoder = Decoder(models("t5").model)
+    rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(6)]
+    whole = decoder.decode(rows, 20, Sampling(top_k=20))
+    decoder.decode(rows[:2], 20, Sampling(top_k=20))
+    decode_batch, sizes = decoder._decode_batch, []
+
+    def small_memory(batch, *args):
+        sizes.append(len(batch))
+        if len(decoder._states) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode_batch(batch, *args)
+
+    monkeypatch.setattr(decoder, "_decode_batch", small_memory)
+    assert torch.equal(decoder.decode(rows, 20, Sampling(top_k=20)), whole)
+    assert sizes == [6, 6]

@@ -1,0 +1,84 @@
+"""What a batch is made from: rows, which of them may share one, and how many the memory holds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from looper.sampling import Key
+
+TEXT_LENGTHS = (32, 64, 128, 256, 512)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one row is made from. Rows that share an object share the work on it.
+
+    Attributes
+    ----------
+    text : torch.Tensor or None
+        Encoded text [tokens, dim]; None for a model without text.
+    key : tuple of int
+        (seed, variation, attempt): names the generator of this row's random numbers.
+    prompt : torch.Tensor or None
+        Codes [n_q, frames] to continue.
+    clock : torch.Tensor or None
+        Beat clock features [columns, C]; the last row is repeated where there are too few.
+    """
+
+    text: Tensor | None
+    key: Key
+    prompt: Tensor | None = None
+    clock: Tensor | None = None
+
+
+def sharing(rows: list[Row], what: Callable[[Row], tuple]) -> list[list[int]]:
+    """Group row indices by `what`."""
+    groups = defaultdict(list)
+    for i, row in enumerate(rows):
+        groups[what(row)].append(i)
+    return list(groups.values())
+
+
+def batches(rows: Sequence[Row]) -> Iterator[list[int]]:
+    """Group the rows whose texts take the same room: no row's arithmetic may hang on another's text."""
+    yield from sharing(list(rows), lambda row: (row.text is not None and text_length(row.text.shape[0]),))
+
+
+def text_length(tokens: int) -> int:
+    """Room for a text of so many tokens."""
+    return next((room for room in TEXT_LENGTHS if tokens <= room), tokens)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that may be filled: the GPU's, or the machine's."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    try:
+        with open("/proc/meminfo") as file:  # noqa: PTH123  (a pseudo-file)
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 4 << 30
+
+
+def check_rows(rows: Sequence[Row], frames: int) -> int:
+    """Return the prompts' length in frames; raise ValueError where rows don't fit together."""
+    if not rows:
+        raise ValueError("nothing to decode: got 0 rows")
+    lengths = {0 if row.prompt is None else row.prompt.shape[1] for row in rows}
+    if len(lengths) > 1:
+        raise ValueError(f"the rows' audio prompts must have one length, got {sorted(lengths)} frames")
+    (length,) = lengths
+    if length >= frames:
+        raise ValueError(f"an audio prompt of {length} frames leaves nothing to generate in {frames} frames")
+    return length
+
+
+def round_up(number: int, multiple: int) -> int:
+    """Round `number` up to a multiple."""
+    return -(-number // multiple) * multiple
