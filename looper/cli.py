@@ -63,6 +63,12 @@ def make(
     format: _Format = "wav",
     depth: _Depth = "16",
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")] = None,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Write a folder with pack.json and a zip of it.")
+    ] = False,
+    plot: Annotated[
+        pathlib.Path | None, typer.Option(help="Also write a picture of the loops and their seams.")
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Make loops from a text prompt.
@@ -70,6 +76,7 @@ def make(
     Example: looper make "boom bap, dusty drums" --bpm 93.7 -n 8 --model tiny --seed 7
     """
     from looper.export import write_all
+    from looper.pack import write_pack
     from looper.pipeline import LoopMaker
     from looper.request import LoopRequest
 
@@ -84,7 +91,16 @@ def make(
         bars.remove_task(loading)
         loops = maker.make(request, _show_on(bars))
         with loops.report.timed("export"):
-            files = write_all(loops, folder, format, subtype=subtype if format in ("wav", "flac") else None)
+            how = {"subtype": subtype if format in ("wav", "flac") else None}
+            if pack:
+                files = sorted(write_pack(loops, folder, format, **how)["folder"].glob(f"*.{format}"))
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                files = write_all(loops, folder, format, **how)
+    if plot:
+        from looper.plot_loops import plot_loops
+
+        plot_loops(loops, plot)
     _tell_made(loops, files, as_json)
 
 
@@ -242,7 +258,10 @@ def _show_on(bars: Progress) -> Any:
 
 
 def _tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
+    from looper.key import find_key
+
     report, request = loops.report, loops.request
+    keys = [find_key(loop.samples, loop.sample_rate) for loop in loops]
     facts = [
         {
             "file": str(file),
@@ -252,8 +271,11 @@ def _tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
             "measured_bpm": round(bpm, 3),
             "confidence": round(sure, 3),
             "click_ratio": round(loop.seam.click_ratio, 3),
+            "key": key.name if key else None,
         }
-        for file, loop, bpm, sure in zip(files, loops, report.measured_bpm, report.confidence, strict=True)
+        for file, loop, bpm, sure, key in zip(
+            files, loops, report.measured_bpm, report.confidence, keys, strict=True
+        )
     ]
     seconds = {stage: round(value, 2) for stage, value in report.seconds.items()}
     if as_json:
@@ -268,7 +290,7 @@ def _tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
         return
     for note in report.notes:
         err.print(f"note: {note}", markup=False)
-    table = Table(Column("file", overflow="fold"), "bars", "played at", "confidence", "seam")
+    table = Table(Column("file", overflow="fold"), "bars", "played at", "confidence", "seam", "key")
     for row in facts:
         clean = "clean" if float(str(row["click_ratio"])) <= 1.5 else f"click {row['click_ratio']}"
         table.add_row(
@@ -277,6 +299,7 @@ def _tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
             f"{row['measured_bpm']} BPM",
             f"{row['confidence']:.2f}",
             clean,
+            str(row["key"] or ""),
         )
     out.print(table)
     took = ", ".join(f"{stage} {value:g} s" for stage, value in seconds.items())

@@ -7,6 +7,8 @@ stretches from there to the asked tempo.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 SLOTS_PER_BEAT = 4
@@ -33,10 +35,10 @@ def frames_per_beat(bpm: float, frame_rate: float = 50.0, fewest: int = 20, most
     int
         Frames per beat of the nearest tempo; the music may play at half or double of the asked one.
     """
-    period = 60 * frame_rate / bpm
-    folds = [period * 2.0**octave for octave in range(-4, 5)]
+    period = float(60 * frame_rate / bpm)
+    folds: list[float] = [period * 2.0**octave for octave in range(-4, 5)]
     inside = [p for p in folds if fewest <= round(p) <= most]
-    return round(min(inside, key=lambda p: (abs(round(p) / p - 1), abs(np.log2(p / period)))))
+    return round(min(inside, key=lambda p: (abs(round(p) / p - 1), abs(math.log2(p / period)))))
 
 
 def slot_starts(slots: int, period: int) -> np.ndarray:

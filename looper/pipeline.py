@@ -15,8 +15,9 @@ import numpy as np
 
 from looper.beats import BeatGrid, fit_grid
 from looper.clock import clock_features, frames_per_beat
-from looper.loops import Loop, cut, level, loop_beats
+from looper.loops import Loop, cut, finish, loop_beats
 from looper.request import BPM_RANGE, LoopRequest
+from looper.spans import Span
 
 if TYPE_CHECKING:
     from looper.generator import Generator
@@ -283,10 +284,28 @@ class _Session:
             min_start=max(0.0, downbeat - 0.05) if downbeat else 0.0,
             downbeat=downbeat,
         )
+        grid = self._whole(grid, len(samples) / self.generator.sample_rate)
         off = abs(grid.bpm / self.plan.bpm - 1)
         drifted = off > TEMPO_TOLERANCE or grid.confidence < CONFIDENCE_FLOOR
         score = grid.confidence - max(0.0, off - 0.005) * 10
         return Take(samples, grid, attempt, score, drifted)
+
+    def _whole(self, grid: BeatGrid, seconds: float) -> BeatGrid:
+        """The grid, or where it has no room for a whole loop the asked tempo's, without confidence."""
+        if grid.beats == self.plan.beats:
+            return grid
+        length = self.plan.beats * 60 / self.plan.bpm
+        start = max(0.0, min(grid.loop_start, seconds - length))
+        span = Span(start, start + length, self.plan.beats, 0.0)
+        return replace(
+            grid,
+            bpm=self.plan.bpm,
+            loop_start=start,
+            loop_end=span.end,
+            spans=(span,),
+            confidence=0.0,
+            warp=None,
+        )
 
     def _first(self) -> Take:
         """The best of CANDIDATES draws; another round where even that one drifts."""
@@ -362,7 +381,7 @@ class _Session:
             return replace(loop, info=info)
 
         done = lambda count: self.progress("loops", count, total)
-        return level(_parallel(one, takes, range(1, total + 1), done=done))
+        return finish(_parallel(one, takes, range(1, total + 1), done=done))
 
 
 def _parallel(

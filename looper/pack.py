@@ -1,0 +1,92 @@
+"""A pack: one folder with the loops of a request, pack.json and a zip of both, to be handed on."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+
+from looper.export import write_all
+from looper.key import find_key
+from looper.pipeline import Loops
+
+
+def describe(loops: Loops, files: list[pathlib.Path]) -> dict[str, object]:
+    """What pack.json says: the request, and for each file its tempo, length, metre and key."""
+    report, request = loops.report, loops.request
+    rows = []
+    for file, loop in zip(files, loops, strict=True):
+        key = find_key(loop.samples, loop.sample_rate)
+        rows.append(
+            {
+                "file": file.name,
+                "bpm": loop.bpm,
+                "beats": loop.beats,
+                "beatsPerBar": loop.beats_per_bar,
+                "samples": len(loop.samples),
+                "sampleRate": loop.sample_rate,
+                "key": key.name if key else None,
+            }
+        )
+    return {
+        "prompt": request.prompt,
+        "bpm": request.bpm,
+        "seed": report.seed,
+        "model": report.model,
+        "loops": rows,
+    }
+
+
+def write_pack(
+    loops: Loops, folder: pathlib.Path, format: str = "wav", **how: str | None
+) -> Mapping[str, pathlib.Path]:
+    """Write the pack of `loops` as a new folder below `folder`, and a zip of it beside.
+
+    Parameters
+    ----------
+    loops : Loops
+        What `LoopMaker.make` returned.
+    folder : path
+        Where packs go; made if it is not there. The pack's own folder is named like its loops.
+    format : str
+        "wav", "mp3", "flac" or "ogg".
+    **how
+        Passed on to `looper.export.write_all`.
+
+    Returns
+    -------
+    dict
+        "folder" and "zip".
+
+    Raises
+    ------
+    FileExistsError
+        If a pack of that name is there already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".pack-") as scratch:
+        made = pathlib.Path(scratch) / "pack"
+        made.mkdir()
+        files = write_all(loops, made, format, **how)
+        (made / "pack.json").write_text(
+            json.dumps(describe(loops, files), indent=2, ensure_ascii=False) + "\n"
+        )
+        name = files[0].stem.rpartition("_")[0]
+        target, archive = folder / name, folder / f"{name}.zip"
+        for path in (target, archive):
+            if path.exists():
+                raise FileExistsError(f"{path} is there already: remove it, or choose another folder or seed")
+        whole = pathlib.Path(scratch) / "pack.zip"
+        with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as bundle:
+            for file in sorted(made.iterdir()):
+                bundle.write(file, f"{name}/{file.name}")
+        made.rename(target)
+        try:
+            whole.replace(archive)
+        except OSError:
+            shutil.rmtree(target)
+            raise
+    return {"folder": target, "zip": archive}

@@ -1,0 +1,190 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from looper.pipeline import LoopMaker
+from looper.service import Models, ProgressLines, Scratch, Service, model_mapping
+from tests.conftest import FakeGenerator
+
+WISH = {
+    "prompt": "drums",
+    "bpm": 120,
+    "variations": 2,
+    "max_duration": 4,
+    "top_k": 250,
+    "top_p": 0,
+    "temperature": 1,
+    "cfg_coef": 3,
+    "seed": 4,
+}
+
+
+class FakeModels(Models):
+    def __init__(self, generator=None):
+        super().__init__({})
+        self.maker = LoopMaker(generator or FakeGenerator())
+
+    def get(self, name):
+        return self.maker
+
+
+@pytest.fixture
+def service(tmp_path):
+    return Service(FakeModels(), Scratch(tmp_path))
+
+
+def predict(service, model="medium", output_format="wav", metrics=None, **changes):
+    record = (metrics if metrics is not None else {}).__setitem__
+    return service.predict(model=model, output_format=output_format, record=record, **{**WISH, **changes})
+
+
+@pytest.mark.parametrize("output_format", ["wav", "mp3"])
+def test_a_prediction_gives_one_whole_file_a_variation_and_its_metrics(service, output_format):
+    metrics = {}
+    files = predict(service, output_format=output_format, metrics=metrics, variations=3)
+    assert [file.suffix for file in files] == [f".{output_format}"] * 3
+    assert len(set(files)) == 3
+    for file in files:
+        samples, rate = soundfile.read(file)
+        assert (len(samples), rate) == (4 * 32000, 32000)
+    assert metrics["model"] == "fake" and metrics["seed"] == 4 and metrics["bars"] == 2
+    assert metrics["bpm_measured"] == pytest.approx(120, rel=1e-3)
+    assert {"seconds.candidates", "seconds.variations", "seconds.loops", "seconds.export"} <= set(metrics)
+
+
+def test_numbers_arrive_as_the_runtime_sends_them(service):
+    files = predict(service, bpm=120, variations=2.0, seed=1e3, temperature=1, cfg_coef=3.0)
+    assert len(files) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "small"}, "model_version must be one of medium, large"),
+        ({"output_format": "flac"}, "output_format must be one of wav, mp3"),
+        ({"prompt": "  "}, "prompt must not be empty"),
+        ({"seed": float(2**70)}, "seed must be -1"),
+        ({"cfg_coef": float("nan")}, "classifier_free_guidance must be a finite number"),
+        ({"top_k": -1}, "top_k must be 0 or more"),
+    ],
+)
+def test_what_the_schema_lets_through_is_refused_in_the_users_words(service, tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        predict(service, **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_last_predictions_files_go_when_the_next_one_starts(service, tmp_path):
+    first = predict(service)
+    second = predict(service, seed=5)
+    assert all(file.exists() for file in second)
+    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(second)
+    assert not set(first) & set(second)
+
+
+class CancelledError(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("stage", ["candidates", "variations", "loops"])
+def test_a_cancelled_prediction_leaves_no_file_and_the_next_one_is_unharmed(service, tmp_path, monkeypatch, stage):
+    expected = [file.read_bytes() for file in predict(service)]
+
+    def cancel(self, now, done, total):
+        if now == stage:
+            raise CancelledError
+
+    with monkeypatch.context() as patch, pytest.raises(CancelledError):
+        patch.setattr(ProgressLines, "__call__", cancel)
+        predict(service)
+    assert not list(tmp_path.iterdir())
+    assert [file.read_bytes() for file in predict(service)] == expected
+
+
+def test_a_failure_while_writing_gives_no_partial_set(service, tmp_path, monkeypatch):
+    written = []
+
+    def full(*args, **kwargs):
+        written.append(args)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("looper.service.write_all", full)
+    with pytest.raises(OSError, match="No space left"):
+        predict(service)
+    assert written and not list(tmp_path.iterdir())
+
+
+def test_a_sweep_takes_what_a_crash_left_and_spares_a_living_server(tmp_path):
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    left = tmp_path / f"musicgen-looper-{int(gone.stdout)}"
+    living = tmp_path / f"musicgen-looper-{os.getppid()}"
+    foreign = tmp_path / "musicgen-looper-notes"
+    for folder in (left, living, foreign):
+        folder.mkdir()
+        (folder / "x.wav").write_bytes(b"x")
+    Scratch(tmp_path).sweep()
+    assert not left.exists() and living.exists() and foreign.exists()
+
+
+def test_progress_is_whole_lines_of_per_cent(capsys):
+    lines = ProgressLines()
+    for done in range(1, 401):
+        lines("variations", done, 400)
+    shown = capsys.readouterr().err
+    assert shown.endswith("\n") and "\r" not in shown.replace("\r\n", "")
+    assert "50%" in shown and "100%" in shown
+    assert len(shown.splitlines()) <= 12
+
+
+@pytest.mark.parametrize(
+    ("text", "mapping"),
+    [
+        ("", {}),
+        ("medium=weights/tiny", {"medium": "weights/tiny"}),
+        (" medium = a , large=b,", {"medium": "a", "large": "b"}),
+    ],
+)
+def test_model_names_are_mapped_to_folders(text, mapping):
+    assert model_mapping(text) == mapping
+
+
+@pytest.mark.parametrize("text", ["tiny", "small=weights/tiny", "medium=", "medium:weights/tiny"])
+def test_a_mapping_that_does_not_read_is_refused(text):
+    with pytest.raises(ValueError, match="LOOPER_MODELS must look like"):
+        model_mapping(text)
+
+
+def test_missing_weights_say_which_command_brings_them(monkeypatch, tmp_path):
+    from looper.checkpoint import WeightsError
+
+    monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsError, match="looper weights get medium"):
+        Models({}).start()
+
+
+def test_without_a_gpu_the_real_sizes_say_what_to_do_instead_of_falling_back(monkeypatch, tmp_path):
+    tiny = pathlib.Path(__file__).parents[1] / "weights/tiny"
+    monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
+    for name in ("medium", "large"):
+        (tmp_path / name).symlink_to(tiny)
+    monkeypatch.setattr("looper.service.has_gpu", lambda: False)
+    with pytest.raises(RuntimeError, match="no CUDA GPU.*LOOPER_MODELS"):
+        Models({}).start()
+
+
+def test_one_folder_behind_both_names_is_loaded_once(monkeypatch):
+    loaded = []
+
+    def load(folder, device=None):
+        loaded.append(folder)
+        return LoopMaker(FakeGenerator())
+
+    monkeypatch.setattr(LoopMaker, "load", staticmethod(load))
+    models = Models({"medium": "tiny", "large": "tiny"})
+    models.start()
+    assert len(loaded) == 1 and models.get("medium") is models.get("large")
