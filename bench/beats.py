@@ -57,6 +57,7 @@ def ours(samples: np.ndarray, rate: int, clip: dict) -> SimpleNamespace:
         downbeats=grid.downbeat_times,
         span=(grid.loop_start, grid.loop_end),
         confidence=grid.confidence,
+        clarity=grid.clarity,
     )
 
 

@@ -7,7 +7,7 @@ bar line and the metrical level (`downbeat`), the exact phase (`tempo.refine`), 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,6 +50,8 @@ class BeatGrid:
         Period of the music's own beat over that of the asked tempo: 0.5, 1 or 2.
     drift : float
         Fastest tempo over slowest, less one; 0 where a constant grid carries the music.
+    clarity : float
+        How periodic the music is at the measured tempo: about 4 for noise, 5 to 30 for music.
     warp : Warp or None
         The map between beat positions and seconds; position 0 is a bar line.
     """
@@ -65,6 +67,7 @@ class BeatGrid:
     spans: tuple[Span, ...]
     level: float = 1.0
     drift: float = 0.0
+    clarity: float = 0.0
     warp: Warp | None = None
 
     @property
@@ -257,7 +260,8 @@ def fit_grid(
     grid, shown, cut, sure = _bar_map(frames, pulse, wish)
     found = _candidates(frames, grid, round(2 * cut.bar / grid.period) / 2, wish)
     bar = round(2 * shown.bar / grid.period) / 2
-    return _grid(grid, found, bars_of.calibrated(sure, clarity), wish, duration, bar)
+    result = _grid(grid, found, bars_of.calibrated(sure, clarity), wish, duration, bar)
+    return replace(result, clarity=clarity)
 
 
 def _asked_grid(frames: Frames, wish: _Wish) -> BeatGrid:

@@ -218,9 +218,13 @@ class BarLine:
 
 
 @lru_cache(maxsize=1)
-def _weights() -> dict[str, np.ndarray]:
+def _weights() -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+    """Return the fitted networks, whose votes are averaged, and the calibration."""
     with np.load(Path(__file__).with_name("beats.npz"), allow_pickle=False) as file:
-        return {name: file[name].astype(np.float32) for name in file.files}
+        arrays = {name: file[name].astype(np.float32) for name in file.files}
+    calibration = arrays.pop("calibration")
+    count = len(arrays["mu"])
+    return [{name: array[i] for name, array in arrays.items()} for i in range(count)], calibration
 
 
 def _convolve(h: np.ndarray, weight: np.ndarray, bias: np.ndarray, dilation: int) -> np.ndarray:
@@ -268,10 +272,12 @@ def bar_lines(found: list[Reading], beats_per_bar: int) -> list[BarLine]:
     list of BarLine
         Most probable first; probabilities sum to 1.
     """
-    net = _weights()
-    logits = np.array([_logits(r, beats_per_bar, net) for r in found]).ravel()
-    likely = np.exp((logits - logits.max()) / float(net["temperature"]))
-    likely /= likely.sum()
+    nets, _ = _weights()
+    logits = np.array([[_logits(r, beats_per_bar, net) for r in found] for net in nets]).reshape(
+        len(nets), -1
+    )
+    likely = np.exp(logits - logits.max(axis=1, keepdims=True))
+    likely = (likely / likely.sum(axis=1, keepdims=True)).mean(axis=0)
     lines = [
         BarLine(float(r.beat_times[0] + m * r.period), beats_per_bar * r.period, r.level, 0.0)
         for r in found
@@ -327,8 +333,20 @@ def choose(lines: list[BarLine]) -> tuple[BarLine, BarLine, float]:
 
 
 def calibrated(sure: float, clarity: float) -> float:
-    """Turn the scorer's probability into the share of loops that are right at it."""
-    net = _weights()
-    x = np.clip(sure, 1e-4, 1 - 1e-4)
-    a, b, c = net["calibration"]
-    return float(1 / (1 + np.exp(-(a * np.log(x / (1 - x)) + b * clarity + c))))
+    """Turn the scorer's probability into the share of loops that are right at it.
+
+    Parameters
+    ----------
+    sure : float
+        Probability from ``choose``.
+    clarity : float
+        Of the pulse, from ``tempo.find_period``.
+
+    Returns
+    -------
+    float
+        Confidence, 0..1 (Platt's logistic scaling, fitted on held-out clips).
+    """
+    x = np.clip(sure, 1e-3, 1 - 1e-3)
+    slope, pulse, bias = _weights()[1]
+    return float(1 / (1 + np.exp(-(slope * np.log(x / (1 - x)) + pulse * np.log(max(clarity, 1.0)) + bias))))
