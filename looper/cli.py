@@ -106,7 +106,7 @@ def make(
 
 @app.command()
 def cut(
-    file: Annotated[pathlib.Path, typer.Argument(help="Any recording that libsndfile reads.")],
+    file: Annotated[pathlib.Path, typer.Argument(help="Any recording that libsndfile or ffmpeg reads.")],
     bpm: Annotated[
         float, typer.Option(help="The tempo the loop shall have; the music may be some per cent off.")
     ],
@@ -130,10 +130,11 @@ def cut(
     from looper.beats import fit_grid
     from looper.loops import cut as cut_loop
     from looper.loops import level
+    from looper.recordings import read
 
     _one_of("format", format, FILE_FORMATS)
     subtype = SUBTYPES[_one_of("depth", depth, SUBTYPES)]
-    samples, sample_rate = _read(file)
+    samples, sample_rate = read(file)
     grid = fit_grid(samples, sample_rate, bpm, beats_per_bar, max_seconds=max_duration, min_start=min_start)
     (loop,) = level([cut_loop(samples, sample_rate, bpm, beats_per_bar, grid=grid)])
     folder.mkdir(parents=True, exist_ok=True)
@@ -222,17 +223,6 @@ def _one_of(name: str, value: str, choices: Any) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.80}")
     return value
-
-
-def _read(file: pathlib.Path) -> tuple[Any, int]:
-    import soundfile
-
-    if not file.is_file():
-        raise ValueError(f"no such file: {file}")
-    try:
-        return soundfile.read(file, dtype="float32")
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{file} is not a recording that libsndfile reads: {error}") from error
 
 
 def _bars(quiet: bool) -> Progress:
