@@ -1,6 +1,6 @@
 """Write weights/tiny from the training state: fp16 safetensors, config, T5 and manifest.
 
-    python -m training.export [--out weights/tiny] [--temperature 0.7]
+    python -m training.export [--out weights/tiny] [--temperature 0.85]
 
 A temperature below one is folded into the output layers, so that the sampling values users send by default suit a
 model this small.
@@ -64,7 +64,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("weights/tiny"))
-    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--temperature", type=float, default=0.85)
     args = parser.parse_args()
     export(args.out, args.temperature)
 
