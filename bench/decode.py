@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import sys
 import time
@@ -46,12 +47,8 @@ def load(shape: str, device: str) -> Any:
 
 
 def seconds(device: str, work: Any, repeats: int) -> float:
-    """Best time of `repeats` runs, the others were disturbed: wall time, or CPU time on one CPU thread.
-
-    CPU time, because another process on the same cores would otherwise be measured too.
-    """
-    alone = device == "cpu" and torch.get_num_threads() == 1
-    clock = time.process_time if alone else time.perf_counter
+    """Best wall time of `repeats` runs: the others were disturbed."""
+    clock = time.perf_counter
     best = float("inf")
     for _ in range(repeats):
         start = clock()
@@ -115,7 +112,9 @@ def measure(
     steps = frames + generator.decoder.transformer.n_q - 1
     moved = bytes_per_step(generator, rows, frames) * steps / taken
     row = {
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu, {generator.threads} threads",
+        "device": torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"cpu, {generator.threads * generator.workers} threads",
         "shape": shape,
         "rows": rows,
         "frames": frames,
@@ -124,6 +123,7 @@ def measure(
         "audio_s_per_s": rows * args.seconds / taken,
         "gb_per_s": moved / 1e9,
         "bandwidth_share": moved / bandwidth,
+        "load_average": os.getloadavg()[0],
         "ratio_vs_audiocraft": None,
         "ratio_vs_sequential": None,
         "peak_gb": torch.cuda.max_memory_allocated() / 1e9

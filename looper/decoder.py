@@ -8,8 +8,11 @@ arithmetic, `looper.sampling` for the random numbers, and `batches` for what may
 
 from __future__ import annotations
 
+import itertools
 import logging
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +20,20 @@ from torch import Tensor
 
 from looper.checkpoint import Model
 from looper.cudagraph import Graphed, graphs_wanted
-from looper.rows import TEXT_LENGTHS, Row, batches, check_rows, free_bytes, round_up, sharing, text_length
-from looper.sampling import Sampling, row_uniforms
+from looper.rows import (
+    TEXT_LENGTHS,
+    Row,
+    batches,
+    check_rows,
+    codes_of,
+    free_bytes,
+    given_sequence,
+    round_up,
+    sharing,
+    split,
+    text_length,
+)
+from looper.sampling import Plan, Sampling, row_uniforms
 from looper.step import State, finish_step, make_step
 from looper.transformer import Cache, Transformer, windows
 
@@ -30,7 +45,8 @@ COLUMNS = 256  # caches have room for a multiple of this
 LENGTH_STEP = {"cpu": 16, "cuda": 64}
 MOST_ROWS = 32  # with guidance, one tile of products on CUDA
 ROW_BLOCK = {"cpu": 1, "cuda": 4}  # rows are padded to a multiple, which attention takes at a time
-KEPT_STATES = 3
+KEPT_STATES = 3  # per worker
+FEWEST_PER_WORKER = 4  # fewer rows are mostly Python, which threads do not share
 HOST_EVERY = 16  # steps between looks at the device, for progress and cancellation
 
 
@@ -46,12 +62,17 @@ class Decoder:
     model : looper.checkpoint.Model
     disable_graphs : bool
         Run every step eagerly on CUDA too; so does the environment's ``LOOPER_NO_CUDA_GRAPH=1``.
+    workers : int
+        Threads that share a batch on a CPU, each with rows of its own. For a small model they do better
+        than threads within each product, which wait for each other a thousand times a step.
     """
 
-    def __init__(self, model: Model, disable_graphs: bool = False) -> None:
+    def __init__(self, model: Model, disable_graphs: bool = False, workers: int = 1) -> None:
+        self.workers = workers
         self.transformer = Transformer(model.lm, model.clock.weight if model.clock else None)
         self.delays = self.transformer.delays
         self.graphs = graphs_wanted(self.transformer.device) and not disable_graphs
+        self._lock = threading.Lock()
         self._states: dict[tuple, tuple[State, dict[int, Graphed]]] = {}
 
     @torch.inference_mode()
@@ -81,20 +102,26 @@ class Decoder:
         plan = sampling.plan(self.transformer.card)
         prompt_frames = check_rows(rows, frames)
         steps = frames + max(self.delays) - prompt_frames
+        report = progress or (lambda done, total: None)
+        limit = self.rows_that_fit(frames, sampling.guided)
+        groups = list(batches(rows))
+        if self.workers > 1 and len(rows) >= 2 * FEWEST_PER_WORKER:
+            share = max(FEWEST_PER_WORKER, -(-len(rows) // self.workers))
+            pieces = [piece for group in groups for piece in split(group, min(limit, share))]
+            return self._decode_in_threads(rows, pieces, (frames, sampling, plan), steps, report)
         codes: dict[int, Tensor] = {}
-        queue = [(batch, self.rows_that_fit(frames, sampling.guided)) for batch in batches(rows)]
+        queue = [(group, limit) for group in groups]
         while queue:
             batch, limit = queue.pop(0)
             if len(batch) > limit:
-                queue[:0] = [(batch[i : i + limit], limit) for i in range(0, len(batch), limit)]
+                queue[:0] = [(piece, limit) for piece in split(batch, limit)]
                 continue
 
-            def report(done: int, batch: list[int] = batch) -> None:
-                if progress:
-                    progress((len(codes) * steps + len(batch) * done) // len(rows), steps)
+            def report_batch(done: int, batch: list[int] = batch) -> None:
+                report((len(codes) * steps + len(batch) * done) // len(rows), steps)
 
             try:
-                made = self._decode_batch([rows[i] for i in batch], frames, sampling, plan, report)
+                made = self._decode_batch([rows[i] for i in batch], frames, sampling, plan, report_batch)
             except torch.OutOfMemoryError as error:
                 others = len(self._states) > 1  # kept from other requests: without them it may fit
                 self._states.clear()
@@ -107,6 +134,43 @@ class Decoder:
                 queue.insert(0, (batch, limit))
                 continue
             codes.update(zip(batch, made, strict=True))
+        return torch.stack([codes[i] for i in range(len(rows))])
+
+    def _decode_in_threads(
+        self,
+        rows: Sequence[Row],
+        pieces: list[list[int]],
+        what: tuple[int, Sampling, Plan],
+        steps: int,
+        report: Progress,
+    ) -> Tensor:
+        """Decode pieces of a batch in threads; progress comes from, and ends, this one."""
+        done, stop = [0] * len(pieces), threading.Event()
+
+        @torch.inference_mode()
+        def work(slot: int) -> Tensor:
+            torch.set_num_threads(1)
+
+            def note(step: int) -> None:
+                done[slot] = step * len(pieces[slot])
+                if stop.is_set():
+                    raise DecodeError("stopped, because another part of the batch was")
+
+            return self._decode_batch([rows[i] for i in pieces[slot]], *what, note, slot)
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            futures = [pool.submit(work, slot) for slot in range(len(pieces))]
+            try:
+                pending = set(futures)
+                while pending:
+                    finished, pending = wait(pending, timeout=0.05, return_when=FIRST_EXCEPTION)
+                    for future in finished:
+                        future.result()
+                    report(sum(done) // len(rows), steps)
+            finally:
+                stop.set()
+        made = torch.cat([future.result() for future in futures])
+        codes = dict(zip(itertools.chain(*pieces), made, strict=True))
         return torch.stack([codes[i] for i in range(len(rows))])
 
     def rows_that_fit(self, frames: int, guided: bool) -> int:
@@ -124,12 +188,13 @@ class Decoder:
         rows: list[Row],
         frames: int,
         sampling: Sampling,
-        plan: tuple[str, int],
+        plan: Plan,
         report: Callable[[int], None],
+        slot: int = 0,
     ) -> Tensor:
         columns, real = frames + max(self.delays), len(rows)  # the last column drawn is never fed
         rows = rows + rows[:1] * (-real % ROW_BLOCK[self.transformer.device.type])
-        state, graphs = self._prepare(rows, columns, sampling, plan)
+        state, graphs = self._prepare(rows, columns, sampling, plan, slot)
         self._fill(state, rows, frames, columns)
         start = 1 + (0 if rows[0].prompt is None else rows[0].prompt.shape[1])
         self._prefill(state, rows, start, plan)
@@ -138,15 +203,13 @@ class Decoder:
         for position in range(start, columns):
             length = round_up(position + 1, stride)
             if length not in graphs:
-                graphs[length] = self._graphed(state, plan, length)
+                one = make_step(self.transformer, state, plan, length)
+                graphs[length] = Graphed(one, disable=not self.graphs)
             graphs[length]()
             done = position - start + 2
             if self.transformer.device.type == "cpu" or done % HOST_EVERY == 0 or position == columns - 1:
                 self._report(state, done, report)
-        return self._codes(state, real, frames)
-
-    def _graphed(self, state: State, plan: tuple[str, int], length: int) -> Graphed:
-        return Graphed(make_step(self.transformer, state, plan, length), disable=not self.graphs)
+        return codes_of(state.sequence[:real], frames, self.delays)
 
     def _report(self, state: State, done: int, report: Callable[[int], None]) -> None:
         if not state.check.isfinite().item():
@@ -158,18 +221,22 @@ class Decoder:
         report(done)
 
     def _prepare(
-        self, rows: list[Row], columns: int, sampling: Sampling, plan: tuple[str, int]
+        self, rows: list[Row], columns: int, sampling: Sampling, plan: Plan, slot: int
     ) -> tuple[State, dict[int, Graphed]]:
         """Take an earlier request's state and graphs where they fit, else make new ones."""
         text = 0 if rows[0].text is None else text_length(rows[0].text.shape[0])
-        key = (len(rows), round_up(columns, COLUMNS), text, sampling.guided, plan)
-        if key not in self._states:
-            while len(self._states) >= KEPT_STATES:
-                del self._states[next(iter(self._states))]
-            block = ROW_BLOCK[self.transformer.device.type]
-            self._states[key] = (State(self.transformer, *key[:4], block=block if block > 1 else None), {})
-        self._states[key] = self._states.pop(key)  # the youngest stand last
-        state, graphs = self._states[key]
+        key = (len(rows), round_up(columns, COLUMNS), text, sampling.guided, plan, slot)
+        with self._lock:
+            if key not in self._states:
+                while len(self._states) >= KEPT_STATES * self.workers:
+                    del self._states[next(iter(self._states))]
+                block = ROW_BLOCK[self.transformer.device.type]
+                self._states[key] = (
+                    State(self.transformer, *key[:4], block=block if block > 1 else None),
+                    {},
+                )
+            self._states[key] = self._states.pop(key)  # the youngest stand last
+            state, graphs = self._states[key]
         state.set_sampling(sampling)
         return state, graphs
 
@@ -177,7 +244,9 @@ class Decoder:
         """Write a request into the state: given tokens, random numbers, clock, texts."""
         t = self.transformer
         state.check.zero_()
-        state.sequence[:, :, : columns + 1] = self._given(rows, frames)
+        state.sequence[:, :, : columns + 1] = given_sequence(rows, frames, self.delays, t.special).to(
+            t.device
+        )
         numbers = torch.from_numpy(row_uniforms([row.key for row in rows], columns + 1, t.n_q))
         state.uniforms[:, : columns + 1] = numbers.to(t.device)
         if state.clock is not None:
@@ -189,17 +258,6 @@ class Decoder:
                 assert text is not None
                 t.write_text(state.cross, mates, text)
 
-    def _given(self, rows: list[Row], frames: int) -> Tensor:
-        """Sequence [rows, n_q, columns + 1]: special tokens, prompt tokens, -1 where to draw."""
-        t = self.transformer
-        given = torch.full((len(rows), t.n_q, frames + max(self.delays) + 1), t.special, device=t.device)
-        for q, delay in enumerate(self.delays):
-            given[:, q, 1 + delay : 1 + delay + frames] = -1
-            for i, row in enumerate(rows):
-                if row.prompt is not None:
-                    given[i, q, 1 + delay : 1 + delay + row.prompt.shape[1]] = row.prompt[q]
-        return given
-
     def _clock(self, features: Tensor | None, columns: int) -> Tensor:
         """Project clock features [time, C] to what is added to each of `columns` inputs."""
         t = self.transformer
@@ -209,7 +267,7 @@ class Decoder:
         at = torch.arange(columns, device=t.device).clamp_(max=features.shape[0] - 1)
         return F.linear(features.to(t.device, torch.float32), t.clock_weight.float())[at]
 
-    def _prefill(self, state: State, rows: list[Row], start: int, plan: tuple[str, int]) -> None:
+    def _prefill(self, state: State, rows: list[Row], start: int, plan: Plan) -> None:
         """Feed columns 0..start-1 in one pass per different (text, prompt, clock), and draw the next."""
         t, n = self.transformer, state.sequence.shape[0]
         position = torch.arange(start, device=t.device)
@@ -229,11 +287,6 @@ class Decoder:
                 _store(state.cache, scratch, there, half, start)
         finish_step(t, state, hidden, plan, position[-1:] + 1)
         state.position.fill_(start)
-
-    def _codes(self, state: State, rows: int, frames: int) -> Tensor:
-        """Undo the delays, [rows, n_q, frames]."""
-        parts = [state.sequence[:rows, q, 1 + d : 1 + d + frames] for q, d in enumerate(self.delays)]
-        return torch.stack(parts, dim=1)
 
 
 def _store(cache: Cache, scratch: Cache, rows: list[int], half: int, length: int) -> None:

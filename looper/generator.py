@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,11 @@ class Generator:
         self.hop_length = round(self.sample_rate / self.frame_rate)
         self.window_seconds = model.window_seconds
         self.clocked = model.clock is not None
-        parameters = sum(p.numel() for p in model.lm.transformer.parameters())
-        self.threads = 1 if parameters < SMALL_MODEL else max(1, len(os.sched_getaffinity(0)))
+        cores = max(1, len(os.sched_getaffinity(0))) if model.device.type == "cpu" else 1
+        small = sum(p.numel() for p in model.lm.transformer.parameters()) < SMALL_MODEL
+        self.threads, self.workers = (1, min(cores, 4)) if small else (cores, 1)
         with self._using_threads():
-            self.decoder = Decoder(model, disable_graphs)
+            self.decoder = Decoder(model, disable_graphs, self.workers)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> Generator:
@@ -170,8 +172,14 @@ class Generator:
         # one size of block, for the same bits whatever the batch; on a CPU single rows are fastest
         size = 4 if codes.is_cuda else 1
         padded = F.pad(codes, (0, 0, 0, 0, 0, -len(codes) % size))
-        blocks = [self.model.codec.decode(block)[:, 0, :length] for block in padded.split(size)]
-        return torch.cat(blocks)[: len(codes)].float().cpu().numpy()
+        with ThreadPoolExecutor(self.workers) as pool:
+            blocks = list(pool.map(self._decode_block, padded.split(size)))
+        return np.concatenate([block[:, :length] for block in blocks])[: len(codes)]
+
+    @torch.inference_mode()
+    def _decode_block(self, codes: Tensor) -> np.ndarray:
+        torch.set_num_threads(self.threads)  # of this thread
+        return self.model.codec.decode(codes)[:, 0].float().cpu().numpy()
 
     def _clock(self, clock: np.ndarray | None) -> np.ndarray | None:
         if clock is None or self.model.clock is None:

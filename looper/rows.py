@@ -49,6 +49,11 @@ def batches(rows: Sequence[Row]) -> Iterator[list[int]]:
     yield from sharing(list(rows), lambda row: (row.text is not None and text_length(row.text.shape[0]),))
 
 
+def split(batch: list[int], size: int) -> list[list[int]]:
+    """Cut into pieces of at most `size`."""
+    return [batch[i : i + size] for i in range(0, len(batch), size)]
+
+
 def text_length(tokens: int) -> int:
     """Room for a text of so many tokens."""
     return next((room for room in TEXT_LENGTHS if tokens <= room), tokens)
@@ -77,6 +82,22 @@ def check_rows(rows: Sequence[Row], frames: int) -> int:
     if length >= frames:
         raise ValueError(f"an audio prompt of {length} frames leaves nothing to generate in {frames} frames")
     return length
+
+
+def given_sequence(rows: Sequence[Row], frames: int, delays: Sequence[int], special: int) -> Tensor:
+    """Lay out what is known, [rows, n_q, columns + 1]: special tokens, prompts, -1 where to draw."""
+    given = torch.full((len(rows), len(delays), frames + max(delays) + 1), special)
+    for q, delay in enumerate(delays):
+        given[:, q, 1 + delay : 1 + delay + frames] = -1
+        for i, row in enumerate(rows):
+            if row.prompt is not None:
+                given[i, q, 1 + delay : 1 + delay + row.prompt.shape[1]] = row.prompt[q]
+    return given
+
+
+def codes_of(sequence: Tensor, frames: int, delays: Sequence[int]) -> Tensor:
+    """Undo the delays of a sequence, [rows, n_q, frames]."""
+    return torch.stack([sequence[:, q, 1 + d : 1 + d + frames] for q, d in enumerate(delays)], dim=1)
 
 
 def round_up(number: int, multiple: int) -> int:

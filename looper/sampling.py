@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 Key = tuple[int, int, int]
+Plan = tuple[str, int]  # the drawing rule, and how many tokens it looks at
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Sampling:
         """Whether the unconditional half must be computed at all."""
         return self.cfg_coef != 1.0
 
-    def plan(self, card: int) -> tuple[str, int]:
+    def plan(self, card: int) -> Plan:
         """Name the drawing rule and how many tokens it looks at; constant shapes hang on these alone.
 
         Raises
@@ -91,7 +92,7 @@ def row_uniforms(keys: Sequence[Key], steps: int, n_q: int) -> np.ndarray:
 def draw(
     logits: torch.Tensor,
     uniforms: torch.Tensor,
-    plan: tuple[str, int],
+    plan: Plan,
     temperature: torch.Tensor,
     top_p: torch.Tensor,
 ) -> torch.Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from looper.sampling import Sampling, draw
+from looper.sampling import Plan, Sampling, draw
 from looper.transformer import Transformer, Window, windows
 
 
@@ -62,16 +62,14 @@ class State:
         self.cfg_coef.fill_(sampling.cfg_coef)
 
 
-def make_step(
-    transformer: Transformer, state: State, plan: tuple[str, int], length: int
-) -> Callable[[], None]:
+def make_step(transformer: Transformer, state: State, plan: Plan, length: int) -> Callable[[], None]:
     """Prepare the step that looks at the first `length` columns of the cache."""
     window, columns = windows(state.cache, length), state.columns[:length]
     return lambda: step(transformer, state, plan, window, columns)
 
 
 def step(
-    transformer: Transformer, state: State, plan: tuple[str, int], window: tuple[Window, ...], columns: Tensor
+    transformer: Transformer, state: State, plan: Plan, window: tuple[Window, ...], columns: Tensor
 ) -> None:
     """Feed the column at ``state.position`` and fill the next one; no host sync, constant shapes.
 
@@ -89,9 +87,7 @@ def step(
     position.add_(1)
 
 
-def finish_step(
-    transformer: Transformer, state: State, hidden: Tensor, plan: tuple[str, int], column: Tensor
-) -> None:
+def finish_step(transformer: Transformer, state: State, hidden: Tensor, plan: Plan, column: Tensor) -> None:
     """Guide, draw and write `column`, except where its token is given."""
     if state.halves == 2:
         # guided before the heads: they are linear, so that is the same for half their work

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -406,8 +408,8 @@ class Cancelled(BaseException):
     """As Cog's: not an Exception."""
 
 
-def test_progress_rises_to_the_end(models):
-    decoder, seen = models("t5").decoder, []
+def test_progress_is_told_every_step(models):
+    decoder, seen = Decoder(models("t5").model), []
     rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(3)]
     rows.append(Row(models("t5").encode_text("jazz " * 60), (0, 4, 0)))  # a batch of its own
     decoder.decode(rows, 30, Sampling(top_k=20), lambda done, total: seen.append((done, total)))
@@ -416,18 +418,53 @@ def test_progress_rises_to_the_end(models):
     assert seen == sorted(seen)
 
 
-def test_cancelling_in_flight_leaves_a_decoder_that_works(models):
-    decoder = models("t5").decoder
-    rows = [Row(models("t5").encode_text(TEXT), (0, 0, 0))]
-    before = decoder.decode(rows, 30, Sampling(top_k=20))
+def many_rows(models) -> list[Row]:
+    text, other = models("t5").encode_text(TEXT), models("t5").encode_text("jazz " * 60)
+    return [Row(text if k % 3 else other, (0, k, 0)) for k in range(13)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_workers_share_a_batch_with_the_same_result_and_progress_in_this_thread(models, workers):
+    decoder, seen = Decoder(models("t5").model, workers=workers), []
+    alone = Decoder(models("t5").model).decode(many_rows(models), 30, Sampling(top_k=20))
+
+    def note(done, total):
+        seen.append((done, total, threading.get_ident()))
+
+    assert torch.equal(decoder.decode(many_rows(models), 30, Sampling(top_k=20), note), alone)
+    assert seen == sorted(seen)
+    assert seen[-1] == (33, 33, threading.get_ident())
+    assert len({row[2] for row in seen}) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cancelling_in_flight_leaves_a_decoder_that_works(models, workers):
+    decoder = Decoder(models("t5").model, workers=workers)
+    before = decoder.decode(many_rows(models), 30, Sampling(top_k=20))
 
     def cancel(done, total):
-        if done == 7:
-            raise Cancelled
+        raise Cancelled
 
+    threads = threading.active_count()
     with pytest.raises(Cancelled):
-        decoder.decode(rows, 30, Sampling(top_k=20), cancel)
-    assert torch.equal(decoder.decode(rows, 30, Sampling(top_k=20)), before)
+        decoder.decode(many_rows(models), 1000, Sampling(top_k=20), cancel)
+    assert threading.active_count() == threads
+    assert torch.equal(decoder.decode(many_rows(models), 30, Sampling(top_k=20)), before)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_in_one_piece_ends_the_whole(models, workers, monkeypatch):
+    decoder = Decoder(models("t5").model, workers=workers)
+    prefill = decoder._prefill
+
+    def spoil(state, rows, *args):
+        prefill(state, rows, *args)
+        if any(row.key == (0, 7, 0) for row in rows):
+            state.check.fill_(float("nan"))
+
+    monkeypatch.setattr(decoder, "_prefill", spoil)
+    with pytest.raises(DecodeError, match="stopped being finite"):
+        decoder.decode(many_rows(models), 1000, Sampling(top_k=20))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
