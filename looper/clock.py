@@ -36,9 +36,13 @@ def frames_per_beat(bpm: float, frame_rate: float = 50.0, fewest: int = 20, most
         Frames per beat of the nearest tempo; the music may play at half or double of the asked one.
     """
     period = float(60 * frame_rate / bpm)
-    folds: list[float] = [period * 2.0**octave for octave in range(-4, 5)]
-    inside = [p for p in folds if fewest <= round(p) <= most]
-    return round(min(inside, key=lambda p: (abs(round(p) / p - 1), abs(math.log2(p / period)))))
+    folds = [period * 2.0**octave for octave in range(-4, 5)]
+
+    def strain(fold: float) -> tuple[float, float]:
+        return abs(round(fold) / fold - 1), abs(math.log2(fold / period))
+
+    nearest = min((fold for fold in folds if fewest <= round(fold) <= most), key=strain)
+    return round(nearest)
 
 
 def slot_starts(slots: int, period: int) -> np.ndarray:

@@ -11,7 +11,11 @@ from tests.conftest import drum_track
 
 def run(*words, **how):
     return subprocess.run(
-        [sys.executable, "-m", "looper.cli", *map(str, words)], capture_output=True, text=True, timeout=280, **how
+        [sys.executable, "-m", "looper.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        **how,
     )
 
 
@@ -23,19 +27,22 @@ def recording(tmp_path):
 
 
 def test_make_writes_exact_loops_and_says_so_in_json(tmp_path):
-    done = run("make", "techno", "--bpm", 126, "-n", 2, "--max-duration", 2, "--model", "tiny", "--seed", 1, "--out", tmp_path, "--json", "--plot", tmp_path / "p.png")  # fmt: skip
+    picture = tmp_path / "p.png"
+    wish = ("--bpm", 126, "-n", 2, "--max-duration", 2, "--model", "tiny", "--seed", 1)
+    done = run("make", "techno", *wish, "--out", tmp_path, "--json", "--plot", picture)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["seed"] == 1 and told["model"] == "tiny" and len(told["loops"]) == 2
     for loop in told["loops"]:
         assert soundfile.info(loop["file"]).frames == round(4 * 60 / 126 * 32000) == loop["samples"]
-    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_pack_is_a_folder_with_a_description_and_a_zip(tmp_path):
     import zipfile
 
-    words = ("make", "../../etc house", "-n", 2, "--max-duration", 2, "--model", "tiny", "--seed", 1, "--pack", "--out", tmp_path)  # fmt: skip
+    wish = ("-n", 2, "--max-duration", 2, "--model", "tiny", "--seed", 1)
+    words = ("make", "../../etc house", *wish, "--pack", "--out", tmp_path)
     assert run(*words).returncode == 0
     (archive,) = tmp_path.glob("*.zip")
     names = zipfile.ZipFile(archive).namelist()
@@ -60,7 +67,9 @@ def test_cut_makes_an_exact_loop_of_a_recording(recording, tmp_path, suffix):
 def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
     both = np.stack([drum_track(120, 9), 0.5 * drum_track(120, 9)], axis=1)
     soundfile.write(tmp_path / "s.flac", both, 32000)
-    done = run("cut", tmp_path / "s.flac", "--bpm", 120, "--out", tmp_path, "--plot", tmp_path / "s.png", "--json")
+    done = run(
+        "cut", tmp_path / "s.flac", "--bpm", 120, "--out", tmp_path, "--plot", tmp_path / "s.png", "--json"
+    )
     assert done.returncode == 0, done.stderr
     assert soundfile.info(json.loads(done.stdout)["file"]).channels == 2
     assert (tmp_path / "s.png").stat().st_size > 10_000
@@ -106,6 +115,9 @@ def test_weights_list_and_verify_know_tiny():
 
 
 def test_importing_looper_needs_neither_torch_nor_audiocraft():
-    code = "import sys, looper, looper.beats, looper.loops, looper.export, looper.request, looper.cli; print([m for m in ('torch', 'audiocraft') if m in sys.modules])"
+    code = (
+        "import sys, looper, looper.beats, looper.loops, looper.export, looper.request, looper.cli;"
+        "print([m for m in ('torch', 'audiocraft') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr

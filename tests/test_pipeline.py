@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from looper.clock import clock_features
 from looper.pipeline import CANDIDATES, ROUNDS, LoopMaker
 from looper.request import LoopRequest
-from tests.conftest import SAMPLE_RATE, FakeGenerator
+from tests.conftest import SAMPLE_RATE, FakeGenerator, drum_track
 
 TEMPI = (40, 61.3, 93.7, 120, 127.003, 174, 299.9)
 
@@ -64,13 +65,14 @@ def test_a_variation_that_drifts_is_drawn_again_by_itself():
 @pytest.mark.parametrize("sound", ["silence", "noise", "drifting"])
 def test_unhelpful_music_still_gives_every_loop_at_exact_length_and_says_so(sound):
     sounds = {
+        "drifting": drum_track,
         "silence": lambda bpm, seconds, first_beat: np.zeros(round(seconds * SAMPLE_RATE), np.float32),
-        "noise": lambda bpm, seconds, first_beat: np.random.default_rng(1).uniform(-0.3, 0.3, round(seconds * SAMPLE_RATE)),
+        "noise": lambda bpm, seconds, first_beat: np.random.default_rng(1).uniform(
+            -0.3, 0.3, round(seconds * SAMPLE_RATE)
+        ),
     }
-    if sound == "drifting":
-        generator = FakeGenerator(deviation=lambda key: 0.13)
-    else:
-        generator = FakeGenerator(sound=sounds[sound])
+    deviation = 0.13 if sound == "drifting" else 0.0
+    generator = FakeGenerator(deviation=lambda key: deviation, sound=sounds[sound])
     loops = make(generator, bpm=120, variations=3)
     assert len(loops) == 3
     assert {len(loop.samples) for loop in loops} == {round(16 * 0.5 * SAMPLE_RATE)}
@@ -87,7 +89,8 @@ def test_variations_continue_the_bar_that_ends_the_first_loop(clocked):
     loops = make(generator, bpm=120, variations=3)
     prompt = generator.calls[1][3]
     assert prompt.shape[0] == 1 and prompt.shape[1] % generator.hop_length == 0
-    wave = generator.generate(["drums, 120 bpm"], 600, keys=[(5, 1, 0)], sampling=None, clock=np.zeros((600, 53)) if clocked else None)[0]
+    clock = clock_features(600, 25) if clocked else None
+    wave = generator.generate(["drums, 120 bpm"], 600, keys=[(5, 1, 0)], sampling=None, clock=clock)[0]
     end = round(loops[0].grid.loop_end * SAMPLE_RATE)
     assert prompt.shape[1] == 4 * 25 * 640  # one bar of 120 BPM
     np.testing.assert_array_equal(prompt[0], wave[end - prompt.shape[1] : end])
@@ -95,7 +98,9 @@ def test_variations_continue_the_bar_that_ends_the_first_loop(clocked):
 
 @pytest.mark.parametrize("bpm", [61.3, 124, 299.9])
 def test_a_variation_does_not_depend_on_how_many_were_asked_for(bpm):
-    one, four = (make(FakeGenerator(deviation=lambda key: 0.01 / key[1]), bpm=bpm, variations=n) for n in (1, 4))
+    one, four = (
+        make(FakeGenerator(deviation=lambda key: 0.01 / key[1]), bpm=bpm, variations=n) for n in (1, 4)
+    )
     np.testing.assert_array_equal(one[0].samples, four[0].samples)
     five = make(FakeGenerator(deviation=lambda key: 0.01 / key[1]), bpm=bpm, variations=5)
     for k in range(4):
@@ -104,7 +109,9 @@ def test_a_variation_does_not_depend_on_how_many_were_asked_for(bpm):
 
 def test_progress_is_told_stage_by_stage_to_the_end():
     told = []
-    LoopMaker(FakeGenerator()).make(LoopRequest("drums", variations=3, seed=1), lambda *step: told.append(step))
+    LoopMaker(FakeGenerator()).make(
+        LoopRequest("drums", variations=3, seed=1), lambda *step: told.append(step)
+    )
     assert list(dict.fromkeys(stage for stage, _, _ in told)) == ["candidates", "variations", "loops"]
     for stage in ("candidates", "variations", "loops"):
         last = [step for step in told if step[0] == stage][-1]

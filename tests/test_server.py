@@ -113,7 +113,11 @@ def test_three_variations_as_wav_are_exact_in_tempo_and_null_for_the_rest(server
     reply = predict(server, bpm=93.7, variations=3, max_duration=6, seed=3).json()
     assert reply["status"] == "succeeded", reply
     output = reply["output"]
-    assert [name for name, value in output.items() if value] == ["variation_01", "variation_02", "variation_03"]
+    assert [name for name, value in output.items() if value] == [
+        "variation_01",
+        "variation_02",
+        "variation_03",
+    ]
     assert len(output) == 20
     for name in ("variation_01", "variation_02", "variation_03"):
         head, _, samples, rate = audio(output[name])
@@ -127,7 +131,9 @@ def test_three_variations_as_wav_are_exact_in_tempo_and_null_for_the_rest(server
 
 
 def test_mp3_decodes_to_the_same_length(server):
-    reply = predict(server, bpm=127.003, variations=1, output_format="mp3", model_version="large", seed=3).json()
+    reply = predict(
+        server, bpm=127.003, variations=1, output_format="mp3", model_version="large", seed=3
+    ).json()
     head, _, samples, rate = audio(reply["output"]["variation_01"])
     assert "mpeg" in head
     assert (len(samples), rate) == (round(4 * 60 / 127.003 * 32000), 32000)
@@ -157,7 +163,7 @@ def test_the_same_seed_gives_the_same_bytes_and_variation_one_stands_alone(serve
     ],
 )
 def test_bad_input_is_answered_in_words_and_the_server_lives_on(server, wish, status, words):
-    reply = predict(server, variations=1, **wish)
+    reply = predict(server, **{"variations": 1, **wish})
     assert reply.status_code == status
     assert words in reply.text
     if status == 200:
@@ -177,7 +183,7 @@ def test_a_cancelled_prediction_frees_the_server_within_a_second_and_leaves_no_f
     time.sleep(2)
     assert server.post("/predictions/slow/cancel").status_code == 200
     health(server, "READY")
-    assert not [p for p in server.folder.glob("musicgen-looper-*/*")]
+    assert not list(server.folder.glob("musicgen-looper-*/*"))
     assert predict(server, bpm=120, variations=1, seed=0).json()["output"] == expected
 
 

@@ -3,7 +3,6 @@ import pathlib
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import soundfile
 
@@ -92,7 +91,9 @@ class CancelledError(BaseException):
 
 
 @pytest.mark.parametrize("stage", ["candidates", "variations", "loops"])
-def test_a_cancelled_prediction_leaves_no_file_and_the_next_one_is_unharmed(service, tmp_path, monkeypatch, stage):
+def test_a_cancelled_prediction_leaves_no_file_and_the_next_one_is_unharmed(
+    service, tmp_path, monkeypatch, stage
+):
     expected = [file.read_bytes() for file in predict(service)]
 
     def cancel(self, now, done, total):
@@ -120,7 +121,9 @@ def test_a_failure_while_writing_gives_no_partial_set(service, tmp_path, monkeyp
 
 
 def test_a_sweep_takes_what_a_crash_left_and_spares_a_living_server(tmp_path):
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
     left = tmp_path / f"musicgen-looper-{int(gone.stdout)}"
     living = tmp_path / f"musicgen-looper-{os.getppid()}"
     foreign = tmp_path / "musicgen-looper-notes"
@@ -173,7 +176,7 @@ def test_without_a_gpu_the_real_sizes_say_what_to_do_instead_of_falling_back(mon
     for name in ("medium", "large"):
         (tmp_path / name).symlink_to(tiny)
     monkeypatch.setattr("looper.service.has_gpu", lambda: False)
-    with pytest.raises(RuntimeError, match="no CUDA GPU.*LOOPER_MODELS"):
+    with pytest.raises(RuntimeError, match=r"no CUDA GPU.*LOOPER_MODELS"):
         Models({}).start()
 
 

@@ -1,0 +1,1 @@
+"""How weights/tiny and the beat grid's scorer were made."""

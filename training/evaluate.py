@@ -80,7 +80,9 @@ def tempo_figures(maker: LoopMaker, count: int) -> tuple[dict[str, float], list[
         after = second.samples[session.plan.prompt_frames * maker.generator.hop_length :]
         held.append(near(measure_bpm(after[: 8 * rate], rate), measured, 0.02))
         audios.append(first.samples)
-        print(f"{request.prompt:44s} {request.bpm:8g} measured {measured:7.2f} continued {held[-1]}", flush=True)
+        print(
+            f"{request.prompt:44s} {request.bpm:8g} measured {measured:7.2f} continued {held[-1]}", flush=True
+        )
     figures = {
         "tempo_within_3_percent": np.mean(right),
         "same_audio_against_wrong_tempo": np.mean(wrong),
@@ -111,7 +113,9 @@ def plot(audios: list[np.ndarray], titles: list[str], path: pathlib.Path) -> Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--plot", type=pathlib.Path)

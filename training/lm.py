@@ -1,7 +1,7 @@
 """Train tiny's language model with its T5 text encoder and beat clock on frozen codes; resumable.
 
     python -m training.lm encode [--loops 5000]    # codes of synthesised loops, training/work/codes.npz
-    python -m training.lm train  [--steps 6000] [--threads 1]
+    python -m training.lm train  [--steps 4000] [--threads 1]
 
 The forward pass is audiocraft's (a test holds them together), with cross-attention masked, as the decoder has it.
 """
@@ -234,7 +234,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["encode", "train"])
     parser.add_argument("--loops", type=int, default=5000)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peak", type=float, default=2e-3)
     args = parser.parse_args()
