@@ -45,7 +45,7 @@ def loop_right(clip: dict, start: float, end: float) -> bool:
         return False
     bars = max(1, round((end - start) / bar))
     first = int(np.argmin(np.abs(lines - start)))
-    lengths = [bars * bar] + [lines[first + bars] - lines[first]] * (first + bars < len(lines))
+    lengths = [bars * bar, *(lines[first + bars :][:1] - lines[first])]
     exact = min(abs((end - start) / n - 1) for n in lengths) < 0.005
     return bool(exact and abs(lines[first] - start) <= 0.05)
 

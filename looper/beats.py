@@ -1,7 +1,7 @@
 """A recording and the tempo that was asked for -> its beats, bar lines and best loop.
 
 The order of work: features (`onsets`), the period near the asked tempo (`tempo`), drift (`warp`), the
-bar line and the metrical level (`downbeat`), the exact phase (`tempo.refine`), the choice of bars
+bar line and the metrical level (`downbeat`, `barline`), the exact phase (`tempo.refine`), the choice of bars
 (`spans`). Times are seconds of the recording as given; features are read in straightened time.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from looper import downbeat as bars_of
-from looper import onsets, spans, tempo, warp
+from looper import barline, onsets, spans, tempo, warp
+from looper.downbeat import readings
 from looper.onsets import Frames
 from looper.spans import Span
 from looper.warp import Warp
@@ -146,17 +146,17 @@ def _beat_map(frames: Frames, wish: _Wish) -> tuple[Warp, float]:
 
 def _bar_map(
     frames: Frames, pulse: Warp, wish: _Wish
-) -> tuple[Warp, bars_of.BarLine, bars_of.BarLine, float]:
+) -> tuple[Warp, barline.BarLine, barline.BarLine, float]:
     """Place the bar line: the map with position 0 on it, lines shown and to cut at, and how sure that is."""
     origin, period = float(pulse.position(np.array(0.0))), pulse.period
     even = frames if len(pulse.times) == 2 else warp.straighten(frames, pulse)
+    lines = barline.bar_lines(readings(even, period), wish.beats_per_bar)
     if wish.downbeat is None:
-        read = bars_of.readings(even, period)
-        shown, cut, sure = bars_of.choose(bars_of.bar_lines(read, wish.beats_per_bar))
+        shown, cut, sure = barline.choose(lines)
     else:
-        at = float(pulse.position(np.array(wish.downbeat)) - origin) * period
-        shown = cut = bars_of.BarLine(at, period * wish.beats_per_bar, 1.0, 1.0)
-        sure = 1.0
+        near = float(pulse.position(np.array(wish.downbeat)) - origin) * period
+        cut, sure = barline.known(lines, near, period * wish.beats_per_bar)
+        shown = cut
     phase = tempo.refine(even, period, cut.line)
     if len(pulse.times) == 2:
         return warp.straight(period, phase, frames.duration), shown, cut, sure
@@ -260,7 +260,7 @@ def fit_grid(
     grid, shown, cut, sure = _bar_map(frames, pulse, wish)
     found = _candidates(frames, grid, round(2 * cut.bar / grid.period) / 2, wish)
     bar = round(2 * shown.bar / grid.period) / 2
-    result = _grid(grid, found, bars_of.calibrated(sure, clarity), wish, duration, bar)
+    result = _grid(grid, found, barline.calibrated(sure, clarity), wish, duration, bar)
     return replace(result, clarity=clarity)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from looper.onsets import Frames
 from looper.warp import Warp
 
-LONGER = 2.5  # score of twice the length: more than likeness and quiet can give
+LONGER = 3.5  # score of twice the length: more than all else can give
 OVERSHOOT = 0.03  # seconds by which a grid's span may miss the audio's ends before it is dropped
 
 
@@ -138,6 +138,7 @@ def spans(frames: Frames, grid: Warp, step: float, beats: int, min_start: float 
             continue
         alike = _ends_alike(frames, *inside)
         quiet = 0.5 * (_quiet(frames, inside[0]) + _quiet(frames, inside[1]))
-        score = LONGER * np.log2(beats) + alike + 0.3 * quiet
+        slid = abs(inside[0] - float(start)) / OVERSHOOT
+        score = LONGER * np.log2(beats) + alike + 0.3 * quiet - slid
         found.append(Span(*inside, beats, float(score), alike, quiet))
     return sorted(found, key=lambda s: -s.score)

@@ -9,6 +9,7 @@ import numpy as np
 from looper.onsets import Frames
 
 GATE = 0.05  # seconds, at most, between an onset and the beat it may correct
+LONG = 25.0  # seconds
 WORTH = 0.010  # seconds of deviation below which a straight line carries the music
 
 
@@ -118,9 +119,12 @@ def follow(frames: Frames, period: float, phase: float, centre: float) -> Warp:
         return even
     smooth = _smooth(beats, 30.0)
     index = np.arange(len(beats)) - len(before) + round((middle - phase) / period)
-    line = np.polyval(np.polyfit(index, smooth, 1), index)
-    if np.abs(smooth - line).max() < WORTH or np.diff(smooth).min() <= 0.9 * period:
+    slope, start = np.polyfit(index, smooth, 1)
+    if np.diff(smooth).min() <= 0.9 * period:
         return even
+    if np.abs(smooth - start - slope * index).max() < WORTH:
+        # a short recording's period is known better from all its onsets than from its beats
+        return even if frames.duration < LONG else straight(float(slope), float(start), frames.duration)
     return Warp(index.astype(float), smooth)
 
 

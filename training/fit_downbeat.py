@@ -1,4 +1,4 @@
-"""Fit the bar-line scorer of ``looper/downbeat.py`` on clips made by ``training/clips.py``.
+"""Fit the bar-line scorer of ``looper/barline.py`` on clips made by ``training/clips.py``.
 
     python -m training.clips --out training/work/fit --count 4000 --seed 1
     python -m training.clips --out training/work/held --count 360 --seed 2
@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench.beats import loop_right, ours, reliability
-from looper import onsets, tempo
+from looper import barline, onsets, tempo
 from looper.downbeat import LEVELS, PER_BEAT, Reading, readings
 
 FLAGS = 6  # the last columns of a beat's features: the clip's edges, not its sound
@@ -75,7 +75,7 @@ def examples(folder: Path) -> list[Example]:
 
 
 class Scorer(nn.Module):
-    """The network whose forward pass ``looper.downbeat`` repeats in NumPy."""
+    """The network whose forward pass ``looper.barline`` repeats in NumPy."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,6 +170,16 @@ def save(nets: list[Scorer], calibration: np.ndarray, path: Path) -> None:
     np.savez_compressed(path, calibration=calibration.astype("f4"), **arrays)
 
 
+def load(path: Path) -> list[Scorer]:
+    """Read back what ``save`` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {k: torch.from_numpy(file[k].astype("f4")) for k in file.files if k != "calibration"}
+    nets = [Scorer() for _ in arrays["mu"]]
+    for i, net in enumerate(nets):
+        net.load_state_dict({k: v[i] for k, v in arrays.items()})
+    return nets
+
+
 def measured(clips: list[dict], folder: Path) -> list[dict[str, float]]:
     """Run the whole of ``looper.analyse`` on clips: confidence and whether the loop is right."""
     rows = []
@@ -209,31 +219,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--fit", type=Path, nargs="+", required=True)
+    parser.add_argument("--fit", type=Path, nargs="*", help="none: only calibrate and measure --out again")
     parser.add_argument("--held", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("looper/beats.npz"))
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nets", type=int, default=2, help="networks whose votes are averaged")
     args = parser.parse_args()
-    train = [e for folder in args.fit for e in examples(folder)]
+    train = [e for folder in args.fit or () for e in examples(folder)]
     torch.set_num_threads(1)
-    nets = [fit(train, args.epochs, args.seed + i) for i in range(args.nets)]
+    nets = [fit(train, args.epochs, args.seed + i) for i in range(args.nets)] if train else load(args.out)
     finish(nets, args.held, args.out)
 
 
 def finish(nets: list[Scorer], held: Path, out: Path) -> None:
     """Calibrate on half of the held clips, measure the other, write weights and figures."""
-    from looper import downbeat
-
     clips = [
         c for c in json.loads((held / "truth.json").read_text()) if len(c["beats"]) > 4 and c["downbeats"]
     ]
     half = len(clips) // 2
+    barline.WEIGHTS = out
     save(nets, np.array([1.0, 0.0, 0.0]), out)
-    downbeat._weights.cache_clear()
+    barline._weights.cache_clear()
     save(nets, calibrate(measured(clips[:half], held)), out)
-    downbeat._weights.cache_clear()
+    barline._weights.cache_clear()
     rows = measured(clips[half:], held)
     ranked = sorted(rows, key=lambda r: -r["confidence"])
     figures = {
