@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pathlib
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -87,9 +88,12 @@ def make(
     )  # fmt: skip
     with _bars(as_json) as bars:
         loading = bars.add_task("loading", total=None)
+        started = time.perf_counter()
         maker = LoopMaker.load(model, device)
+        loaded = time.perf_counter() - started
         bars.remove_task(loading)
         loops = maker.make(request, _show_on(bars))
+        loops.report.seconds = {"load": loaded, **loops.report.seconds}
         with loops.report.timed("export"):
             how = {"subtype": subtype if format in ("wav", "flac") else None}
             if pack:
