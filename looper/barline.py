@@ -168,7 +168,8 @@ def choose(lines: list[BarLine]) -> tuple[BarLine, BarLine, float]:
         return sum(true.probability for true in likely if _holds(true, mine))
 
     shown = max(likely, key=worth)
-    cut = max((line for line in likely if _holds(shown, line)), key=lambda v: (round(safe(v), 3), -v.bar))
+    on_shown = [line for line in likely if _holds(shown, line)]
+    cut = max(on_shown, key=lambda v: safe(v) - 1e-3 * v.bar)
     return shown, cut, safe(cut)
 
 

@@ -164,17 +164,17 @@ def _bar_map(
     return pulse.shifted(origin + phase / period), shown, cut, sure
 
 
-def _candidates(frames: Frames, beats: Warp, bar: float, wish: _Wish) -> list[Span]:
+def _candidates(frames: Frames, beats: Warp, bar: float, strong: float, wish: _Wish) -> list[Span]:
     """Choose and score the spans: whole bars from bar lines, else from any beat, else only beats."""
     room = frames.duration - wish.min_start
     whole, short = spans.beat_counts(room, beats.period, wish.beats_per_bar, wish.asked, wish.max_seconds)
-    kept = [n for n in whole if n % bar == 0] or whole
+    kept = [n for n in whole if n % strong == 0] or whole
     plans = [(bar, kept), (1.0, kept), (bar, short), (1.0, short)]
     if wish.beats is not None:
         fewer = [n for n in kept if n < wish.beats]
         plans = [(bar, [wish.beats]), (1.0, [wish.beats]), (bar, fewer), (1.0, fewer), *plans[2:]]
     for step, counts in plans:
-        found = [s for n in counts for s in spans.spans(frames, beats, step, n, wish.min_start)]
+        found = [s for n in counts for s in spans.spans(frames, beats, step, n, wish.min_start, strong)]
         if found:
             return found[:KEPT]
     end = min(frames.duration, wish.min_start + beats.period)
@@ -258,8 +258,8 @@ def fit_grid(
     if clarity < CLEAR:
         return _asked_grid(frames, wish)
     grid, shown, cut, sure = _bar_map(frames, pulse, wish)
-    found = _candidates(frames, grid, round(2 * cut.bar / grid.period) / 2, wish)
-    bar = round(2 * shown.bar / grid.period) / 2
+    bar, strong = (round(2 * line.bar / grid.period) / 2 for line in (shown, cut))
+    found = _candidates(frames, grid, bar, strong, wish)
     result = _grid(grid, found, barline.calibrated(sure, clarity), wish, duration, bar)
     return replace(result, clarity=clarity)
 
@@ -268,7 +268,7 @@ def _asked_grid(frames: Frames, wish: _Wish) -> BeatGrid:
     """Return the asked tempo's grid, for audio that says nothing of its own."""
     even = warp.straight(wish.asked, wish.downbeat or 0.0, frames.duration)
     bar = float(wish.beats_per_bar)
-    return _grid(even, _candidates(frames, even, bar, wish), 0.0, wish, frames.duration, bar)
+    return _grid(even, _candidates(frames, even, bar, bar, wish), 0.0, wish, frames.duration, bar)
 
 
 def analyse(samples: np.ndarray, sample_rate: int, bpm: float, beats_per_bar: int = 4) -> BeatGrid:

@@ -9,7 +9,8 @@ import numpy as np
 from looper.onsets import Frames
 from looper.warp import Warp
 
-LONGER = 3.5  # score of twice the length: more than all else can give
+SURE = 1.5  # score of a line that begins a bar at every metrical level that is likely
+LONGER = 7.0  # score of twice the length: more than all else can give
 OVERSHOOT = 0.03  # seconds by which a grid's span may miss the audio's ends before it is dropped
 
 
@@ -108,7 +109,9 @@ def _fit_inside(start: float, end: float, first: float, last: float) -> tuple[fl
     return max(first, start + late), min(end + late, last)
 
 
-def spans(frames: Frames, grid: Warp, step: float, beats: int, min_start: float = 0.0) -> list[Span]:
+def spans(
+    frames: Frames, grid: Warp, step: float, beats: int, min_start: float = 0.0, strong: float = 1.0
+) -> list[Span]:
     """Score every span of ``beats`` beats that begins on a line, every ``step`` beats from position 0.
 
     Parameters
@@ -123,6 +126,8 @@ def spans(frames: Frames, grid: Warp, step: float, beats: int, min_start: float 
         Beats in the span.
     min_start : float
         Seconds before which no loop may begin.
+    strong : float
+        Beats between the lines, from position 0, that are surest to begin a bar: they are preferred.
 
     Returns
     -------
@@ -132,13 +137,14 @@ def spans(frames: Frames, grid: Warp, step: float, beats: int, min_start: float 
     ends = grid.position(np.array([min_start - OVERSHOOT, frames.duration + OVERSHOOT]))
     lines = step * np.arange(np.ceil(ends[0] / step), np.floor((ends[1] - beats) / step) + 1)
     found = []
-    for start, end in zip(grid.time(lines), grid.time(lines + beats), strict=True):
+    for line, start, end in zip(lines, grid.time(lines), grid.time(lines + beats), strict=True):
         inside = _fit_inside(float(start), float(end), min_start, frames.duration)
         if inside is None:
             continue
         alike = _ends_alike(frames, *inside)
         quiet = 0.5 * (_quiet(frames, inside[0]) + _quiet(frames, inside[1]))
-        slid = abs(inside[0] - float(start)) / OVERSHOOT
-        score = LONGER * np.log2(beats) + alike + 0.3 * quiet - slid
+        slid = 2.0 * min(1.0, abs(inside[0] - float(start)) / 0.005)
+        score = LONGER * np.log2(beats) + alike + 0.3 * quiet - slid + SURE * (line % strong == 0)
         found.append(Span(*inside, beats, float(score), alike, quiet))
-    return sorted(found, key=lambda s: -s.score)
+    # equal spans keep their order in time
+    return sorted(found, key=lambda s: -round(s.score, 2))

@@ -13,14 +13,14 @@ SLOW = settings(max_examples=15, deadline=None, derandomize=True)
 
 
 def click_track(bpm: float, first: float, seconds: float, rate: int = RATE) -> tuple[np.ndarray, np.ndarray]:
-    """Clicks at exact times, between samples too; every fourth is louder."""
+    """Clicks at exact times, between samples too; every fourth is louder and lower."""
     beats = np.arange(first, seconds - 0.05, 60 / bpm)
     out = np.zeros(int(seconds * rate))
     for i, time in enumerate(beats):
         start = int(np.ceil(time * rate))
         t = np.arange(start, min(len(out), start + int(0.03 * rate))) / rate - time
-        gain = 1.0 if i % 4 == 0 else 0.6
-        out[start : start + len(t)] += gain * np.exp(-t / 0.006) * np.sin(2 * np.pi * 1200 * t)
+        gain, pitch = (1.5, 150) if i % 4 == 0 else (0.5, 1200)
+        out[start : start + len(t)] += gain * np.exp(-t / 0.006) * np.sin(2 * np.pi * pitch * t)
     return 0.5 * out, beats
 
 
