@@ -6,7 +6,8 @@
 Columns: `steps_per_s` of ours, audio seconds made per second, GB/s that the weights and the cache ask
 for and their share of the measured copy bandwidth, and two ratios of time: against one batched call of
 audiocraft's `LMModel.generate`, and against the original's way, one call after another. The latter is
-the time of one call times the rows, unless `--sequential` really makes them all.
+the time of one call times the rows, unless `--sequential` really makes them all. The JSON has the same
+ratios of CPU time, which say more where the machine is shared (and less where threads wait by spinning).
 """
 
 from __future__ import annotations
@@ -46,17 +47,16 @@ def load(shape: str, device: str) -> Any:
     return Generator(model)
 
 
-def seconds(device: str, work: Any, repeats: int) -> float:
-    """Best wall time of `repeats` runs: the others were disturbed."""
-    clock = time.perf_counter
-    best = float("inf")
+def seconds(device: str, work: Any, repeats: int) -> tuple[float, float]:
+    """Best wall and CPU time of `repeats` runs: the others were disturbed."""
+    times = []
     for _ in range(repeats):
-        start = clock()
+        wall, cpu = time.perf_counter(), time.process_time()
         work()
         if device != "cpu":
             torch.cuda.synchronize()
-        best = min(best, clock() - start)
-    return best
+        times.append((time.perf_counter() - wall, time.process_time() - cpu))
+    return min(wall for wall, _ in times), min(cpu for _, cpu in times)
 
 
 def copy_bandwidth(device: str) -> float:
@@ -64,7 +64,7 @@ def copy_bandwidth(device: str) -> float:
     source = torch.empty((2 << 30) if device != "cpu" else (256 << 20), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     target.copy_(source)
-    return 2 * source.numel() / seconds(device, lambda: target.copy_(source), 5)
+    return 2 * source.numel() / seconds(device, lambda: target.copy_(source), 5)[0]
 
 
 def bytes_per_step(generator: Any, rows: int, frames: int) -> float:
@@ -75,7 +75,9 @@ def bytes_per_step(generator: Any, rows: int, frames: int) -> float:
     return size * (weights + 2 * rows * len(t.layers) * 2 * t.dim * frames / 2)
 
 
-def audiocraft_seconds(generator: Any, rows: int, frames: int, calls: int, threads: int) -> float:
+def audiocraft_seconds(
+    generator: Any, rows: int, frames: int, calls: int, threads: int
+) -> tuple[float, float]:
     from audiocraft.modules.conditioners import ConditioningAttributes
 
     lm = generator.model.lm
@@ -108,7 +110,7 @@ def measure(
 
     ours()  # captures the graphs
     torch.set_num_threads(generator.threads)
-    taken = seconds(device, ours, args.repeats)
+    taken, cpu = seconds(device, ours, args.repeats)
     steps = frames + generator.decoder.transformer.n_q - 1
     moved = bytes_per_step(generator, rows, frames) * steps / taken
     row = {
@@ -119,6 +121,7 @@ def measure(
         "rows": rows,
         "frames": frames,
         "seconds": taken,
+        "cpu_seconds": cpu,
         "steps_per_s": steps / taken,
         "audio_s_per_s": rows * args.seconds / taken,
         "gb_per_s": moved / 1e9,
@@ -133,8 +136,11 @@ def measure(
     if not args.alone:
         one = audiocraft_seconds(generator, 1, frames, rows if args.sequential else 1, generator.threads)
         batch = one if rows == 1 else audiocraft_seconds(generator, rows, frames, 1, generator.threads)
-        row["ratio_vs_audiocraft"] = batch / taken
-        row["ratio_vs_sequential"] = (one if args.sequential else one * rows) / taken
+        times = 1 if args.sequential else rows
+        row["ratio_vs_audiocraft"] = batch[0] / taken
+        row["ratio_vs_sequential"] = one[0] * times / taken
+        row["cpu_ratio_vs_audiocraft"] = batch[1] / cpu
+        row["cpu_ratio_vs_sequential"] = one[1] * times / cpu
     return row
 
 
