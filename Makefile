@@ -28,6 +28,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m bench.beats
 	$(BIN)/python -m bench.seams
 	$(BIN)/python -m bench.decode
+	$(BIN)/python -m bench.predict
 
 serve: $(VENV)/runtime
 	$(BIN)/looper serve --tiny
