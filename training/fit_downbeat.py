@@ -5,7 +5,8 @@
     python -m training.fit_downbeat --fit training/work/fit --held training/work/held
 
 Writes ``looper/beats.npz`` (float16) and ``looper/beats.json`` (figures of the held-out part). The
-first half of the held clips calibrates the confidence, the second half is only measured.
+first half of the held clips calibrates the confidence, the second half is only measured. (The
+committed networks are seeds 1 and 2 after 9 epochs and 3 and 4 after 12, on 3600 clips of seeds 1 and 3.)
 """
 
 from __future__ import annotations
@@ -222,9 +223,9 @@ def main() -> None:
     parser.add_argument("--fit", type=Path, nargs="*", help="none: only calibrate and measure --out again")
     parser.add_argument("--held", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("looper/beats.npz"))
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--nets", type=int, default=2, help="networks whose votes are averaged")
+    parser.add_argument("--nets", type=int, default=4, help="networks whose votes are averaged")
     args = parser.parse_args()
     train = [e for folder in args.fit or () for e in examples(folder)]
     torch.set_num_threads(1)
