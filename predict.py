@@ -40,6 +40,10 @@ class Predictor(BasePredictor):
         """Load the models, or fail with a message that says what to run."""
         self.service = Service.start()
 
+    def healthcheck(self) -> bool:
+        """Cog asks with every GET /health-check; False turns it UNHEALTHY."""
+        return self.service.healthy()
+
     def predict(
         self,
         prompt: str = Input(description="A description of the music you want to generate."),

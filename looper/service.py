@@ -9,12 +9,14 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
 from looper.export import write_all
+from looper.machine import gpu_answers, out_of_memory, peak_memory_mb
 from looper.pipeline import LoopMaker, Loops
 from looper.request import FORMATS, LoopRequest, finite, whole
 
@@ -60,6 +62,7 @@ class Models:
     def __init__(self, mapping: Mapping[str, str]) -> None:
         self.mapping = dict(mapping)
         self._loaded: dict[pathlib.Path, LoopMaker] = {}
+        self._gpu = False
 
     def start(self) -> None:
         """Load what can be served.
@@ -73,6 +76,7 @@ class Models:
         """
         from looper.checkpoint import find
 
+        self._gpu = has_gpu()
         unmapped = [name for name in NAMES if name not in self.mapping]
         folders = {name: find(self.mapping.get(name, name)) for name in NAMES}
         if unmapped and not has_gpu():
@@ -94,7 +98,7 @@ class Models:
         folder = find(self.mapping.get(name, name))
         if folder not in self._loaded:
             if self._loaded and not self._fits(folder):
-                self._unload()
+                self.unload()
             log.info("loading %s from %s", name, folder)
             self._loaded[folder] = LoopMaker.load(str(folder))
         return self._loaded[folder]
@@ -107,7 +111,12 @@ class Models:
         size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
         return torch.cuda.mem_get_info()[0] > 1.5 * size + 6 * 2**30  # room for caches and activations
 
-    def _unload(self) -> None:
+    def answer(self) -> bool:
+        """Tell whether the GPU there was at the start still computes; without one there is nothing to lose."""
+        return not self._gpu or gpu_answers()
+
+    def unload(self) -> None:
+        """Give all memory back; models are loaded again on demand."""
         self._loaded.clear()
         gc.collect()
         if has_gpu():
@@ -193,6 +202,7 @@ class Service:
     def __init__(self, models: Models, scratch: Scratch | None = None) -> None:
         self.models = models
         self.scratch = scratch or Scratch()
+        self._predicting = False
 
     @classmethod
     def start(cls) -> Service:
@@ -219,26 +229,48 @@ class Service:
         **wish
             Fields of LoopRequest.
         """
-        folder = self.scratch.fresh()
+        self._predicting = True
         try:
-            if model not in NAMES:
-                raise ValueError(f"model_version must be one of {', '.join(NAMES)}, got {model!r:.80}")
-            if output_format not in FORMATS:
-                raise ValueError(
-                    f"output_format must be one of {', '.join(FORMATS)}, got {output_format!r:.80}"
-                )
-            wish["max_duration"] = whole("max_duration", wish["max_duration"])
-            wish["cfg_coef"] = finite("classifier_free_guidance", wish["cfg_coef"])
-            request = LoopRequest(**wish).with_seed()  # type: ignore[arg-type]
-            print(f"seed {request.seed}, {request.bpm:g} BPM, prompt {request.model_text[:200]!r}")
-            maker = self.models.get(model)
-            loops = maker.make(request, ProgressLines())
-            with loops.report.timed("export"):
-                files = write_all(loops, folder, output_format)
-            self._tell(loops, record)
-        except BaseException:  # a cancelled prediction too leaves nothing behind
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            return self._files(model, output_format, record, wish)
+        except BaseException as error:  # a cancelled prediction too leaves nothing behind
+            shutil.rmtree(self.scratch.root, ignore_errors=True)
+            if not out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+            self.models.unload()
+            raise RuntimeError(
+                f"out of memory with {wish['variations']} variations of up to {wish['max_duration']} s: "
+                "ask for fewer or shorter ones"
+            ) from error
+        finally:
+            self._predicting = False
+
+    def healthy(self) -> bool:
+        """Tell whether predictions can be made; asked at any time, from another thread."""
+        # a probe may not disturb a prediction's graph capture; and what it would find, the prediction meets itself
+        return self._predicting or self.models.answer()
+
+    def _files(
+        self,
+        model: str,
+        output_format: str,
+        record: Callable[[str, float | int | str], None],
+        wish: dict[str, object],
+    ) -> list[pathlib.Path]:
+        folder = self.scratch.fresh()
+        if model not in NAMES:
+            raise ValueError(f"model_version must be one of {', '.join(NAMES)}, got {model!r:.80}")
+        if output_format not in FORMATS:
+            raise ValueError(f"output_format must be one of {', '.join(FORMATS)}, got {output_format!r:.80}")
+        wish["max_duration"] = whole("max_duration", wish["max_duration"])
+        wish["cfg_coef"] = finite("classifier_free_guidance", wish["cfg_coef"])
+        request = LoopRequest(**wish).with_seed()  # type: ignore[arg-type]
+        print(f"seed {request.seed}, {request.bpm:g} BPM, prompt {request.model_text[:200]!r}")
+        maker = self.models.get(model)
+        loops = maker.make(request, ProgressLines())
+        with loops.report.timed("export"):
+            files = write_all(loops, folder, output_format)
+        self._tell(loops, record)
         return files
 
     @staticmethod
@@ -252,6 +284,7 @@ class Service:
             "bpm_measured": round(report.measured_bpm[0], 3),
             "confidence": round(min(report.confidence), 3),
             "draws": sum(report.attempts),
+            "peak_memory_mb": round(peak_memory_mb()),
         }
         facts |= {f"seconds.{stage}": round(seconds, 3) for stage, seconds in report.seconds.items()}
         for name, value in facts.items():

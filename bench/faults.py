@@ -1,0 +1,165 @@
+"""Faults done to a living server from outside; each must end in a clear error or the right answer.
+
+Every function takes the server and a wish whose right answer is known, does its harm, undoes it, and
+raises where the server misbehaves. `survived` then asks for the known answer again.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from bench.server import Server
+
+LONG = {"prompt": "techno", "bpm": 120, "variations": 8, "max_duration": 20, "seed": 9}
+HUGE = {**LONG, "variations": 20}
+WISH = {"prompt": "house", "bpm": 124, "variations": 1, "max_duration": 2, "seed": 5}
+
+
+class Misbehaviour(AssertionError):  # noqa: N818
+    """The server did what it must not."""
+
+
+def expect(right: bool, message: object) -> None:
+    """Raise where it is not `right`."""
+    if not right:
+        raise Misbehaviour(str(message)[:600])
+
+
+def cancelled(server: Server, delay: float) -> float:
+    """Cancel a long prediction after `delay` seconds; return the seconds until READY."""
+    name = f"c{time.monotonic_ns()}"
+    expect(server.begin(name, LONG).status_code == 202, "not accepted")
+    time.sleep(delay)
+    expect(server.client.post(f"/predictions/{name}/cancel").status_code == 200, "not cancelled")
+    seconds = server.wait("READY")
+    expect(not server.files(), f"files left: {server.files()}")
+    return seconds
+
+
+def disconnect(server: Server) -> None:
+    """The client goes away in the middle."""
+    try:
+        server.when_free(lambda: server.client.post("/predictions", json={"input": LONG}, timeout=2))
+    except httpx.ReadTimeout:
+        server.wait("READY", seconds=20)
+        expect(not server.files(), f"files left: {server.files()}")
+    else:
+        raise Misbehaviour("the long prediction was answered at once")
+
+
+def two_at_once(server: Server) -> None:
+    """While one is running every other gets 409, and the one is right."""
+    right = server.output(WISH)
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(server.post(WISH)))
+    thread.start()
+    server.wait("BUSY", "DONE", seconds=20)
+    other = httpx.post(
+        f"{server.client.base_url}/predictions", json={"input": {**WISH, "seed": 6}}, timeout=120
+    )
+    thread.join()
+    expect(other.status_code == 409, f"the second got {other.status_code}")
+    expect(answers[0].json()["output"] == right, "the first's answer changed")
+
+
+def limited(what: int, room: Callable[[int], int], wish: dict[str, Any]) -> Callable[[Server], None]:
+    """Take a resource from the living worker for one prediction."""
+
+    def fault(server: Server) -> None:
+        worker = server.worker
+        old, before = resource.prlimit(worker, what), set(server.files())
+        resource.prlimit(worker, what, (room(worker), old[1]))
+        try:
+            reply = server.post(wish)
+        finally:
+            resource.prlimit(worker, what, old)
+        expect(reply.status_code == 200, reply.text)
+        answer = reply.json()
+        expect(answer["status"] == "failed", "it succeeded without the resource")
+        expect(len(answer["error"]) > 30 and not answer.get("output"), answer)
+        print(f"    {answer['error']}")
+        # without file handles even the last prediction's files can't be swept yet
+        expect(set(server.files()) <= before, f"files left: {set(server.files()) - before}")
+
+    return fault
+
+
+def address_space(worker: int) -> int:
+    """What the worker has mapped and 96 MiB more: room for threads, not for a model's work."""
+    with open(f"/proc/{worker}/statm") as file:  # noqa: PTH123
+        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE") + 96 * 2**20
+
+
+def stopped_for_a_while(server: Server) -> None:
+    """The worker stands still for three seconds in the middle, as under a stopped machine or a jumping clock."""
+    right = server.output(WISH)
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(server.post(WISH)))
+    thread.start()
+    time.sleep(0.3)
+    worker = server.worker
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(3)
+    os.kill(worker, signal.SIGCONT)
+    thread.join()
+    expect(answers[0].json()["output"] == right, "the answer changed")
+
+
+def temp_folder_swept(server: Server) -> None:
+    """Somebody empties the temp folder between predictions and during one."""
+    thread = threading.Thread(target=lambda: answers.append(server.post(WISH)))
+    answers: list[httpx.Response] = []
+    thread.start()
+    time.sleep(0.3)
+    for folder in server.folder.glob("musicgen-looper-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    thread.join()
+    expect(answers[0].json()["status"] in ("succeeded", "failed"), answers[0].text)
+
+
+def worker_killed(server: Server) -> None:
+    """Without its worker the server must say so and refuse at once, not hang; the platform replaces it."""
+    server.begin("doomed", LONG)
+    time.sleep(1)
+    os.kill(server.worker, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while server.health()["status"] in ("READY", "BUSY", "STARTING") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    status = server.health()["status"]
+    expect(status not in ("READY", "BUSY", "STARTING"), f"the health check still says {status}")
+    print(f"    health check: {status}")
+    reply = server.client.post("/predictions", json={"input": WISH}, timeout=20)
+    expect(reply.status_code in (409, 503), f"a prediction got {reply.status_code}")
+
+
+def terminated(server: Server) -> None:
+    """SIGTERM while a waited-for prediction runs: it is still answered, then the server goes."""
+    answers: list[httpx.Response] = []
+    right = server.output(WISH)
+    thread = threading.Thread(target=lambda: answers.append(server.post(WISH)))
+    thread.start()
+    server.wait("BUSY", seconds=20)
+    os.kill(server.process.pid, signal.SIGTERM)
+    thread.join()
+    expect(bool(answers) and answers[0].json().get("output") == right, "the answer was lost")
+    server.process.wait(60)
+
+
+IN_PLACE: dict[str, Callable[[Server], Any]] = {
+    "client disconnects": disconnect,
+    "two requests at once": two_at_once,
+    "disk full": limited(resource.RLIMIT_FSIZE, lambda worker: 1000, WISH),
+    "no file handles left": limited(resource.RLIMIT_NOFILE, lambda worker: 3, WISH),
+    "out of memory": limited(resource.RLIMIT_AS, address_space, HUGE),
+    "machine stands still for 3 s": stopped_for_a_while,
+    "temp folder emptied": temp_folder_swept,
+}

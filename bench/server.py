@@ -1,0 +1,162 @@
+"""The real Cog server on weights/tiny, on loopback, with a temp folder of its own, watched from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+import schema
+
+ROOT = Path(__file__).resolve().parent.parent
+DEADLINE = 300
+TINY = "medium=weights/tiny,large=weights/tiny"
+
+
+class Server:
+    """A server process and a client for it; use it as a context manager, which waits for READY.
+
+    Parameters
+    ----------
+    folder : path, optional
+        The server's temp folder and log; a fresh one by default. Two servers may share it one after the other.
+    **environment
+        Further environment variables.
+    """
+
+    def __init__(self, folder: Path | None = None, **environment: str) -> None:
+        self.folder = Path(folder or tempfile.mkdtemp(prefix="looper-soak-"))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        schema.install()
+        self.log = (self.folder / "server.log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"],
+            cwd=ROOT,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={
+                **os.environ,
+                # Cog starts its worker as plain `python`
+                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+                "PORT": str(self.port),
+                "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
+                "LOG_FORMAT": "console",
+                "LOOPER_MODELS": TINY,
+                "TMPDIR": str(self.folder),
+                **environment,
+            },
+        )
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=DEADLINE)
+
+    def __enter__(self) -> Server:
+        try:
+            self.wait("READY")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the server and its worker."""
+        self.client.close()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(15)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(15)
+        self.log.close()
+
+    def health(self) -> dict[str, Any]:
+        """What /health-check says."""
+        try:
+            return self.client.get("/health-check", timeout=20).json()
+        except httpx.TransportError as error:
+            return {"status": f"no answer ({type(error).__name__})"}
+
+    def wait(self, *states: str, seconds: float = DEADLINE) -> float:
+        """Poll until the server is in one of `states`; return the seconds it took."""
+        started = time.monotonic()
+        while (status := self.health()["status"]) not in states:
+            if time.monotonic() - started > seconds:
+                raise TimeoutError(f"the server is {status} after {seconds} s, not {' or '.join(states)}")
+            time.sleep(0.01)
+        return time.monotonic() - started
+
+    def post(self, wish: dict[str, Any]) -> httpx.Response:
+        """Post a prediction; just after another one the runtime may still say 409 for a moment."""
+        return self.when_free(lambda: self.client.post("/predictions", json={"input": wish}))
+
+    def begin(self, name: str, wish: dict[str, Any]) -> httpx.Response:
+        """Start a prediction that is not waited for."""
+        head = {"Prefer": "respond-async"}
+        return self.when_free(
+            lambda: self.client.put(f"/predictions/{name}", json={"input": wish}, headers=head)
+        )
+
+    def when_free(self, ask: Any) -> httpx.Response:
+        """`ask` again while the answer is 409."""
+        deadline = time.monotonic() + DEADLINE
+        while (reply := ask()).status_code == 409 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return reply
+
+    def output(self, wish: dict[str, Any]) -> dict[str, str]:
+        """The files of a prediction that must succeed."""
+        answer = self.post(wish).json()
+        if answer.get("status") != "succeeded":
+            raise RuntimeError(f"prediction {wish} gave {str(answer)[:500]}")
+        return answer["output"]
+
+    def pids(self) -> list[int]:
+        """The server process and its children."""
+        group = self.process.pid
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _group(pid) == group]  # noqa: PTH208
+
+    @property
+    def worker(self) -> int:
+        """The process that holds the model: the largest."""
+        return max(self.pids(), key=_rss)
+
+    def memory_mb(self) -> float:
+        """Resident memory of all processes, MiB."""
+        return sum(map(_rss, self.pids())) / 2**20
+
+    def handles(self) -> tuple[int, int]:
+        """Open file descriptors and threads of all processes."""
+        count = lambda kind: sum(len(os.listdir(f"/proc/{pid}/{kind}")) for pid in self.pids())  # noqa: PTH208
+        return count("fd"), count("task")
+
+    def files(self) -> list[Path]:
+        """Files under the temp folder but the log."""
+        return [p for p in self.folder.rglob("*") if p.is_file() and p.name != "server.log"]
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def _rss(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0

@@ -1,0 +1,281 @@
+"""Faults done to the service and to the real server: a clear error or the right answer, never half of one."""
+
+import errno
+import os
+import pathlib
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from bench import faults, fuzz
+from bench.server import Server
+from looper.decoder import DecodeError
+from looper.machine import gpu_answers, out_of_memory
+from looper.service import Scratch, Service
+from tests.conftest import SAMPLE_RATE, FakeGenerator, drum_track
+from tests.test_service import FakeModels, predict
+
+
+def serving(folder, generator=None):
+    return Service(FakeModels(generator), Scratch(folder))
+
+
+class Faulty(FakeGenerator):
+    """Raises what it is given at the call numbers given, and plays otherwise."""
+
+    def __init__(self, error, calls=(0,)):
+        super().__init__()
+        self.error, self.faulty, self.made = error, calls, 0
+
+    def generate(self, *args, **kwargs):
+        self.made += 1
+        if self.made - 1 in self.faulty:
+            raise self.error
+        return super().generate(*args, **kwargs)
+
+
+# --- disk ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output_format", ["wav", "mp3"])
+@pytest.mark.parametrize("file", [0, 1, 2])
+def test_a_disk_that_fills_at_any_file_gives_no_partial_set_and_the_next_prediction_works(
+    tmp_path, monkeypatch, output_format, file
+):
+    service, calls = serving(tmp_path), []
+
+    def fsync(descriptor):
+        calls.append(descriptor)
+        if len(calls) == file + 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(OSError, match="No space left on device; free space there"):
+            predict(service, variations=3, output_format=output_format)
+    assert len(calls) == file + 1
+    assert not list(tmp_path.rglob("*"))
+    assert len(predict(service, variations=3, output_format=output_format)) == 3
+
+
+def test_a_temp_folder_that_vanished_is_made_again(tmp_path):
+    service = serving(tmp_path / "deep" / "temp")
+    predict(service)
+    for file in sorted(tmp_path.rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+    assert all(file.exists() for file in predict(service))
+
+
+def test_a_file_where_the_temp_folder_should_be_is_an_error_that_names_it(tmp_path):
+    service = serving(tmp_path)
+    service.scratch.root.write_text("not a folder")
+    with pytest.raises(OSError, match=r"musicgen-looper-\d+"):
+        predict(service)
+
+
+# --- memory ----------------------------------------------------------------------------------------
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 12 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("call", [0, 1])
+def test_memory_that_runs_out_at_any_batch_says_what_to_ask_for_and_frees_it(tmp_path, error, call):
+    service = serving(tmp_path, Faulty(error, (call,)))
+    unloaded = []
+    service.models.unload = lambda: unloaded.append(1)
+    with pytest.raises(RuntimeError, match="out of memory with 2 variations of up to 4 s: ask for fewer"):
+        predict(service)
+    assert unloaded and not list(tmp_path.iterdir())
+    assert len(predict(service)) == 2
+
+
+def test_a_real_failed_allocation_is_known_as_one():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**55, dtype=torch.uint8)
+    assert out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("error", [ValueError("cannot allocate memory"), OSError(28, "x"), RuntimeError("x")])
+def test_other_errors_are_not_taken_for_want_of_memory(tmp_path, error):
+    service = serving(tmp_path, Faulty(error))
+    with pytest.raises(type(error)) as caught:
+        predict(service)
+    assert caught.value is error
+
+
+def test_what_filled_the_memory_is_let_go_although_the_error_is_kept(tmp_path):
+    import weakref
+
+    held = []
+
+    class Large(FakeGenerator):
+        def generate(self, *args, **kwargs):
+            waves = np.zeros(10)
+            held.append(weakref.ref(waves))
+            raise MemoryError
+
+    with pytest.raises(RuntimeError) as caught:
+        predict(serving(tmp_path, Large()))
+    assert caught.value.__cause__ is not None and held[0]() is None
+
+
+# --- what the model gives --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        lambda bpm, seconds, first_beat: np.zeros(round(seconds * SAMPLE_RATE), np.float32),
+        lambda bpm, seconds, first_beat: np.full(round(seconds * SAMPLE_RATE), 0.5, np.float32),
+        lambda bpm, seconds, first_beat: (
+            np.random.default_rng(0).normal(0, 0.1, round(seconds * SAMPLE_RATE)).astype(np.float32)
+        ),
+        lambda bpm, seconds, first_beat: 50 * drum_track(bpm, seconds, first_beat),
+        lambda bpm, seconds, first_beat: 1e-7 * drum_track(bpm, seconds, first_beat),
+    ],
+    ids=["silence", "constant", "noise", "far too loud", "far too soft"],
+)
+@pytest.mark.parametrize("output_format", ["wav", "mp3"])
+def test_music_without_a_beat_or_level_still_gives_whole_loops(tmp_path, sound, output_format):
+    files = predict(serving(tmp_path, FakeGenerator(sound=sound)), output_format=output_format)
+    assert len(files) == 2
+    for file in files:
+        samples, rate = soundfile.read(file)
+        assert (len(samples), rate) == (4 * 32000, 32000)
+        assert np.isfinite(samples).all() and np.abs(samples).max() <= 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("call", [0, 1])
+def test_samples_that_are_not_finite_are_refused_and_nothing_is_written(tmp_path, value, call):
+    class Broken(FakeGenerator):
+        def generate(self, *args, **kwargs):
+            waves = super().generate(*args, **kwargs)
+            if len(self.calls) == call + 1:
+                waves[:, 5000] = value
+            return waves
+
+    service = serving(tmp_path, Broken())
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        predict(service)
+    assert not list(tmp_path.iterdir())
+    assert len(predict(service)) == 2
+
+
+def test_logits_that_are_not_finite_fail_in_flight_and_the_next_prediction_is_as_ever(tmp_path, tiny):
+    service = serving(tmp_path)
+    service.models.maker = tiny
+    short = {"variations": 1, "max_duration": 2}
+    expected = [file.read_bytes() for file in predict(service, **short)]
+    table = tiny.generator.decoder.transformer.embeddings
+    sound = table.clone()
+    try:
+        table[::3] = float("nan")
+        with pytest.raises(DecodeError, match=r"stopped being finite at step \d+"):
+            predict(service, **short)
+    finally:
+        table.copy_(sound)
+    assert not list(tmp_path.iterdir())
+    assert [file.read_bytes() for file in predict(service, **short)] == expected
+
+
+# --- clock -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch, jump):
+    service = serving(tmp_path)
+    expected = [file.read_bytes() for file in predict(service)]
+    now = time.time
+    calls = iter(range(10**9))
+    metrics = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now() + jump * (next(calls) % 2))
+        files = predict(service, metrics=metrics)
+    assert [file.read_bytes() for file in files] == expected
+    assert all(value >= 0 for name, value in metrics.items() if name.startswith("seconds."))
+
+
+# --- health ----------------------------------------------------------------------------------------
+
+
+def test_without_a_gpu_there_is_none_to_lose(tmp_path):
+    assert serving(tmp_path).healthy()
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_lost_gpu_makes_the_service_unhealthy(tmp_path, monkeypatch, answers):
+    service = serving(tmp_path)
+    service.models._gpu = True
+    monkeypatch.setattr("looper.service.gpu_answers", lambda: answers)
+    assert service.healthy() is answers
+
+
+def test_a_gpu_that_raises_is_told_in_the_log(monkeypatch, caplog):
+    def lost(*args, **kwargs):
+        raise RuntimeError("CUDA error: GPU is lost")
+
+    monkeypatch.setattr(torch, "ones", lost)
+    assert gpu_answers() is False
+    assert "CUDA error: GPU is lost" in caplog.text
+
+
+def test_a_prediction_is_not_disturbed_by_the_health_check(tmp_path, monkeypatch):
+    seen = []
+
+    class Asking(FakeGenerator):
+        def generate(self, *args, **kwargs):
+            seen.append(service.healthy())
+            return super().generate(*args, **kwargs)
+
+    service = serving(tmp_path, Asking())
+    service.models._gpu = True
+    monkeypatch.setattr("looper.service.gpu_answers", lambda: pytest.fail("probed during a prediction"))
+    predict(service)
+    assert seen and all(seen)
+
+
+def test_the_gpu_is_asked_again_after_a_failed_prediction(tmp_path, monkeypatch):
+    service = serving(tmp_path, Faulty(RuntimeError("CUDA error: unspecified launch failure")))
+    service.models._gpu = True
+    monkeypatch.setattr("looper.service.gpu_answers", lambda: False)
+    with pytest.raises(RuntimeError, match="launch failure"):
+        predict(service)
+    assert not service.healthy()
+
+
+# --- the real server -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("faults")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", ["client disconnects", "two requests at once", "disk full"])
+def test_a_server_survives(server, name):
+    right = server.output(faults.WISH)
+    faults.IN_PLACE[name](server)
+    assert server.output(faults.WISH) == right
+
+
+def test_a_fuzz_from_our_own_schema_finds_nothing(server):
+    sent, failures = fuzz.run(server.client, server.when_free, 60, seed=1)
+    assert sent > 60 and not failures, "\n".join(failures)
+    assert server.health()["status"] in ("READY", "BUSY")
+
+
+def test_an_answer_in_the_making_is_given_before_a_terminated_server_goes_and_a_new_start_sweeps(server):
+    folder = pathlib.Path(server.folder)
+    faults.terminated(server)
+    Scratch(folder).sweep()
+    assert not [file for file in folder.rglob("*") if file.suffix in (".wav", ".part")]
