@@ -69,7 +69,9 @@ def test_gain_and_polarity_change_nothing(gain: float, flip: bool, bpm: float) -
     other = analyse(samples * gain * (-1 if flip else 1), RATE, bpm)
     np.testing.assert_allclose(other.beat_times, plain.beat_times, atol=1e-4)
     np.testing.assert_allclose(other.downbeat_times, plain.downbeat_times, atol=1e-4)
-    assert abs(other.loop_start - plain.loop_start) < 1e-4
+    # of bars that repeat exactly, either may begin the loop
+    assert np.abs(plain.downbeat_times - other.loop_start).min() < 1e-4
+    assert other.beats == plain.beats
     assert abs(other.confidence - plain.confidence) < 0.1
 
 
