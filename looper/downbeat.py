@@ -89,7 +89,7 @@ def _novelty(heard: Listening, times: np.ndarray, span: float) -> np.ndarray:
     for part in (slice(0, 12), slice(12, 24)):
         x, y = before[part], after[part]
         size = np.linalg.norm(x, axis=0) * np.linalg.norm(y, axis=0)
-        change.append(np.where(size > 1e-3, 1 - (x * y).sum(axis=0) / (size + 1e-9), 0.0))
+        change.append((1 - (x * y).sum(axis=0) / (size + 1e-9)) * np.minimum(1.0, size / 0.05))
     return np.array(change)
 
 

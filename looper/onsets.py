@@ -21,6 +21,7 @@ MAX_RATE = 50_000  # higher rates are decimated first: nothing above 16 kHz is l
 HOP = 0.005  # seconds between quick frames
 BANDS = 8
 MELS_PER_BAND = 5
+HUSH = 0.3  # chroma magnitude (music has tens) of pauses, whose rounding noise is no harmony
 SILENCE = 1e-6  # root mean square, full scale 1, under which there is nothing to hear
 # How late an attack is found, by how sharp it is (log ratio of energy after and before): medians
 # over rendered notes whose beats are known. A click is found where it is, a bowed note late.
@@ -221,7 +222,7 @@ def frames(x: np.ndarray, sample_rate: int) -> Frames:
     slow, slow_fft = _spectrum(x, rate, 0.186, slow_hop)
     chroma = _chroma_filters(rate, slow_fft) @ np.sqrt(slow)
     for part in (chroma[:12], chroma[12:]):
-        part /= np.linalg.norm(part, axis=0) + 1e-3
+        part /= np.linalg.norm(part, axis=0) + HUSH
     times, weights = _peaks(onset, frame_rate)
     times, sharpness = _sharpen(x, exact, times)
     return Frames(

@@ -72,7 +72,7 @@ def test_gain_and_polarity_change_nothing(gain: float, flip: bool, bpm: float) -
     # of bars that repeat exactly, either may begin the loop
     assert np.abs(plain.downbeat_times - other.loop_start).min() < 1e-4
     assert other.beats == plain.beats
-    assert abs(other.confidence - plain.confidence) < 0.1
+    assert abs(other.confidence - plain.confidence) < 0.02
 
 
 @SLOW
