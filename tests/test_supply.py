@@ -1,0 +1,241 @@
+"""Weights that were tampered with: refused by name before anything is parsed, and never run."""
+
+import json
+import pickle
+import random
+import shutil
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from looper import checkpoint, weights
+from looper.checkpoint import WeightsError
+from tests.test_checkpoint import (  # noqa: F401  (fixtures)
+    Malicious,
+    folder,
+    hub,
+    made,
+    published,
+)
+
+# ruff: noqa: F811  (fixtures are asked for by name)
+
+
+def rewrite(folder, change):
+    """Edit the manifest's dictionary of files."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest["files"])
+    path.write_text(json.dumps(manifest))
+
+
+def swap(folder):
+    (folder / "lm.safetensors").rename(folder / "x")
+    (folder / "codec.safetensors").rename(folder / "lm.safetensors")
+    (folder / "x").rename(folder / "codec.safetensors")
+
+
+def link_out(folder):
+    shutil.move(folder / "lm.safetensors", folder.parent / "elsewhere.safetensors")
+    (folder / "lm.safetensors").symlink_to(folder.parent / "elsewhere.safetensors")
+
+
+TAMPERED = {
+    "swapped": (swap, r"(lm|codec)\.safetensors has \d+ bytes"),
+    "oversized": (lambda f: (f / "lm.safetensors").open("ab").write(b"x"), r"lm\.safetensors has \d+ bytes"),
+    "empty": (lambda f: (f / "config.yaml").write_bytes(b""), r"config\.yaml has 0 bytes"),
+    "a folder for a file": (
+        lambda f: ((f / "config.yaml").unlink(), (f / "config.yaml").mkdir()),
+        r"config\.yaml is missing",
+    ),
+    "a link out of the folder": (link_out, r"lm\.safetensors, which lies outside"),
+    "an absolute path": (
+        lambda f: rewrite(f, lambda files: files.update({"/etc/passwd": {"sha256": "0" * 64, "size": 1}})),
+        "/etc/passwd, which lies outside",
+    ),
+    "a path through a folder": (
+        lambda f: rewrite(f, lambda files: files.update({"t5/../../x": {"sha256": "0" * 64, "size": 1}})),
+        r"t5/\.\./\.\./x, which lies outside",
+    ),
+    "a size that is text": (
+        lambda f: rewrite(f, lambda files: files["config.yaml"].update(size="12")),
+        r"config\.yaml has \d+ bytes, not 12",
+    ),
+    "a hash that is null": (
+        lambda f: rewrite(f, lambda files: files["config.yaml"].update(sha256=None)),
+        r"config\.yaml is corrupt",
+    ),
+    "a hash in capitals": (
+        lambda f: rewrite(
+            f, lambda files: files["config.yaml"].update(sha256=files["config.yaml"]["sha256"].upper())
+        ),
+        r"config\.yaml is corrupt",
+    ),
+}
+
+
+@pytest.fixture
+def unparsed(monkeypatch):
+    """Fail where anything is parsed."""
+    for name in ("_read_config", "build_lm", "_read_tensors"):
+        monkeypatch.setattr(checkpoint, name, lambda *a, **k: pytest.fail("parsed before it was verified"))
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+def test_a_tampered_folder_is_refused_by_name_and_unparsed(folder, unparsed, how):
+    tamper, message = TAMPERED[how]
+    tamper(folder)
+    with pytest.raises(WeightsError, match=message):
+        checkpoint.load(folder)
+
+
+def test_sizes_are_looked_at_before_any_content(folder, monkeypatch):
+    (folder / "lm.safetensors").open("ab").write(b"x")
+    monkeypatch.setattr(weights, "sha256", lambda path: pytest.fail("hashed a file of the wrong size"))
+    with pytest.raises(WeightsError, match="bytes, not"):
+        weights.verify(folder)
+
+
+def test_one_changed_byte_in_the_manifests_list_is_noticed(folder):
+    path = folder / "manifest.json"
+    content = path.read_bytes()
+    start = content.index(b'"files"')
+    digits = [i for i in range(start, len(content)) if chr(content[i]).isalnum()]
+    draw = random.Random(0)
+    for place in draw.sample(digits, 60):
+        changed = bytearray(content)
+        changed[place] = draw.choice([c for c in b"0123456789abcdefxyz" if c != content[place]])
+        path.write_bytes(bytes(changed))
+        with pytest.raises(WeightsError, match=str(folder)):
+            weights.verify(folder)
+    path.write_bytes(content)
+    weights.verify(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        struct.pack("<Q", 2**62) + b"{}",
+        struct.pack("<Q", 2) + b"{}" + b"\0" * 100,
+        struct.pack("<Q", 64)
+        + b'{"a":{"dtype":"F32","shape":[9999999],"data_offsets":[0,4]}}    '
+        + b"\0" * 4,
+        b"",
+        pickle.dumps({"a": 1}),
+    ],
+    ids=["a header of 4 EiB", "bytes nobody owns", "a shape larger than the file", "empty", "a pickle"],
+)
+def test_tensors_that_lie_about_themselves_are_refused_although_the_manifest_agrees(folder, content):
+    (folder / "lm.safetensors").write_bytes(content)
+    weights.write_manifest(folder, "mini")
+    with pytest.raises(WeightsError, match=r"lm\.safetensors"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the safetensors", "instead of them"])
+def test_a_pickle_in_the_text_encoders_folder_is_never_run(folder, tmp_path, beside):
+    mark = tmp_path / "executed"
+    (folder / "t5" / "pytorch_model.bin").write_bytes(pickle.dumps(Malicious(mark)))
+    if not beside:
+        (folder / "t5" / "model.safetensors").unlink()
+    weights.write_manifest(folder, "mini")
+    if beside:
+        checkpoint.load(folder)
+    else:
+        with pytest.raises(Exception, match=r"(?i)safetensors|weights|pickle"):
+            checkpoint.load(folder)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_text_encoder_that_asks_for_its_own_code_does_not_get_it_run(folder, tmp_path, file):
+    mark = tmp_path / "executed"
+    (folder / "t5" / "evil.py").write_text(
+        f"import pathlib; pathlib.Path({str(mark)!r}).touch()\nclass Evil: pass\n"
+    )
+    config = json.loads((folder / "t5" / file).read_text()) if (folder / "t5" / file).exists() else {}
+    names = ("AutoConfig", "AutoModel", "T5EncoderModel")
+    config["auto_map"] = dict.fromkeys(names, "evil.Evil") | {"AutoTokenizer": ["evil.Evil", None]}
+    (folder / "t5" / file).write_text(json.dumps(config))
+    weights.write_manifest(folder, "mini")
+    checkpoint.load(folder)
+    assert not mark.exists()
+
+
+def test_a_config_cannot_make_python_objects(folder, tmp_path):
+    mark = tmp_path / "executed"
+    (folder / "config.yaml").write_text(f"lm: !!python/object/apply:os.mkdir [{str(mark)!r}]\ncodec: {{}}\n")
+    weights.write_manifest(folder, "mini")
+    with pytest.raises(WeightsError, match=r"config\.yaml is not a model config"):
+        checkpoint.load(folder)
+    assert not mark.exists()
+
+
+# --- fetching --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["state_dict.bin", "compression_state_dict.bin"])
+@pytest.mark.parametrize("how", ["truncated", "grown", "other content of the same size", "a bomb"])
+def test_what_is_not_the_pinned_file_is_refused_before_it_is_unpickled(hub, tmp_path, monkeypatch, name, how):
+    root, served = hub
+    checkpoint.fetch("medium", progress=lambda line: None)
+    right = served["facebook/musicgen-medium", name]
+    mark = tmp_path / "executed"
+    served["facebook/musicgen-medium", name] = {
+        "truncated": right[: len(right) // 2],
+        "grown": right + b"\0" * 1000,
+        "other content of the same size": bytes(len(right)),
+        "a bomb": pickle.dumps(Malicious(mark)),
+    }[how]
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("unpickled an unpinned file"))
+    with pytest.raises(WeightsError, match=name):
+        checkpoint.fetch("medium", progress=lambda line: None)
+    assert not mark.exists()
+    weights.verify(root / "medium")
+    assert sorted(p.name for p in root.iterdir()) == ["medium", "sources.json"]
+
+
+def test_two_fetches_at_once_leave_one_whole_folder(hub):
+    root, _ = hub
+    outcomes = []
+
+    def fetch():
+        try:
+            outcomes.append(checkpoint.fetch("medium", progress=lambda line: None))
+        except Exception as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=fetch) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert any(isinstance(outcome, Path) for outcome in outcomes), outcomes
+    weights.verify(root / "medium")
+    assert sorted(p.name for p in root.iterdir()) == ["medium", "sources.json"]
+    json.loads((root / "sources.json").read_text())
+
+
+def test_an_interrupted_fetch_leaves_the_old_folder_and_no_litter(hub, monkeypatch):
+    root, _ = hub
+    checkpoint.fetch("medium", progress=lambda line: None)
+
+    def interrupt(line):
+        if "compression" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.fetch("medium", progress=interrupt)
+    weights.verify(root / "medium")
+    assert sorted(p.name for p in root.iterdir()) == ["medium", "sources.json"]
+
+
+def test_weights_at_hand_need_no_network(folder, monkeypatch):
+    import socket
+
+    monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("reached for the network"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: pytest.fail("asked for an address"))
+    assert checkpoint.load(folder).name == "mini"
