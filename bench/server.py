@@ -29,27 +29,37 @@ class Server:
     ----------
     folder : path, optional
         The server's temp folder and log; a fresh one by default. Two servers may share it one after the other.
+    root : path
+        Folder of predict.py.
+    python : path
+        Interpreter; the folder it is in comes first on the server's PATH.
     **environment
         Further environment variables.
     """
 
-    def __init__(self, folder: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        folder: str | Path | None = None,
+        root: str | Path = ROOT,
+        python: str | Path = sys.executable,
+        **environment: str,
+    ) -> None:
         self.folder = Path(folder or tempfile.mkdtemp(prefix="looper-soak-"))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        schema.install()
+        schema.install(Path(root))
         self.log = (self.folder / "server.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"],
-            cwd=ROOT,
+            [str(python), "-m", "cog.server.http", "--host", "127.0.0.1"],
+            cwd=root,
             stdout=self.log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={
                 **os.environ,
                 # Cog starts its worker as plain `python`
-                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+                "PATH": os.pathsep.join([str(Path(python).parent), os.environ["PATH"]]),
                 "PORT": str(self.port),
                 "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
                 "LOG_FORMAT": "console",
