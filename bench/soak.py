@@ -42,7 +42,6 @@ WISHES = [
     },
     {"prompt": "dub", "bpm": 300, "variations": 1, "max_duration": 2, "seed": 1e3},
 ]
-CANCEL_AFTER = (0.0, 0.2, 0.7, 1.5, 3.0, 6.0)
 
 
 def digest(output: dict[str, str]) -> str:
@@ -72,6 +71,16 @@ def load(server: Server, known: list[str], count: int) -> dict[str, Any]:
         "leaked_handles": max(0, handles[-1] - max(handles[: max(1, count // 10)])),
         "mixed_answers": mixed,
     }
+
+
+def moments(server: Server) -> dict[str, float]:
+    """Seconds from a long prediction's start into each of its stages, from its own metrics."""
+    seconds = server.post(faults.LONG).json()["metrics"]["seconds"]
+    found, start = {"its first steps": 0.0, "candidates": 0.3 * seconds["candidates"]}, seconds["candidates"]
+    for stage in ("variations", "loops", "export"):
+        found |= {f"{stage}, early": start + 0.1 * seconds[stage], stage: start + 0.5 * seconds[stage]}
+        start += seconds[stage]
+    return found
 
 
 class Tally:
@@ -111,8 +120,8 @@ def soak(predictions: int, cases: int, seed: int) -> dict[str, Any]:
         known = [digest(server.output(wish)) for wish in WISHES]
         figures = load(server, known, predictions)
         ready = [
-            tally.attempt(f"cancelled after {s} s", after(faults.cancelled, server, known[0]), s)
-            for s in CANCEL_AFTER
+            tally.attempt(f"cancelled in {stage}", after(faults.cancelled, server, known[0]), seconds)
+            for stage, seconds in moments(server).items()
         ]
         for name, fault in faults.IN_PLACE.items():
             tally.attempt(name, after(fault, server, known[0]))

@@ -94,11 +94,18 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
         If a file is missing, corrupt or does not fit the config; the message names the remedy.
     """
     import torch
+    from omegaconf.errors import OmegaConfBaseException
 
     folder = Path(folder)
     verify(folder)
     _hush()
-    device = torch.device(device)
+    try:
+        return _build(folder, torch.device(device))
+    except OmegaConfBaseException as error:
+        raise WeightsError(f"{folder / 'config.yaml'} is not a model config: {error}") from error
+
+
+def _build(folder: Path, device: torch.device) -> Model:
     config = _read_config(folder)
     lm = build_lm(config["lm"], folder / "t5", device)
     extra = _fill(lm, folder / "lm.safetensors", device, allowed={CLOCK_KEY})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pathlib
+import tempfile
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,9 +34,12 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Fetch, list and check model weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+# paths and prompts are printed as they are: what looks like markup in them is not
+out, err = Console(soft_wrap=True, markup=False), Console(stderr=True, soft_wrap=True, markup=False)
 
 FILE_FORMATS = ("wav", "mp3", "flac", "ogg")
+PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
+CONFIDENCE_FLOOR = 0.3
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 _Out = Annotated[pathlib.Path, typer.Option("--out", help="Folder for the files; made if it is not there.")]
@@ -81,8 +85,8 @@ def make(
     from looper.pipeline import LoopMaker
     from looper.request import LoopRequest
 
-    _one_of("format", format, FILE_FORMATS)
-    subtype = SUBTYPES[_one_of("depth", depth, SUBTYPES)]
+    subtype = _subtype(format, depth)
+    _check_outputs(folder, plot)
     request = LoopRequest(
         prompt, bpm, variations, max_duration, beats_per_bar, top_k, top_p, temperature, guidance, seed
     )  # fmt: skip
@@ -95,7 +99,7 @@ def make(
         loops = maker.make(request, _show_on(bars))
         loops.report.seconds = {"load": loaded, **loops.report.seconds}
         with loops.report.timed("export"):
-            how = {"subtype": subtype if format in ("wav", "flac") else None}
+            how = {"subtype": subtype}
             if pack:
                 files = sorted(write_pack(loops, folder, format, **how)["folder"].glob(f"*.{format}"))
             else:
@@ -133,21 +137,31 @@ def cut(
     """
     from looper.beats import fit_grid
     from looper.loops import cut as cut_loop
-    from looper.loops import level
+    from looper.loops import level, loop_beats
+    from looper.names import slug
     from looper.recordings import read
 
-    _one_of("format", format, FILE_FORMATS)
-    subtype = SUBTYPES[_one_of("depth", depth, SUBTYPES)]
+    subtype = _subtype(format, depth)
+    _check_outputs(folder, plot)
+    if max_duration is not None:
+        if not max_duration > 0:
+            raise ValueError(f"max_duration must be above 0 seconds, got {max_duration:g}")
+        loop_beats(bpm, max_duration, beats_per_bar)
     samples, sample_rate = read(file)
     grid = fit_grid(samples, sample_rate, bpm, beats_per_bar, max_seconds=max_duration, min_start=min_start)
     (loop,) = level([cut_loop(samples, sample_rate, bpm, beats_per_bar, grid=grid)])
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{file.stem}_{round(bpm, 3):g}bpm_{loop.bars:g}bars.{format}"
-    written = loop.save(folder / name, subtype=subtype if format in ("wav", "flac") else None)
+    name = f"{slug(file.stem) or 'loop'}_{round(bpm, 3):g}bpm_{loop.bars:g}bars.{format}"
+    written = loop.save(folder / name, subtype=subtype)
     if plot:
         from looper.plot import plot_grid
 
         plot_grid(samples, sample_rate, grid, plot)
+    if grid.confidence < CONFIDENCE_FLOOR:
+        err.print(
+            f"note: no clear beat near {bpm:g} BPM was found: the loop is cut on the likeliest grid",
+            markup=False,
+        )
     _tell_cut(loop, grid, written, as_json)
 
 
@@ -212,7 +226,7 @@ def serve(
         pathlib.Path | None, typer.Argument(help="Open this folder of loops; no model server then.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the page.")] = 8393,
+    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)] = 8393,
     tiny: Annotated[
         bool, typer.Option("--tiny", help="Serve the small demonstration model; needs no GPU.")
     ] = False,
@@ -221,6 +235,37 @@ def serve(
     from looper.serve import serve as run
 
     run(host=host, port=port, folder=folder, tiny=tiny)
+
+
+def _subtype(format: str, depth: str) -> str | None:
+    """Sample format for the file format, None where it has none; or say what does not go together."""
+    _one_of("format", format, FILE_FORMATS)
+    subtype = SUBTYPES[_one_of("depth", depth, SUBTYPES)]
+    if format == "wav" or depth == "16":
+        return subtype if format in ("wav", "flac") else None
+    if format == "flac" and depth == "24":
+        return subtype
+    raise ValueError(f"depth {depth} does not go with {format}: use wav, or flac with 16 or 24")
+
+
+def _check_outputs(folder: pathlib.Path, plot: pathlib.Path | None) -> None:
+    """Complain about where the results shall go before the work, not after it."""
+    missing = [p for p in (folder.absolute(), *folder.absolute().parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        for made in missing:  # only tried: a failure later on shall leave no empty folder
+            made.rmdir()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
+        ) from error
+    if plot is None:
+        return
+    if plot.suffix.lower() not in PLOT_SUFFIXES:
+        raise ValueError(f"the picture must end in {', '.join(PLOT_SUFFIXES)}, got {str(plot)!r}")
+    if plot.is_dir() or not plot.absolute().parent.is_dir():
+        raise ValueError(f"cannot write the picture {plot}: its folder must be there")
 
 
 def _one_of(name: str, value: str, choices: Any) -> str:
@@ -320,7 +365,7 @@ def _tell_cut(loop: Loop, grid: BeatGrid, written: pathlib.Path, as_json: bool) 
     if as_json:
         out.print_json(json.dumps(facts))
         return
-    table = Table(show_header=False)
+    table = Table(Column(), Column(overflow="fold"), show_header=False)
     for name, value in facts.items():
         table.add_row(name, str(value))
     out.print(table)

@@ -6,6 +6,7 @@ import math
 import numbers
 import re
 import secrets
+import unicodedata
 from dataclasses import dataclass, replace
 
 FORMATS = ("wav", "mp3")
@@ -113,7 +114,7 @@ class LoopRequest:
         if len(self.prompt) > LONGEST_PROMPT:
             raise ValueError(f"prompt must have at most {LONGEST_PROMPT} characters, got {len(self.prompt)}")
         text = re.sub(r"\s+", " ", _CONTROL.sub(" ", self.prompt)).strip()
-        if not text:
+        if all(unicodedata.category(c)[0] in "CZ" for c in text):  # nothing that shows
             raise ValueError(
                 "prompt must not be empty: describe the music you want, for example 'deep house, warm chords'"
             )
@@ -135,8 +136,8 @@ class LoopRequest:
             raise ValueError(f"top_k must be 0 or more, got {self.top_k}")
         if not 0 <= self.top_p <= 1:
             raise ValueError(f"top_p must be between 0 and 1, got {self.top_p:g}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must be 0 or more, got {self.temperature:g}")
+        _within("temperature", self.temperature, (0, 100))
+        _within("cfg_coef", self.cfg_coef, (-100, 100))
 
     @property
     def model_text(self) -> str:

@@ -7,7 +7,6 @@ of a row come from a generator of the row's own, so a row never depends on its n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 Key = tuple[int, int, int]
+COLDEST = 1e-3  # temperatures below are greedy: dividing by them would overflow
 Plan = tuple[str, int]  # the drawing rule, and how many tokens it looks at
 
 
@@ -49,10 +49,10 @@ class Sampling:
             raise ValueError(f"top_k must be a whole number from 0 up, got {self.top_k!r}")
         if not 0 <= self.top_p <= 1:
             raise ValueError(f"top_p must be between 0 and 1, got {self.top_p!r}")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature must be 0 or more, got {self.temperature!r}")
-        if not math.isfinite(self.cfg_coef):
-            raise ValueError(f"cfg_coef must be a finite number, got {self.cfg_coef!r}")
+        if not 0 <= self.temperature <= 100:
+            raise ValueError(f"temperature must be between 0 and 100, got {self.temperature!r}")
+        if not -100 <= self.cfg_coef <= 100:
+            raise ValueError(f"cfg_coef must be between -100 and 100, got {self.cfg_coef!r}")
 
     @property
     def guided(self) -> bool:
@@ -67,7 +67,7 @@ class Sampling:
         ValueError
             If `top_k` counts and is larger than the `card` tokens there are.
         """
-        if self.temperature == 0:
+        if self.temperature < COLDEST:
             return "greedy", 1
         if self.top_p > 0:
             return "top_p", card

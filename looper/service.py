@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
@@ -78,13 +79,13 @@ class Models:
 
         self._gpu = has_gpu()
         unmapped = [name for name in NAMES if name not in self.mapping]
-        folders = {name: find(self.mapping.get(name, name)) for name in NAMES}
-        if unmapped and not has_gpu():
+        if unmapped and not self._gpu:  # told before anybody fetches gigabytes for nothing
             raise RuntimeError(
                 f"no CUDA GPU was found, and MusicGen {' and '.join(unmapped)} would take hours without one: run on a "
-                f"machine with an NVIDIA GPU, or set {MAPPING_VARIABLE}='medium=weights/tiny,large=weights/tiny' to serve "
-                "the small demonstration model instead"
+                f"machine with an NVIDIA GPU (and fetch the weights there: `looper weights get {unmapped[0]}`), or set "
+                f"{MAPPING_VARIABLE}='medium=weights/tiny,large=weights/tiny' to serve the small demonstration model"
             )
+        folders = {name: find(self.mapping.get(name, name)) for name in NAMES}
         for name, folder in self.mapping.items():
             log.warning("%s: %r is served by %s, not by MusicGen %s", MAPPING_VARIABLE, name, folder, name)
         for name in NAMES:
@@ -182,6 +183,7 @@ class Scratch:
     def fresh(self) -> pathlib.Path:
         """Return an empty folder, the last prediction's being gone."""
         self.sweep()
+        atexit.register(shutil.rmtree, self.root, ignore_errors=True)
         self.root.mkdir(parents=True, mode=0o700)
         return self.root
 

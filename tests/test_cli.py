@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -80,12 +81,19 @@ def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
     [
         (["make", " ", "--model", "tiny"], 1, "prompt must not be empty"),
         (["make", "x", "--model", "tiny", "--bpm", "12"], 1, "bpm must be between 40 and 300, got 12"),
-        (["make", "x", "--model", "tiny", "--bpm", "fast"], 2, "not a valid"),
+        (["make", "x", "--model", "tiny", "--bpm", "fast"], 2, "Invalid value"),
         (["make", "x", "--model", "medium"], 1, "looper weights get medium"),
         (["make", "x", "--model", "nothing"], 1, "unknown model 'nothing'"),
         (["make", "x", "--model", "tiny", "--format", "aiff"], 1, "format must be one of"),
         (["cut", "missing.wav", "--bpm", "120"], 1, "no such file"),
         (["weights", "get", "tiny2"], 1, "tiny2"),
+        (["make", "x", "--model", "tiny", "--out", "/proc/x"], 1, "--out"),
+        (["make", "x", "--model", "tiny", "--plot", "/nope/x.png"], 1, "its folder must be there"),
+        (["make", "x", "--model", "tiny", "--plot", "x.txt"], 1, "must end in"),
+        (["make", "x", "--model", "tiny", "--format", "flac", "--depth", "float"], 1, "does not go with"),
+        (["make", "x", "--model", "tiny", "--temperature", "1e39"], 1, "between 0 and 100"),
+        (["weights", "path", "w[/b]"], 1, "w[/b]"),
+        (["serve", "--port", "99999"], 2, "Invalid value"),
         ([], 2, "Usage"),
     ],
 )
@@ -100,6 +108,44 @@ def test_a_file_that_is_no_recording_is_named(tmp_path):
     (tmp_path / "x.wav").write_text("not audio")
     done = run("cut", tmp_path / "x.wav", "--bpm", "120")
     assert done.returncode == 1 and "x.wav" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--max-duration", 0.3], "not even one beat"),
+        (["--max-duration", "nan"], "above 0 seconds"),
+        (["--bpm", 12], "bpm must be between"),
+        (["--beats-per-bar", 0], "beats_per_bar must be between"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(recording, tmp_path, words, said):
+    done = run("cut", recording, "--bpm", 120, "--out", tmp_path / "o", *words)
+    assert done.returncode == 1 and said in done.stderr.replace("\n", " "), done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("suffix", ["raw", "pcm", "txt"])
+def test_text_under_any_name_is_no_recording(tmp_path, suffix):
+    (tmp_path / f"x.{suffix}").write_text("words " * 2000)
+    done = run("cut", tmp_path / f"x.{suffix}", "--bpm", "120")
+    assert done.returncode == 1 and "is not a recording" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_silence_is_cut_on_the_asked_grid_and_said_to_be_beatless(tmp_path):
+    soundfile.write(tmp_path / "s.wav", np.zeros(8 * 32000), 32000)
+    done = run("cut", tmp_path / "s.wav", "--bpm", 120, "--out", tmp_path, "--json")
+    assert done.returncode == 0 and "no clear beat" in done.stderr
+    assert json.loads(done.stdout)["confidence"] == 0
+
+
+def test_paths_with_markup_or_control_characters_are_kept_as_they_are_or_cleaned(recording, tmp_path):
+    odd = tmp_path / "take [red]\n\x1b one.wav"
+    odd.write_bytes(recording.read_bytes())
+    done = run("cut", odd, "--bpm", 120, "--out", tmp_path / "w[b]")
+    assert done.returncode == 0, done.stderr
+    (written,) = (tmp_path / "w[b]").iterdir()
+    assert written.name.isprintable() and "w[b]" in re.sub(r"[^\w\[\]/.-]", "", done.stdout)
 
 
 def test_an_unwritable_folder_is_an_error_without_leftovers(recording, tmp_path):

@@ -2,6 +2,8 @@
 
 import copy
 import pathlib
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -100,3 +102,12 @@ def test_the_image_has_all_that_a_prediction_needs_and_nothing_of_the_workshop()
         ".pytest_cache",
     }
     assert not workshop & {name.split("/")[0] for name in files}
+
+
+def test_a_prediction_works_from_the_images_files_alone_and_writes_nothing_beside_its_temp_folder():
+    script = ROOT / "scripts/rehearse_image.py"
+    done = subprocess.run(
+        [sys.executable, script, "--venv", sys.prefix], capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "two loops of the right length; written outside the temp folder: nothing" in done.stdout

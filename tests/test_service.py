@@ -166,6 +166,7 @@ def test_missing_weights_say_which_command_brings_them(monkeypatch, tmp_path):
     from looper.checkpoint import WeightsError
 
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr("looper.service.has_gpu", lambda: True)
     with pytest.raises(WeightsError, match="looper weights get medium"):
         Models({}).start()
 

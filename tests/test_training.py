@@ -15,8 +15,12 @@ def test_a_synthesised_loop_repeats_its_two_bars_sample_for_sample(seed):
     phrase = 8 * score.frames_per_beat
     audio = render(score, 2 * phrase)
     assert len(audio) == 2 * phrase * HOP_LENGTH and np.abs(audio).max() <= 1
-    tail = 4 * HOP_LENGTH * score.frames_per_beat  # the first bar lacks what rings over the bar line before it
-    np.testing.assert_allclose(audio[tail : phrase * HOP_LENGTH], audio[phrase * HOP_LENGTH + tail :], atol=1e-6)
+    tail = (
+        4 * HOP_LENGTH * score.frames_per_beat
+    )  # the first bar lacks what rings over the bar line before it
+    np.testing.assert_allclose(
+        audio[tail : phrase * HOP_LENGTH], audio[phrase * HOP_LENGTH + tail :], atol=1e-6
+    )
 
 
 def test_hits_start_on_the_codecs_frames():
