@@ -19,7 +19,7 @@ from tqdm import tqdm
 from looper.export import write_all
 from looper.machine import gpu_answers, out_of_memory, peak_memory_mb
 from looper.pipeline import LoopMaker, Loops
-from looper.request import FORMATS, LoopRequest, finite, whole
+from looper.request import FORMATS, LoopRequest, whole
 
 log = logging.getLogger(__name__)
 
@@ -265,11 +265,12 @@ class Service:
         if output_format not in FORMATS:
             raise ValueError(f"output_format must be one of {', '.join(FORMATS)}, got {output_format!r:.80}")
         wish["max_duration"] = whole("max_duration", wish["max_duration"])
-        wish["cfg_coef"] = finite("classifier_free_guidance", wish["cfg_coef"])
-        request = LoopRequest(**wish).with_seed()  # type: ignore[arg-type]
+        try:
+            request = LoopRequest(**wish).with_seed()  # type: ignore[arg-type]
+        except ValueError as error:  # at this door the input has a longer name
+            raise ValueError(str(error).replace("cfg_coef", "classifier_free_guidance")) from None
         print(f"seed {request.seed}, {request.bpm:g} BPM, prompt {request.model_text[:200]!r}")
-        maker = self.models.get(model)
-        loops = maker.make(request, ProgressLines())
+        loops = self.models.get(model).make(request, ProgressLines())
         with loops.report.timed("export"):
             files = write_all(loops, folder, output_format)
         self._tell(loops, record)

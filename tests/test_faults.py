@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import re
 import time
 
 import numpy as np
@@ -185,6 +186,38 @@ def test_logits_that_are_not_finite_fail_in_flight_and_the_next_prediction_is_as
         table.copy_(sound)
     assert not list(tmp_path.iterdir())
     assert [file.read_bytes() for file in predict(service, **short)] == expected
+
+
+# --- prompts -----------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "\x1b]0;owned\x07\x1b[2J\nseed 0, 1 BPM\r\nINFO: all is well",
+    "../../../../etc/cron.d/x",
+    "/etc/passwd\x00.wav",
+    "$(touch owned) `touch owned` ; touch owned | touch owned & touch owned",
+    "{0.__class__} %s %(name)s {prompt}",
+    "\u202egnp.exe \u2028 \ufeff",
+    "-rf *",
+    "CON",
+    "x" * 100_000,
+]
+
+
+@pytest.mark.parametrize("prompt", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("output_format", ["wav", "mp3"])
+def test_a_hostile_prompt_stays_text(tmp_path, monkeypatch, capfd, prompt, output_format):
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    service = serving(tmp_path / "temp")
+    files = predict(service, prompt=prompt, output_format=output_format)
+    for file in files:
+        assert file.resolve().parent == service.scratch.root.resolve()
+        assert re.fullmatch(r"[A-Za-z0-9._#-]{1,120}", file.name)
+    assert not list((tmp_path / "cwd").iterdir())
+    out, err = capfd.readouterr()
+    lines = (out + err).splitlines()
+    assert sum(line.startswith("seed ") for line in lines) == 1
+    assert all(line.isprintable() and len(line) < 1000 for line in lines if "|" not in line)
 
 
 # --- clock -----------------------------------------------------------------------------------------

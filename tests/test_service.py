@@ -69,6 +69,7 @@ def test_numbers_arrive_as_the_runtime_sends_them(service):
         ({"prompt": "  "}, "prompt must not be empty"),
         ({"seed": float(2**70)}, "seed must be -1"),
         ({"cfg_coef": float("nan")}, "classifier_free_guidance must be a finite number"),
+        ({"cfg_coef": 1e308}, "classifier_free_guidance must be between -100 and 100"),
         ({"top_k": -1}, "top_k must be 0 or more"),
     ],
 )
