@@ -17,7 +17,7 @@ from looper.decoder import DecodeError
 from looper.machine import gpu_answers, out_of_memory
 from looper.service import Scratch, Service
 from tests.conftest import SAMPLE_RATE, FakeGenerator, drum_track
-from tests.test_service import FakeModels, predict
+from tests.test_service import CancelledError, FakeModels, predict
 
 
 def serving(folder, generator=None):
@@ -60,6 +60,23 @@ def test_a_disk_that_fills_at_any_file_gives_no_partial_set_and_the_next_predict
     assert len(calls) == file + 1
     assert not list(tmp_path.rglob("*"))
     assert len(predict(service, variations=3, output_format=output_format)) == 3
+
+
+@pytest.mark.parametrize("file", [0, 1, 2])
+def test_a_prediction_cancelled_while_writing_leaves_no_file(tmp_path, monkeypatch, file):
+    service, calls = serving(tmp_path), []
+    expected = [path.read_bytes() for path in predict(service, variations=3)]
+
+    def fsync(descriptor):
+        calls.append(descriptor)
+        if len(calls) == file + 1:
+            raise CancelledError
+
+    with monkeypatch.context() as patch, pytest.raises(CancelledError):
+        patch.setattr(os, "fsync", fsync)
+        predict(service, variations=3)
+    assert not list(tmp_path.rglob("*"))
+    assert [path.read_bytes() for path in predict(service, variations=3)] == expected
 
 
 def test_a_temp_folder_that_vanished_is_made_again(tmp_path):
