@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from looper.beats import BeatGrid, analyse
     from looper.checkpoint import WeightsError
     from looper.loops import Loop, cut
-    from looper.pipeline import LoopMaker, Loops, Report
+    from looper.pipeline import LoopMaker
+    from looper.report import Loops, Report
     from looper.request import LoopRequest
 
 __version__ = "0.1.0"
@@ -31,8 +32,8 @@ _HOMES = {
     "Loop": "loops",
     "LoopMaker": "pipeline",
     "LoopRequest": "request",
-    "Loops": "pipeline",
-    "Report": "pipeline",
+    "Loops": "report",
+    "Report": "report",
     "WeightsError": "checkpoint",
     "analyse": "beats",
     "cut": "loops",

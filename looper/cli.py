@@ -7,24 +7,12 @@ import logging
 import pathlib
 import tempfile
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column, Table
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from looper.beats import BeatGrid
-    from looper.loops import Loop
-    from looper.pipeline import Loops
+from looper.screen import err, out, progress_bars, show_on, tell_cut, tell_made
 
 app = typer.Typer(
     help="Text prompt and tempo in, seamless bar-aligned music loops out, at exactly the asked BPM.",
@@ -34,8 +22,6 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Fetch, list and check model weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
-# paths and prompts are printed as they are: what looks like markup in them is not
-out, err = Console(soft_wrap=True, markup=False), Console(stderr=True, soft_wrap=True, markup=False)
 
 FILE_FORMATS = ("wav", "mp3", "flac", "ogg")
 PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
@@ -90,13 +76,13 @@ def make(
     request = LoopRequest(
         prompt, bpm, variations, max_duration, beats_per_bar, top_k, top_p, temperature, guidance, seed
     )  # fmt: skip
-    with _bars(as_json) as bars:
+    with progress_bars(as_json) as bars:
         loading = bars.add_task("loading", total=None)
         started = time.perf_counter()
         maker = LoopMaker.load(model, device)
         loaded = time.perf_counter() - started
         bars.remove_task(loading)
-        loops = maker.make(request, _show_on(bars))
+        loops = maker.make(request, show_on(bars))
         loops.report.seconds = {"load": loaded, **loops.report.seconds}
         with loops.report.timed("export"):
             how = {"subtype": subtype}
@@ -109,7 +95,7 @@ def make(
         from looper.plot_loops import plot_loops
 
         plot_loops(loops, plot)
-    _tell_made(loops, files, as_json)
+    tell_made(loops, files, as_json)
 
 
 @app.command()
@@ -162,7 +148,7 @@ def cut(
             f"note: no clear beat near {bpm:g} BPM was found: the loop is cut on the likeliest grid",
             markup=False,
         )
-    _tell_cut(loop, grid, written, as_json)
+    tell_cut(loop, grid, written, as_json)
 
 
 @weights_app.command("get")
@@ -272,103 +258,6 @@ def _one_of(name: str, value: str, choices: Any) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.80}")
     return value
-
-
-def _bars(quiet: bool) -> Progress:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description:<11}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=err, disable=quiet)
-
-
-def _show_on(bars: Progress) -> Any:
-    tasks: dict[str, Any] = {}
-
-    def show(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total)
-        bars.update(tasks[stage], completed=done, total=total)
-
-    return show
-
-
-def _tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
-    from looper.key import find_key
-
-    report, request = loops.report, loops.request
-    keys = [find_key(loop.samples, loop.sample_rate) for loop in loops]
-    facts = [
-        {
-            "file": str(file),
-            "bars": loop.bars,
-            "seconds": loop.seconds,
-            "samples": len(loop.samples),
-            "measured_bpm": round(bpm, 3),
-            "confidence": round(sure, 3),
-            "click_ratio": round(loop.seam.click_ratio, 3),
-            "key": key.name if key else None,
-        }
-        for file, loop, bpm, sure, key in zip(
-            files, loops, report.measured_bpm, report.confidence, keys, strict=True
-        )
-    ]
-    seconds = {stage: round(value, 2) for stage, value in report.seconds.items()}
-    if as_json:
-        head = {
-            "bpm": request.bpm,
-            "seed": report.seed,
-            "model": report.model,
-            "seconds": seconds,
-            "notes": report.notes,
-        }
-        out.print_json(json.dumps({**head, "loops": facts}))
-        return
-    for note in report.notes:
-        err.print(f"note: {note}", markup=False)
-    table = Table(Column("file", overflow="fold"), "bars", "played at", "confidence", "seam", "key")
-    for row in facts:
-        clean = "clean" if float(str(row["click_ratio"])) <= 1.5 else f"click {row['click_ratio']}"
-        table.add_row(
-            pathlib.Path(str(row["file"])).name,
-            f"{row['bars']:g}",
-            f"{row['measured_bpm']} BPM",
-            f"{row['confidence']:.2f}",
-            clean,
-            str(row["key"] or ""),
-        )
-    out.print(table)
-    took = ", ".join(f"{stage} {value:g} s" for stage, value in seconds.items())
-    out.print(
-        f"{files[0].parent}: {request.bpm:g} BPM, seed {report.seed}, model {report.model}; {took}",
-        markup=False,
-    )
-
-
-def _tell_cut(loop: Loop, grid: BeatGrid, written: pathlib.Path, as_json: bool) -> None:
-    facts = {
-        "file": str(written),
-        "bpm": loop.bpm,
-        "bars": loop.bars,
-        "samples": len(loop.samples),
-        "sample_rate": loop.sample_rate,
-        "seconds": loop.seconds,
-        "measured_bpm": round(grid.bpm, 4),
-        "loop_start": round(grid.loop_start, 5),
-        "loop_end": round(grid.loop_end, 5),
-        "confidence": round(grid.confidence, 3),
-        "click_ratio": round(loop.seam.click_ratio, 3),
-    }
-    if as_json:
-        out.print_json(json.dumps(facts))
-        return
-    table = Table(Column(), Column(overflow="fold"), show_header=False)
-    for name, value in facts.items():
-        table.add_row(name, str(value))
-    out.print(table)
 
 
 def main() -> None:

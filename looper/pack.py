@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from looper.export import write_all
 from looper.key import find_key
-from looper.pipeline import Loops
+from looper.report import Loops
 
 
 def describe(loops: Loops, files: list[pathlib.Path]) -> dict[str, object]:

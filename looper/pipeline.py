@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, overload
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from looper.beats import BeatGrid, fit_grid
-from looper.clock import clock_features, frames_per_beat
-from looper.loops import Loop, cut, finish, loop_beats
+from looper.clock import clock_features
+from looper.loops import Loop, cut, finish
+from looper.plan import plan
+from looper.report import Loops, Report
 from looper.request import BPM_RANGE, LoopRequest
 from looper.spans import Span
 
@@ -33,94 +32,8 @@ CANDIDATES = (
 )
 ROUNDS = 2  # further draws of what drifts
 TEMPO_TOLERANCE = 0.04  # share of the tempo aimed at; beyond it a draw has drifted
+LEAD_IN = 0.05  # seconds before a known bar line in which its attack may begin
 CONFIDENCE_FLOOR = 0.3  # below it a drawn loop is tried again
-SPARE = 1.06  # room for music that is slower than asked
-
-
-@dataclass
-class Report:
-    """What is known of how a set of loops came about; numbers for metrics and logs.
-
-    Attributes
-    ----------
-    seed : int
-        The seed used, also where -1 asked for a random one.
-    model : str
-        Name of the model folder.
-    measured_bpm, confidence : list of float
-        Of each variation before the stretch.
-    attempts : list of int
-        Draws that each variation took.
-    seconds : dict
-        Wall seconds a stage.
-    """
-
-    seed: int
-    model: str
-    bars: float = 0.0
-    measured_bpm: list[float] = field(default_factory=list)
-    confidence: list[float] = field(default_factory=list)
-    attempts: list[int] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the wall time of a block to `seconds[stage]`."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
-
-    def note(self, text: str) -> None:
-        """Keep and log a sentence for the user."""
-        self.notes.append(text)
-        log.info("%s", text)
-
-
-class Loops(Sequence[Loop]):
-    """The loops of one request, variation 1 first; all have the same length and loudness."""
-
-    def __init__(self, loops: Sequence[Loop], request: LoopRequest, report: Report) -> None:
-        self._loops = tuple(loops)
-        self.request = request
-        self.report = report
-
-    def __len__(self) -> int:
-        return len(self._loops)
-
-    @overload
-    def __getitem__(self, index: int) -> Loop: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Loop, ...]: ...
-    def __getitem__(self, index: int | slice) -> Loop | tuple[Loop, ...]:
-        return self._loops[index]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Sizes of one request: what is aimed at and how many frames that takes.
-
-    Attributes
-    ----------
-    beats : int
-        Whole beats in each loop.
-    period : int or None
-        Codec frames per beat where the model has a beat clock.
-    bpm : float
-        The tempo that the model is asked to play: the asked one, or the clock's nearest.
-    bar_frames, first_frames, next_frames, prompt_frames : int
-        Frames of a bar, of a candidate, of a variation with its audio prompt, and of that prompt.
-    """
-
-    beats: int
-    period: int | None
-    bpm: float
-    bar_frames: int
-    first_frames: int
-    next_frames: int
-    prompt_frames: int
 
 
 @dataclass(frozen=True)
@@ -132,33 +45,6 @@ class Take:
     attempt: int
     score: float
     drifted: bool
-
-
-def plan(request: LoopRequest, generator: Generator) -> Plan:
-    """Work out how much to generate: the loop, a bar more, and for variations the bar before it."""
-    rate = generator.frame_rate
-    beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
-    period = frames_per_beat(request.bpm, rate) if generator.clocked else None
-    played = 60 * rate / period if period else request.bpm
-    asked = request.bpm * 2.0 ** round(math.log2(played / request.bpm))  # the octave that is played
-    beat = 60 * rate / request.bpm * (asked / played)  # frames per asked beat in the generated music
-    bar = beat * request.beats_per_bar
-    if period:  # a clocked bar is whole frames, at the level that is played
-        bar_frames = max(period * request.beats_per_bar, math.ceil(bar))
-        prompt_frames = period * request.beats_per_bar
-    else:
-        bar_frames, prompt_frames = math.ceil(bar), math.floor(bar)
-    window = int(generator.window_seconds * rate)
-    loop_frames = math.ceil(beats * beat * SPARE)
-    return Plan(
-        beats,
-        period,
-        request.bpm * played / asked,
-        bar_frames,
-        min(window, loop_frames + bar_frames),
-        min(window, prompt_frames + loop_frames + bar_frames),
-        prompt_frames,
-    )
 
 
 class LoopMaker:
@@ -275,16 +161,18 @@ class _Session:
 
     def _judge(self, samples: np.ndarray, attempt: int, downbeat: float | None) -> Take:
         """Fit the grid and say how good a loop this is."""
+        rate = self.generator.sample_rate
+        # an audio prompt keeps its own tempo and must not vouch for what follows it
+        unheard = round(max(0.0, (downbeat or 0.0) - LEAD_IN) * rate) / rate
         grid = fit_grid(
-            samples,
-            self.generator.sample_rate,
+            samples[round(unheard * rate) :],
+            rate,
             min(max(self.plan.bpm, BPM_RANGE[0]), BPM_RANGE[1]),
             self.request.beats_per_bar,
             beats=self.plan.beats,
-            min_start=max(0.0, downbeat - 0.05) if downbeat else 0.0,
-            downbeat=downbeat,
+            downbeat=None if downbeat is None else downbeat - unheard,
         )
-        grid = self._whole(grid, len(samples) / self.generator.sample_rate)
+        grid = self._whole(_later(grid, unheard), len(samples) / rate)
         off = abs(grid.bpm / self.plan.bpm - 1)
         drifted = off > TEMPO_TOLERANCE or grid.confidence < CONFIDENCE_FLOOR
         score = grid.confidence - max(0.0, off - 0.005) * 10
@@ -382,6 +270,19 @@ class _Session:
 
         done = lambda count: self.progress("loops", count, total)
         return finish(_parallel(one, takes, range(1, total + 1), done=done))
+
+
+def _later(grid: BeatGrid, seconds: float) -> BeatGrid:
+    """The grid of an excerpt in the time of the whole, which began `seconds` before it."""
+    return replace(
+        grid,
+        beat_times=grid.beat_times + seconds,
+        downbeat_times=grid.downbeat_times + seconds,
+        loop_start=grid.loop_start + seconds,
+        loop_end=grid.loop_end + seconds,
+        spans=tuple(replace(span, start=span.start + seconds, end=span.end + seconds) for span in grid.spans),
+        warp=None,
+    )
 
 
 def _parallel(

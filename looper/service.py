@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from looper.export import write_all
 from looper.machine import gpu_answers, out_of_memory, peak_memory_mb
-from looper.pipeline import LoopMaker, Loops
+from looper.pipeline import LoopMaker
+from looper.report import Loops
 from looper.request import FORMATS, LoopRequest, whole
 
 log = logging.getLogger(__name__)

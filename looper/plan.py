@@ -1,0 +1,68 @@
+"""How much to generate for a request: whole bars, and a bar more for choice and for the seam."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from looper.clock import frames_per_beat
+from looper.loops import loop_beats
+from looper.request import LoopRequest
+
+if TYPE_CHECKING:
+    from looper.generator import Generator
+
+SPARE = 1.06  # room for music that is slower than asked
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of one request: what is aimed at and how many frames that takes.
+
+    Attributes
+    ----------
+    beats : int
+        Whole beats in each loop.
+    period : int or None
+        Codec frames per beat where the model has a beat clock.
+    bpm : float
+        The tempo that the model is asked to play: the asked one, or the clock's nearest.
+    bar_frames, first_frames, next_frames, prompt_frames : int
+        Frames of a bar, of a candidate, of a variation with its audio prompt, and of that prompt.
+    """
+
+    beats: int
+    period: int | None
+    bpm: float
+    bar_frames: int
+    first_frames: int
+    next_frames: int
+    prompt_frames: int
+
+
+def plan(request: LoopRequest, generator: Generator) -> Plan:
+    """Work out how much to generate: the loop, a bar more, and for variations the bar before it."""
+    rate = generator.frame_rate
+    beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
+    period = frames_per_beat(request.bpm, rate) if generator.clocked else None
+    played = 60 * rate / period if period else request.bpm
+    asked = request.bpm * 2.0 ** round(math.log2(played / request.bpm))  # the octave that is played
+    beat = 60 * rate / request.bpm * (asked / played)  # frames per asked beat in the generated music
+    bar = beat * request.beats_per_bar
+    if period:  # a clocked bar is whole frames, at the level that is played
+        bar_frames = max(period * request.beats_per_bar, math.ceil(bar))
+        prompt_frames = period * request.beats_per_bar
+    else:
+        bar_frames, prompt_frames = math.ceil(bar), math.floor(bar)
+    window = int(generator.window_seconds * rate)
+    loop_frames = math.ceil(beats * beat * SPARE)
+    return Plan(
+        beats,
+        period,
+        request.bpm * played / asked,
+        bar_frames,
+        min(window, loop_frames + bar_frames),
+        min(window, prompt_frames + loop_frames + bar_frames),
+        prompt_frames,
+    )

@@ -1,0 +1,76 @@
+"""The loops of one request, and what is known of how they came about."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import overload
+
+from looper.loops import Loop
+from looper.request import LoopRequest
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Report:
+    """What is known of how a set of loops came about; numbers for metrics and logs.
+
+    Attributes
+    ----------
+    seed : int
+        The seed used, also where -1 asked for a random one.
+    model : str
+        Name of the model folder.
+    measured_bpm, confidence : list of float
+        Of each variation before the stretch.
+    attempts : list of int
+        Draws that each variation took.
+    seconds : dict
+        Wall seconds a stage.
+    """
+
+    seed: int
+    model: str
+    bars: float = 0.0
+    measured_bpm: list[float] = field(default_factory=list)
+    confidence: list[float] = field(default_factory=list)
+    attempts: list[int] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the wall time of a block to `seconds[stage]`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+    def note(self, text: str) -> None:
+        """Keep and log a sentence for the user."""
+        self.notes.append(text)
+        log.info("%s", text)
+
+
+class Loops(Sequence[Loop]):
+    """The loops of one request, variation 1 first; all have the same length and loudness."""
+
+    def __init__(self, loops: Sequence[Loop], request: LoopRequest, report: Report) -> None:
+        self._loops = tuple(loops)
+        self.request = request
+        self.report = report
+
+    def __len__(self) -> int:
+        return len(self._loops)
+
+    @overload
+    def __getitem__(self, index: int) -> Loop: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Loop, ...]: ...
+    def __getitem__(self, index: int | slice) -> Loop | tuple[Loop, ...]:
+        return self._loops[index]
