@@ -24,11 +24,13 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# CLIPS=DIR adds what needs labelled clips (training/clips.py makes some)
 bench: $(VENV)/dev
-	$(BIN)/python -m bench.beats
-	$(BIN)/python -m bench.seams
 	$(BIN)/python -m bench.decode
 	$(BIN)/python -m bench.predict
+	$(BIN)/python -m bench.lengths
+	$(if $(CLIPS),$(BIN)/python -m bench.beats --set $(CLIPS))
+	$(if $(CLIPS),$(BIN)/python -m bench.seams --clips $(CLIPS) --tiny 20)
 
 serve: $(VENV)/runtime
 	$(BIN)/looper serve --tiny

@@ -154,6 +154,7 @@ def terminated(server: Server) -> None:
     """SIGTERM while a waited-for prediction runs: it is still answered, then the server goes."""
     answers: list[httpx.Response] = []
     right = server.output(WISH)
+    server.wait("READY", seconds=20)  # BUSY shall be the prediction to come, not the last one's end
     thread = threading.Thread(target=lambda: answers.append(server.post(WISH)))
     thread.start()
     server.wait("BUSY", seconds=20)

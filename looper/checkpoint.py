@@ -95,6 +95,7 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
     """
     import torch
     from omegaconf.errors import OmegaConfBaseException
+    from safetensors import SafetensorError
 
     folder = Path(folder)
     verify(folder)
@@ -103,6 +104,8 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
         return _build(folder, torch.device(device))
     except OmegaConfBaseException as error:
         raise WeightsError(f"{folder / 'config.yaml'} is not a model config: {error}") from error
+    except (SafetensorError, OSError, ValueError) as error:  # T5's files, which transformers reads
+        raise WeightsError(f"{folder} cannot be loaded: {error}; {remedy(folder)}") from error
 
 
 def _build(folder: Path, device: torch.device) -> Model:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import logging
 import os
@@ -184,7 +183,6 @@ class Scratch:
     def fresh(self) -> pathlib.Path:
         """Return an empty folder, the last prediction's being gone."""
         self.sweep()
-        atexit.register(shutil.rmtree, self.root, ignore_errors=True)
         self.root.mkdir(parents=True, mode=0o700)
         return self.root
 
