@@ -25,7 +25,6 @@ app.add_typer(weights_app, name="weights")
 
 FILE_FORMATS = ("wav", "mp3", "flac", "ogg")
 PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
-CONFIDENCE_FLOOR = 0.3
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 _Out = Annotated[pathlib.Path, typer.Option("--out", help="Folder for the files; made if it is not there.")]
@@ -125,6 +124,7 @@ def cut(
     from looper.loops import cut as cut_loop
     from looper.loops import level, loop_beats
     from looper.names import slug
+    from looper.pipeline import CONFIDENCE_FLOOR
     from looper.recordings import read
 
     subtype = _subtype(format, depth)
