@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from looper.checkpoint import Model
@@ -251,21 +250,12 @@ class Decoder:
         state.uniforms[:, : columns + 1] = numbers.to(t.device)
         if state.clock is not None:
             for mates in sharing(rows, lambda row: (id(row.clock),)):
-                state.clock[mates] = self._clock(rows[mates[0]].clock, state.clock.shape[1])
+                state.clock[mates] = t.clock(rows[mates[0]].clock, state.clock.shape[1])
         if state.cross is not None:
             for mates in sharing(rows, lambda row: (id(row.text),)):
                 text = rows[mates[0]].text
                 assert text is not None
                 t.write_text(state.cross, mates, text)
-
-    def _clock(self, features: Tensor | None, columns: int) -> Tensor:
-        """Project clock features [time, C] to what is added to each of `columns` inputs."""
-        t = self.transformer
-        assert t.clock_weight is not None
-        if features is None:
-            return torch.zeros(columns, t.dim, device=t.device)
-        at = torch.arange(columns, device=t.device).clamp_(max=features.shape[0] - 1)
-        return F.linear(features.to(t.device, torch.float32), t.clock_weight.float())[at]
 
     def _prefill(self, state: State, rows: list[Row], start: int, plan: Plan) -> None:
         """Feed columns 0..start-1 in one pass per different (text, prompt, clock), and draw the next."""

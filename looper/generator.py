@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,8 +18,10 @@ from torch import Tensor
 from looper import checkpoint
 from looper.checkpoint import Model
 from looper.decoder import Decoder
+from looper.likelihood import Passage, log_likelihoods
 from looper.rows import Row
 from looper.sampling import Key, Sampling
+from looper.takes import Drawn, Heard
 
 logger = logging.getLogger(__name__)
 
@@ -123,9 +126,37 @@ class Generator:
         looper.decoder.DecodeError
             If decoding fails in flight.
         """
+        return self.draw(
+            prompts,
+            frames,
+            keys=keys,
+            sampling=sampling,
+            audio_prompts=audio_prompts,
+            clock=clock,
+            progress=progress,
+        ).samples
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        prompts: Sequence[str],
+        frames: int,
+        *,
+        keys: Sequence[Key],
+        sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
+        audio_prompts: np.ndarray | None = None,
+        clock: np.ndarray | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Drawn:
+        """As `generate`, but return the codes too, and how fast they came."""
         with self._using_threads():
+            started = time.perf_counter()
             codes = self.codes(prompts, frames, keys, sampling, audio_prompts, clock, progress)
-            return self.decode_audio(codes)
+            numbers = codes.cpu().numpy()  # waits for the device
+            taken = time.perf_counter() - started
+            given = 0 if audio_prompts is None else np.shape(audio_prompts)[-1] // self.hop_length
+            steps = frames + max(self.decoder.delays) - given
+            return Drawn(self.decode_audio(codes), numbers, steps / taken)
 
     def codes(
         self,
@@ -149,6 +180,22 @@ class Generator:
         with self._using_threads():
             return self.decoder.decode(rows, frames, sampling, progress)
 
+    def log_likelihoods(self, prompt: str, passages: Sequence[Heard]) -> np.ndarray:
+        """How likely the model finds the ends of passages under a text: nats per token, float32 [passages]."""
+        text = self.encode_text(prompt)
+        asked = [
+            Passage(
+                text,
+                torch.from_numpy(heard.codes),
+                heard.start,
+                None if heard.clock is None or not self.clocked else torch.from_numpy(heard.clock),
+            )
+            for heard in passages
+        ]
+        with self._using_threads():
+            return log_likelihoods(self.decoder.transformer, asked).numpy()
+
+    @torch.inference_mode()
     def encode_text(self, prompt: str) -> Tensor:
         """Encode one text by itself, so that no other text's padding can leak into it, [tokens, dim]."""
         from audiocraft.modules.conditioners import ConditioningAttributes

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from looper.beats import BeatGrid, fit_grid
 from looper.clock import clock_features
 from looper.loops import Loop, cut, finish
 from looper.plan import plan
 from looper.report import Loops, Report
-from looper.request import BPM_RANGE, LoopRequest
-from looper.spans import Span
+from looper.request import LoopRequest
+from looper.takes import CONFIDENCE_FLOOR as CONFIDENCE_FLOOR
+from looper.takes import Take, judge, seam_passages
 
 if TYPE_CHECKING:
     from looper.generator import Generator
@@ -31,20 +31,6 @@ CANDIDATES = (
     4  # first loops drawn at once: the same on every device, so that a seed means the same everywhere
 )
 ROUNDS = 2  # further draws of what drifts
-TEMPO_TOLERANCE = 0.04  # share of the tempo aimed at; beyond it a draw has drifted
-LEAD_IN = 0.05  # seconds before a known bar line in which its attack may begin
-CONFIDENCE_FLOOR = 0.3  # below it a drawn loop is tried again
-
-
-@dataclass(frozen=True)
-class Take:
-    """One drawn waveform and what was found in it."""
-
-    samples: np.ndarray
-    grid: BeatGrid
-    attempt: int
-    score: float
-    drifted: bool
 
 
 class LoopMaker:
@@ -135,74 +121,59 @@ class _Session:
             self.report.measured_bpm.append(take.grid.bpm)
             self.report.confidence.append(take.grid.confidence)
             self.report.attempts.append(take.attempt + 1)
+            if take.seam_log_likelihood is not None:
+                self.report.seam_log_likelihood.append(take.seam_log_likelihood)
         return Loops(loops, self.request, self.report)
 
     def _draw(
-        self,
-        stage: str,
-        keys: list[tuple[int, int, int]],
-        prompt: np.ndarray | None = None,
-        start_beat: int = 0,
-    ) -> np.ndarray:
-        """Waveforms [B, T] of the noise generators named by `keys`."""
+        self, stage: str, variations: Sequence[int], attempts: Sequence[int], first: Take | None = None
+    ) -> list[Take]:
+        """Draw and judge one take per (variation, attempt): candidates, or what continues `first`."""
+        request, generator = self.request, self.generator
+        prompt = None if first is None else self._audio_prompt(first)
+        downbeat = None if prompt is None else len(prompt) / generator.sample_rate
         frames = self.plan.first_frames if prompt is None else self.plan.next_frames
         clock = None
         if self.plan.period:
-            clock = clock_features(frames + 8, self.plan.period, self.request.beats_per_bar, start_beat)
-        return self.generator.generate(
-            [self.request.model_text] * len(keys),
+            beat = 0 if first is None else self._start_beat(first)
+            clock = clock_features(frames + 8, self.plan.period, request.beats_per_bar, beat)
+        drawn = generator.draw(
+            [request.model_text] * len(variations),
             frames,
-            keys=keys,
+            keys=[(request.seed, *key) for key in zip(variations, attempts, strict=True)],
             sampling=self.sampling,
             audio_prompts=None if prompt is None else prompt[None],
             clock=clock,
             progress=lambda done, total: self.progress(stage, done, total),
         )
+        self.report.steps_per_second[stage] = drawn.steps_per_second
+        codes = [None] * len(variations) if drawn.codes is None else drawn.codes
 
-    def _judge(self, samples: np.ndarray, attempt: int, downbeat: float | None) -> Take:
-        """Fit the grid and say how good a loop this is."""
-        rate = self.generator.sample_rate
-        # an audio prompt keeps its own tempo and must not vouch for what follows it
-        unheard = round(max(0.0, (downbeat or 0.0) - LEAD_IN) * rate) / rate
-        grid = fit_grid(
-            samples[round(unheard * rate) :],
-            rate,
-            min(max(self.plan.bpm, BPM_RANGE[0]), BPM_RANGE[1]),
-            self.request.beats_per_bar,
-            beats=self.plan.beats,
-            downbeat=None if downbeat is None else downbeat - unheard,
-        )
-        grid = self._whole(_later(grid, unheard), len(samples) / rate)
-        off = abs(grid.bpm / self.plan.bpm - 1)
-        drifted = off > TEMPO_TOLERANCE or grid.confidence < CONFIDENCE_FLOOR
-        score = grid.confidence - max(0.0, off - 0.005) * 10
-        return Take(samples, grid, attempt, score, drifted)
+        def one(samples: np.ndarray, attempt: int, codes: np.ndarray | None) -> Take:
+            take = judge(samples, generator.sample_rate, self.plan, request.beats_per_bar, downbeat)
+            return replace(take, attempt=attempt, codes=codes, clock=clock)
 
-    def _whole(self, grid: BeatGrid, seconds: float) -> BeatGrid:
-        """The grid, or where it has no room for a whole loop the asked tempo's, without confidence."""
-        if grid.beats == self.plan.beats:
-            return grid
-        length = self.plan.beats * 60 / self.plan.bpm
-        start = max(0.0, min(grid.loop_start, seconds - length))
-        span = Span(start, start + length, self.plan.beats, 0.0)
-        return replace(
-            grid,
-            bpm=self.plan.bpm,
-            loop_start=start,
-            loop_end=span.end,
-            spans=(span,),
-            confidence=0.0,
-            warp=None,
-        )
+        return self._with_seams(_parallel(one, drawn.samples, attempts, codes))
+
+    def _with_seams(self, takes: list[Take]) -> list[Take]:
+        """Let the model judge all seams in one pass; without codes there is no model to ask."""
+        if any(take.codes is None for take in takes):
+            return takes
+        rate, beats = self.generator.frame_rate, self.request.beats_per_bar
+        passages = [heard for take in takes for heard in seam_passages(take, rate, beats)]
+        seams, places = self.generator.log_likelihoods(self.request.model_text, passages).reshape(-1, 2).T
+        return [
+            replace(take, seam_log_likelihood=float(odd))
+            for take, odd in zip(takes, seams - places, strict=True)
+        ]
 
     def _first(self) -> Take:
         """The best of CANDIDATES draws; another round where even that one drifts."""
         takes: list[Take] = []
         for round_ in range(1 + ROUNDS):
             attempts = range(round_ * CANDIDATES, (round_ + 1) * CANDIDATES)
-            waves = self._draw("candidates", [(self.request.seed, 1, a) for a in attempts])
-            takes += _parallel(lambda w, a: self._judge(w, a, None), waves, attempts)
-            best = max(takes, key=lambda take: take.score)
+            takes += self._draw("candidates", [1] * CANDIDATES, attempts)
+            best = max(takes, key=lambda take: take.merit)
             if not best.drifted:
                 return best
             log.info("no candidate keeps the tempo (best confidence %.2f)", best.grid.confidence)
@@ -232,15 +203,10 @@ class _Session:
 
     def _continuations(self, first: Take) -> list[Take]:
         """Variations 2..n in one batch, each judged by itself and redrawn while it drifts."""
-        prompt = self._audio_prompt(first)
-        downbeat = len(prompt) / self.generator.sample_rate
-        start_beat = self._start_beat(first)
         best: dict[int, Take] = {}
         waiting = list(range(2, self.request.variations + 1))
         for attempt in range(1 + ROUNDS):
-            keys = [(self.request.seed, v, attempt) for v in waiting]
-            waves = self._draw("variations", keys, prompt, start_beat)
-            takes = _parallel(lambda w, a: self._judge(w, a, downbeat), waves, [attempt] * len(keys))
+            takes = self._draw("variations", waiting, [attempt] * len(waiting), first)
             for variation, take in zip(waiting, takes, strict=True):
                 if variation not in best or take.score > best[variation].score:
                     best[variation] = take
@@ -270,19 +236,6 @@ class _Session:
 
         done = lambda count: self.progress("loops", count, total)
         return finish(_parallel(one, takes, range(1, total + 1), done=done))
-
-
-def _later(grid: BeatGrid, seconds: float) -> BeatGrid:
-    """The grid of an excerpt in the time of the whole, which began `seconds` before it."""
-    return replace(
-        grid,
-        beat_times=grid.beat_times + seconds,
-        downbeat_times=grid.downbeat_times + seconds,
-        loop_start=grid.loop_start + seconds,
-        loop_end=grid.loop_end + seconds,
-        spans=tuple(replace(span, start=span.start + seconds, end=span.end + seconds) for span in grid.spans),
-        warp=None,
-    )
 
 
 def _parallel(

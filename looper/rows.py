@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,8 +37,8 @@ class Row:
     clock: Tensor | None = None
 
 
-def sharing(rows: list[Row], what: Callable[[Row], tuple]) -> list[list[int]]:
-    """Group row indices by `what`."""
+def sharing(rows: Sequence[Any], what: Callable[[Any], tuple]) -> list[list[int]]:
+    """Group the indices of rows (or of passages) by `what`."""
     groups = defaultdict(list)
     for i, row in enumerate(rows):
         groups[what(row)].append(i)
@@ -46,7 +47,7 @@ def sharing(rows: list[Row], what: Callable[[Row], tuple]) -> list[list[int]]:
 
 def batches(rows: Sequence[Row]) -> Iterator[list[int]]:
     """Group the rows whose texts take the same room: no row's arithmetic may hang on another's text."""
-    yield from sharing(list(rows), lambda row: (row.text is not None and text_length(row.text.shape[0]),))
+    yield from sharing(rows, lambda row: (row.text is not None and text_length(row.text.shape[0]),))
 
 
 def split(batch: list[int], size: int) -> list[list[int]]:

@@ -214,11 +214,20 @@ class Transformer:
         """[rows, n_q, time] tokens -> [rows, time, dim] float32."""
         return F.embedding(tokens + self.offsets[:, None], self.embeddings).sum(dim=1)
 
-    def new_cache(self, rows: int, length: int) -> Cache:
+    def clock(self, features: Tensor | None, columns: int) -> Tensor:
+        """Project clock features [time, C] to what is added to each of `columns` inputs, [columns, dim]."""
+        assert self.clock_weight is not None
+        if features is None:
+            return torch.zeros(columns, self.dim, device=self.device)
+        at = torch.arange(columns, device=self.device).clamp_(max=features.shape[0] - 1)
+        return F.linear(features.to(self.device, torch.float32), self.clock_weight.float())[at]
+
+    def new_cache(self, rows: int, length: int, layers: int | None = None) -> Cache:
         """Room for `rows` rows (conditional and unconditional ones counted) of `length` steps."""
         shape = (rows, 2 * self.heads, length, self.dim // self.heads)
         # zeros, not empty: masked places are multiplied by zero, which turns a stray NaN into one
-        return tuple(torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in self.layers)
+        count = len(self.layers) if layers is None else layers
+        return tuple(torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(count))
 
     def new_cross(self, rows: int, length: int) -> Cross:
         """Room for the keys and values of `rows` texts of up to `length` tokens."""
@@ -246,6 +255,20 @@ class Transformer:
         `block` is how many variations attention takes at a time, of each half where there are two.
         """
         rows, time, _ = x.shape
+        x = self.run(x, cache, cross, position, mask, block)
+        return self.out_norm(x if time == 1 else x.view(rows, time, -1)[:, -1])
+
+    def run(
+        self,
+        x: Tensor,
+        cache: tuple[Window, ...],
+        cross: Cross | None,
+        position: Tensor,
+        mask: Tensor,
+        block: int | None = None,
+    ) -> Tensor:
+        """As calling it, but return all times, before the last norm, [rows * time, dim]."""
+        rows = x.shape[0]
         texts = rows if cross is None else cross.mask.shape[0]
         whole = None if block is None else block * rows // texts
         x = x.flatten(0, 1)
@@ -254,7 +277,7 @@ class Transformer:
             if cross is not None:
                 x = layer.cross_attention(x, cross.windows[index], cross.mask, rows, block)
             x = x + layer.feed_forward(x)
-        return self.out_norm(x if time == 1 else x.view(rows, time, -1)[:, -1])
+        return x
 
     def logits(self, x: Tensor) -> Tensor:
         """[rows, dim] -> [rows, n_q, card] float32."""

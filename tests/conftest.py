@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from looper.clock import FEATURES
+from looper.takes import Drawn
 
 SAMPLE_RATE = 32_000
 
@@ -84,6 +85,9 @@ class FakeGenerator:
         if progress:
             progress(frames, frames)
         return np.stack(rows)
+
+    def draw(self, *args, **kwargs):
+        return Drawn(self.generate(*args, **kwargs))
 
 
 @pytest.fixture(scope="session")

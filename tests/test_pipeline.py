@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from looper.clock import clock_features
 from looper.pipeline import CANDIDATES, ROUNDS, LoopMaker
+from looper.plan import plan
 from looper.request import LoopRequest
+from looper.takes import Drawn, Heard, judge, seam_passages
 from tests.conftest import SAMPLE_RATE, FakeGenerator, drum_track
 
 TEMPI = (40, 61.3, 93.7, 120, 127.003, 174, 299.9)
@@ -53,6 +57,80 @@ def test_the_first_loop_is_the_candidate_that_keeps_the_tempo():
     assert loops.report.measured_bpm[0] == pytest.approx(120, rel=1e-3)
     assert loops.report.attempts == [3]
     assert len(generator.calls) == 1
+
+
+class Listener(FakeGenerator):
+    """A generator that has codes, and finds the seams of some candidates odd."""
+
+    def __init__(self, odd, **kwargs):
+        super().__init__(**kwargs)
+        self.odd, self.heard = odd, []
+
+    def draw(self, prompts, frames, **kwargs):
+        rows = np.arange(len(prompts))[:, None, None]
+        codes = np.broadcast_to(rows, (len(prompts), 4, frames)).copy()  # a row's codes say which it is
+        return Drawn(self.generate(prompts, frames, **kwargs), codes, 50.0)
+
+    def log_likelihoods(self, prompt, passages):
+        self.heard.append(list(passages))
+        # first of each pair: after the loop's own end, second: in place
+        return np.array(
+            [-1.0 - self.odd(heard.codes[0, 0]) * (i % 2 == 0) for i, heard in enumerate(passages)]
+        )
+
+
+def test_of_equally_sure_candidates_the_one_with_the_likeliest_seam_is_taken():
+    generator = Listener(lambda row: [1.5, 0.6, 0.1, 0.9][row])
+    loops = make(generator, bpm=120, variations=1)
+    assert loops.report.attempts == [3]
+    assert loops.report.seam_log_likelihood == pytest.approx([-0.1])
+    assert len(generator.heard) == 1, "all candidates in one pass"
+
+
+def test_a_likely_seam_does_not_outweigh_a_clear_beat():
+    drifts = lambda key: 0.03 if key[2] == 1 else 0.0
+    generator = Listener(lambda row: 0.0 if row == 1 else 9.0, deviation=drifts)
+    assert make(generator, bpm=120, variations=1).report.attempts != [2]
+
+
+def test_a_variation_is_not_drawn_again_for_its_seam():
+    generator = Listener(lambda row: 9.0)
+    loops = make(generator, bpm=120, variations=3)
+    assert loops.report.attempts[1:] == [1, 1]
+    assert loops.report.seam_log_likelihood == pytest.approx([-9.0] * 3)
+    assert set(loops.report.steps_per_second) == {"candidates", "variations"}
+
+
+@pytest.mark.parametrize(("bpm", "max_duration"), [(120, 8), (299.9, 2), (40, 2), (127.003, 20)])
+def test_what_the_model_hears_is_the_loops_beginning_after_its_end_and_in_place(bpm, max_duration):
+    generator = FakeGenerator()
+    request = LoopRequest("drums", bpm, 1, max_duration, seed=1)
+    sizes = plan(request, generator)
+    wave = drum_track(bpm, sizes.first_frames / 50)
+    take = judge(wave, SAMPLE_RATE, sizes, 4)
+    frames = np.arange(sizes.first_frames)
+    seam, place = seam_passages(replace(take, codes=np.stack([frames] * 4), clock=frames[:, None]), 50.0, 4)
+    start, end = round(take.grid.loop_start * 50), round(take.grid.loop_end * 50)
+    for heard in (seam, place):
+        assert heard.codes[0, heard.start] == start
+        head = heard.codes[0, heard.start :]
+        assert 0 < len(head) <= 50 and (np.diff(head) == 1).all()
+        assert np.array_equal(heard.clock[:, 0], heard.codes[0])
+    assert np.array_equal(seam.codes[:, seam.start :], place.codes[:, place.start :])
+    assert seam.codes[0, seam.start - 1] == min(end, len(frames)) - 1
+    assert place.start == 0 or place.codes[0, place.start - 1] == start - 1
+
+
+def test_the_real_model_finds_a_loops_own_beginning_likelier_than_one_out_of_order(tiny):
+    generator = tiny.generator
+    drawn = generator.draw(["techno, 120 bpm"], 250, keys=[(1, 1, 0)], clock=clock_features(258, 25))
+    codes, clock = drawn.codes[0], clock_features(258, 25)
+    shuffled = codes.copy()
+    shuffled[:, 200:] = codes[:, 200:][:, np.random.default_rng(0).permutation(50)]
+    right, wrong = generator.log_likelihoods(
+        "techno, 120 bpm", [Heard(codes, 200, clock), Heard(shuffled, 200, clock)]
+    )
+    assert right > wrong + 0.5
 
 
 def test_a_variation_that_drifts_is_drawn_again_by_itself():

@@ -1,0 +1,177 @@
+"""Drawn waveforms, and how good a loop each of them would make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from looper.beats import BeatGrid, fit_grid
+from looper.plan import Plan
+from looper.request import BPM_RANGE
+from looper.spans import Span
+
+TEMPO_TOLERANCE = 0.04  # share of the tempo aimed at; beyond it a draw has drifted
+LEAD_IN = 0.05  # seconds before a known bar line in which its attack may begin
+CONFIDENCE_FLOOR = 0.3  # below it a drawn loop is tried again
+HEARD_SECONDS = 1.0  # of a loop's beginning, when its seam is judged by the model
+ODD_SEAM = 0.1  # confidence that a nat of unlikeliness costs in the choice of a candidate
+ODDEST_SEAM = 2.0  # nats; beyond, it makes no difference
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a generator gives for a batch.
+
+    Attributes
+    ----------
+    samples : np.ndarray
+        float32 [rows, T].
+    codes : np.ndarray or None
+        The codes [rows, n_q, frames] it was decoded from, where there are any.
+    steps_per_second : float
+        Of the decode loop; 0 where that is not known.
+    """
+
+    samples: np.ndarray
+    codes: np.ndarray | None = None
+    steps_per_second: float = 0.0
+
+
+@dataclass(frozen=True)
+class Take:
+    """One drawn waveform and what was found in it.
+
+    Attributes
+    ----------
+    samples : np.ndarray
+        float32 [T].
+    grid : BeatGrid
+        Its beats and its best loop.
+    attempt : int
+        Number of the draw, from 0.
+    score : float
+        The higher the better a loop.
+    drifted : bool
+        Whether it must be drawn again.
+    codes : np.ndarray or None
+        [n_q, frames].
+    clock : np.ndarray or None
+        Beat clock features [columns, C] that it was drawn with.
+    seam_log_likelihood : float or None
+        See `seam_passages`; nats per token.
+    """
+
+    samples: np.ndarray
+    grid: BeatGrid
+    attempt: int
+    score: float
+    drifted: bool
+    codes: np.ndarray | None = None
+    clock: np.ndarray | None = None
+    seam_log_likelihood: float | None = None
+
+    @property
+    def merit(self) -> float:
+        """`score` less what an unlikely seam costs: what candidates are ranked by."""
+        odd = min(max(0.0, -(self.seam_log_likelihood or 0.0)), ODDEST_SEAM)
+        return self.score - ODD_SEAM * odd
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Codes [n_q, frames] with their clock, of which the model judges what stands from `start` on."""
+
+    codes: np.ndarray
+    start: int
+    clock: np.ndarray | None = None
+
+
+def judge(
+    samples: np.ndarray, sample_rate: int, plan: Plan, beats_per_bar: int, downbeat: float | None = None
+) -> Take:
+    """Fit the grid to a drawn waveform and say how good a loop it makes.
+
+    Parameters
+    ----------
+    samples : np.ndarray
+        float32 [T].
+    sample_rate : int
+        Hz.
+    plan : Plan
+    beats_per_bar : int
+    downbeat : float, optional
+        Seconds of a bar line that is known: where the audio prompt ended.
+    """
+    # an audio prompt keeps its own tempo and must not vouch for what follows it
+    unheard = round(max(0.0, (downbeat or 0.0) - LEAD_IN) * sample_rate) / sample_rate
+    grid = fit_grid(
+        samples[round(unheard * sample_rate) :],
+        sample_rate,
+        min(max(plan.bpm, BPM_RANGE[0]), BPM_RANGE[1]),
+        beats_per_bar,
+        beats=plan.beats,
+        downbeat=None if downbeat is None else downbeat - unheard,
+    )
+    grid = _whole(_later(grid, unheard), plan, len(samples) / sample_rate)
+    off = abs(grid.bpm / plan.bpm - 1)
+    drifted = off > TEMPO_TOLERANCE or grid.confidence < CONFIDENCE_FLOOR
+    score = grid.confidence - max(0.0, off - 0.005) * 10
+    return Take(samples, grid, 0, score, drifted)
+
+
+def seam_passages(take: Take, frame_rate: float, beats_per_bar: int) -> tuple[Heard, Heard]:
+    """A loop's beginning after its last bar, as it is heard when it repeats, and the same codes in place.
+
+    The difference of the model's mean log-likelihoods of the two is the seam's: 0 where the repeat
+    surprises no more than the music itself did, negative where it comes out of the blue.
+
+    References
+    ----------
+    After the seam perplexity of "LoopGen: Training-Free Loopable Music Generation", 2025 (arXiv 2504.04466).
+    """
+    assert take.codes is not None
+    grid, frames = take.grid, take.codes.shape[1]
+    start = min(max(0, round(grid.loop_start * frame_rate)), frames - 1)
+    end = min(max(start + 1, round(grid.loop_end * frame_rate)), frames)
+    bar = min(end - start, max(1, round((end - start) / grid.beats * beats_per_bar)))
+    head = np.arange(start, min(end, start + round(HEARD_SECONDS * frame_rate)))
+
+    def after(context: np.ndarray) -> Heard:
+        at = np.concatenate([context, head])
+        assert take.codes is not None
+        clock = None if take.clock is None else take.clock[np.minimum(at, len(take.clock) - 1)]
+        return Heard(take.codes[:, at], len(context), clock)
+
+    return after(np.arange(end - bar, end)), after(np.arange(max(0, start - bar), start))
+
+
+def _later(grid: BeatGrid, seconds: float) -> BeatGrid:
+    """The grid of an excerpt in the time of the whole, which began `seconds` before it."""
+    return replace(
+        grid,
+        beat_times=grid.beat_times + seconds,
+        downbeat_times=grid.downbeat_times + seconds,
+        loop_start=grid.loop_start + seconds,
+        loop_end=grid.loop_end + seconds,
+        spans=tuple(replace(span, start=span.start + seconds, end=span.end + seconds) for span in grid.spans),
+        warp=None,
+    )
+
+
+def _whole(grid: BeatGrid, plan: Plan, seconds: float) -> BeatGrid:
+    """The grid, or where it has no room for a whole loop the asked tempo's, without confidence."""
+    if grid.beats == plan.beats:
+        return grid
+    length = plan.beats * 60 / plan.bpm
+    start = max(0.0, min(grid.loop_start, seconds - length))
+    span = Span(start, start + length, plan.beats, 0.0)
+    return replace(
+        grid,
+        bpm=plan.bpm,
+        loop_start=start,
+        loop_end=span.end,
+        spans=(span,),
+        confidence=0.0,
+        warp=None,
+    )

@@ -1,0 +1,111 @@
+"""What the model finds likely, against audiocraft's own probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from audiocraft.modules.conditioners import ConditioningAttributes
+
+from looper.generator import Generator
+from looper.likelihood import Passage, log_likelihoods
+from tests import standin
+from tests.standin import Shape
+
+TEXT = "deep house warm chords 120"
+SHAPES = {
+    "t5": Shape(),
+    "lut": Shape(dim=48, num_heads=6, num_layers=2, n_q=3, text="lut"),
+    "biases": Shape(bias=True, layer_scale=0.6, memory_efficient=False, num_layers=2),
+    "delays": Shape(n_q=4, delays=(0, 2, 3, 5), num_layers=1),
+    "one codebook": Shape(n_q=1, num_layers=1, dim=64, card=100),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def generator(request, tmp_path_factory) -> Generator:
+    torch.set_num_threads(1)
+    return Generator.load(
+        standin.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[request.param]), "cpu"
+    )
+
+
+def codes_of(generator: Generator, frames: int, seed: int = 3) -> torch.Tensor:
+    t = generator.decoder.transformer
+    return torch.randint(0, t.card, (t.n_q, frames), generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def audiocrafts(generator: Generator, codes: torch.Tensor, start: int) -> float:
+    """Mean log-likelihood by audiocraft's own teacher-forced pass."""
+    attributes = [ConditioningAttributes(text={"description": TEXT})]
+    out = generator.model.lm.compute_predictions(codes[None], attributes, keep_only_valid_steps=False)
+    assert out.mask.all(), "all tokens must have been foretold"
+    chances = out.logits[0].log_softmax(dim=-1).gather(-1, codes[..., None])[..., 0]
+    return float(chances[:, start:].mean())
+
+
+@pytest.mark.parametrize(("frames", "start"), [(30, 0), (30, 12), (30, 29), (1, 0)])
+def test_likelihoods_are_audiocrafts(generator, frames, start):
+    codes = codes_of(generator, frames)
+    ours = log_likelihoods(
+        generator.decoder.transformer, [Passage(generator.encode_text(TEXT), codes, start)]
+    )
+    assert float(ours[0]) == pytest.approx(audiocrafts(generator, codes, start), abs=1e-4)
+
+
+def test_passages_of_different_lengths_share_a_pass(generator):
+    text = generator.encode_text(TEXT)
+    lengths = [(40, 10), (25, 0), (60, 59), (7, 3)]
+    passages = [
+        Passage(text, codes_of(generator, frames, seed), start)
+        for seed, (frames, start) in enumerate(lengths)
+    ]
+    together = log_likelihoods(generator.decoder.transformer, passages)
+    for passage, ours in zip(passages, together, strict=True):
+        assert float(ours) == pytest.approx(audiocrafts(generator, passage.codes, passage.start), abs=1e-4)
+
+
+@pytest.mark.parametrize("start", [-1, 20, 21])
+def test_a_passage_with_nothing_to_judge_is_refused(generator, start):
+    with pytest.raises(ValueError, match="nothing to judge"):
+        Passage(None, codes_of(generator, 20), start)
+
+
+def test_codes_of_another_model_are_refused(generator):
+    wrong = torch.zeros(generator.decoder.transformer.n_q + 1, 5, dtype=torch.long)
+    with pytest.raises(ValueError, match="codes must be"):
+        log_likelihoods(generator.decoder.transformer, [Passage(None, wrong)])
+
+
+def test_memory_that_runs_out_halves_the_pass(generator, monkeypatch):
+    transformer = generator.decoder.transformer
+    passages = [Passage(generator.encode_text(TEXT), codes_of(generator, 9, seed)) for seed in range(5)]
+    whole, run, sizes = log_likelihoods(transformer, passages), type(transformer).run, []
+
+    def small(self, x, *args):
+        sizes.append(len(x))
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(self, x, *args)
+
+    monkeypatch.setattr(type(transformer), "run", small)
+    assert np.allclose(log_likelihoods(transformer, passages), whole, atol=1e-5)
+    assert max(sizes[1:]) <= 3 and sizes[-1] <= 2
+
+
+def test_a_single_passage_too_many_for_the_memory_says_so(generator, monkeypatch):
+    def full(self, x, *args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(generator.decoder.transformer), "run", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        log_likelihoods(generator.decoder.transformer, [Passage(None, codes_of(generator, 9))])
