@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+from contextlib import suppress
 
 log = logging.getLogger(__name__)
+
+_ARENAS = 2
+_M_ARENA_MAX = -8  # of glibc's malloc.h
+
+
+def few_arenas() -> None:
+    """Keep glibc from giving each of many short-lived threads a heap of its own, which it never gives back."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def return_memory() -> None:
+    """Hand freed memory back to the system: what a long prediction took is not kept for the short ones."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def gpu_answers() -> bool:

@@ -12,11 +12,12 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from tqdm import tqdm
 
 from looper.export import write_all
-from looper.machine import gpu_answers, out_of_memory, peak_memory_mb
+from looper.machine import few_arenas, gpu_answers, out_of_memory, peak_memory_mb, return_memory
 from looper.pipeline import LoopMaker
 from looper.report import Loops
 from looper.request import FORMATS, LoopRequest, whole
@@ -209,6 +210,7 @@ class Service:
     def start(cls) -> Service:
         """Load and warm up; see `Models.start` for what it raises."""
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        few_arenas()
         service = cls(Models(model_mapping()))
         service.scratch.sweep()
         service.models.start()
@@ -244,6 +246,7 @@ class Service:
                 "ask for fewer or shorter ones"
             ) from error
         finally:
+            return_memory()
             self._predicting = False
 
     def healthy(self) -> bool:
@@ -286,9 +289,13 @@ class Service:
             "bpm_measured": round(report.measured_bpm[0], 3),
             "confidence": round(min(report.confidence), 3),
             "draws": sum(report.attempts),
+            "seam": round(max(loop.seam.click_ratio for loop in loops), 3),
             "peak_memory_mb": round(peak_memory_mb()),
         }
         facts |= {f"seconds.{stage}": round(seconds, 3) for stage, seconds in report.seconds.items()}
+        facts |= {f"steps_per_second.{stage}": round(s, 1) for stage, s in report.steps_per_second.items()}
+        if report.seam_log_likelihood:
+            facts["seam_log_likelihood"] = round(fmean(report.seam_log_likelihood), 3)
         for name, value in facts.items():
             record(name, value)
         for k, (bpm, sure) in enumerate(zip(report.measured_bpm, report.confidence, strict=True), 1):
