@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import soundfile as sf
 
 from looper import mp3, riff
-from looper.key import Key, find_key
+from looper.key import Key
 from looper.loops import Loop
 from looper.names import plain, slug
 
@@ -130,7 +131,7 @@ def encode(loop: Loop, format: str, subtype: str = "PCM_16") -> bytes:
         raise ValueError(f"{format} cannot be {subtype}; choose PCM_16 or PCM_24")
     if not np.isfinite(loop.samples).all():
         raise ValueError("the loop holds NaN or infinity and is not written")
-    key = find_key(loop.samples, loop.sample_rate)
+    key = loop.key
     if format == "mp3":
         return _mp3(loop, key)
     if format == "wav":
@@ -210,8 +211,7 @@ def file_name(loop: Loop, variation: int, format: str) -> str:
 
     Prompt, tempo, bars, key (when clear), seed (when known) and the variation from 1 on.
     """
-    key = find_key(loop.samples, loop.sample_rate)
-    seed = loop.info.get("seed")
+    key, seed = loop.key, loop.info.get("seed")
     parts = [
         slug(str(loop.info.get("prompt", ""))),
         f"{loop.bpm:g}bpm",
@@ -237,6 +237,11 @@ def write_all(
         return []
     if len(loops) > MOST_FILES:
         raise ValueError(f"at most {MOST_FILES} files are written at once, got {len(loops)}; split them")
-    paths = [Path(folder) / file_name(loop, k, format) for k, loop in enumerate(loops, 1)]
-    _deliver({p: encode(loop, format, subtype or "PCM_16") for p, loop in zip(paths, loops, strict=True)})
-    return paths
+
+    def one(loop: Loop, variation: int) -> tuple[Path, bytes]:
+        return Path(folder) / file_name(loop, variation, format), encode(loop, format, subtype or "PCM_16")
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        contents = dict(pool.map(one, loops, range(1, len(loops) + 1)))
+    _deliver(contents)
+    return list(contents)

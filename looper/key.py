@@ -9,6 +9,7 @@ Music Perception 17 (1), 1999: correlation of the chroma with a profile of each 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,6 +18,7 @@ NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 # Temperley's revision of the Krumhansl-Kessler profiles
 _MAJOR = np.array([5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0])
 _MINOR = np.array([5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0])
+_N_FFT = 8192
 _CLEAR_FIT = 0.65
 _CLEAR_LEAD = 0.06
 
@@ -39,13 +41,33 @@ class Key:
         return NOTES[self.root] + ("m" if self.minor else "")
 
 
+def _unit(x: np.ndarray) -> np.ndarray:
+    """Centred and of norm 1 along the last axis, so that a product is a correlation."""
+    x = x - x.mean(axis=-1, keepdims=True)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@lru_cache(maxsize=1)
+def _profiles() -> tuple[list[Key], np.ndarray]:
+    """Every key, and its profile [24, 12]."""
+    keys = [Key(root, minor) for minor in (False, True) for root in range(12)]
+    return keys, _unit(np.array([np.roll(_MINOR if k.minor else _MAJOR, k.root) for k in keys]))
+
+
+@lru_cache(maxsize=4)
+def _filters(sample_rate: int) -> np.ndarray:
+    import librosa
+
+    return librosa.filters.chroma(sr=sample_rate, n_fft=_N_FFT, tuning=0.0)
+
+
 def key_of_chroma(chroma: np.ndarray) -> Key | None:
     """Return the key whose profile correlates best with `chroma` [12], or None where no key stands out."""
     chroma = np.asarray(chroma, float)
     if not np.isfinite(chroma).all() or np.ptp(chroma) <= 0:
         return None
-    keys = [Key(root, minor) for minor in (False, True) for root in range(12)]
-    fits = np.array([np.corrcoef(np.roll(_MINOR if k.minor else _MAJOR, k.root), chroma)[0, 1] for k in keys])
+    keys, profiles = _profiles()
+    fits = profiles @ _unit(chroma)
     second, first = np.argsort(fits)[-2:]
     clear = fits[first] >= _CLEAR_FIT and fits[first] - fits[second] >= _CLEAR_LEAD
     return keys[first] if clear else None
@@ -59,6 +81,6 @@ def find_key(samples: np.ndarray, sample_rate: int) -> Key | None:
     mono = mono.mean(axis=1) if mono.ndim == 2 else mono
     if len(mono) < sample_rate // 2 or not np.abs(mono).max() > 1e-4:
         return None
-    magnitudes = np.abs(librosa.stft(mono, n_fft=8192, hop_length=4096))
-    chroma = librosa.feature.chroma_stft(S=magnitudes**2, sr=sample_rate, n_fft=8192, tuning=0.0, norm=None)
+    magnitudes = np.abs(librosa.stft(mono, n_fft=_N_FFT, hop_length=_N_FFT // 2))
+    chroma = _filters(sample_rate) @ magnitudes**2
     return key_of_chroma(np.sqrt(chroma).sum(axis=1))

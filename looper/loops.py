@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +21,9 @@ from looper.seam import SeamReport
 
 if TYPE_CHECKING:
     from looper.beats import BeatGrid
+    from looper.key import Key
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
-_STILL_SECONDS = 0.01
-_WARP_SECONDS = 0.003
 # beats.py lets a beat that begins or ends a loop lie this far outside the recording
 _SLACK_SECONDS = 0.031
 
@@ -69,6 +70,13 @@ class Loop:
     def seconds(self) -> float:
         """Length in seconds."""
         return len(self.samples) / self.sample_rate
+
+    @cached_property
+    def key(self) -> Key | None:
+        """The key, or None where it is not clear."""
+        from looper.key import find_key
+
+        return find_key(self.samples, self.sample_rate)
 
     def save(self, path: str | Path, *, format: str | None = None, subtype: str | None = None) -> Path:
         """Write to a WAV, MP3, FLAC or OGG file; see `looper.export.write`."""
@@ -126,53 +134,6 @@ def _checked(samples: np.ndarray, sample_rate: int, bpm: float) -> np.ndarray:
     return np.ascontiguousarray(samples.reshape(len(samples), -1), dtype=np.float32)
 
 
-def _excerpt(samples: np.ndarray, first: int, last: int) -> np.ndarray:
-    """samples[first:last], with silence where the recording has ended or not begun."""
-    before, after = max(0, -first), max(0, last - len(samples))
-    return np.pad(samples[max(0, first) : max(0, last)], ((before, after), (0, 0)))
-
-
-def _beats_of_loop(grid: BeatGrid) -> np.ndarray:
-    """Find the loop's beats and its end in seconds where the grid wanders, else just its two ends."""
-    start, end = grid.loop_start, grid.loop_end
-    ends = np.array([start, end])
-    times = np.asarray(grid.beat_times, float)
-    slack = 0.25 * (end - start) / grid.beats
-    inside = times[(times > start + slack) & (times < end - slack)]
-    if len(inside) != grid.beats - 1:
-        return ends
-    played = np.r_[start, inside, end]
-    wander = np.abs(played - np.linspace(start, end, len(played))).max()
-    return played if wander > _WARP_SECONDS else ends
-
-
-def _in_tempo(samples: np.ndarray, sample_rate: int, grid: BeatGrid, n: int) -> tuple[np.ndarray, int]:
-    """Return the loop at `n` samples with its surroundings, and its downbeat's index.
-
-    Only real audio is returned around it: no padding.
-    """
-    played = _beats_of_loop(grid) * sample_rate
-    # all that can be of use: the loop and a second on both sides
-    spare = max(0, int(played[0]) - sample_rate)
-    samples, played = samples[spare : int(played[-1]) + sample_rate], played - spare
-    if len(played) > 2:
-        samples = _stretch.straighten(samples, sample_rate, played / sample_rate)
-    start, end = played[0], played[-1]
-    factor = (end - start) / n
-    first = round(start)
-    drift = abs(end - start - n)
-    if abs(factor - 1) <= _stretch.TOLERANCE and drift <= _STILL_SECONDS * sample_rate:
-        return samples, first
-    context = round(_stretch.CONTEXT * sample_rate / factor)
-    # the vocoder maps index i to i / factor: a lead that is a whole number of output samples keeps the phase
-    lead = round(context * factor)
-    excerpt = _excerpt(samples, first - lead, round(end) + lead)
-    stretched = _stretch.stretch(excerpt, sample_rate, factor)
-    real_first = max(0, context - int(first / factor))
-    real_last = min(len(stretched), context + int((len(samples) - first) / factor))
-    return stretched[real_first:real_last], context - real_first
-
-
 def cut(
     samples: np.ndarray,
     sample_rate: int,
@@ -226,7 +187,7 @@ def cut(
             f"the loop reaches {max(missing, -grid.loop_start):.2f} s outside the recording; "
             "pass a longer recording or a smaller max_seconds"
         )
-    body, origin = _in_tempo(columns, sample_rate, grid, n)
+    body, origin = _stretch.in_tempo(columns, sample_rate, grid, n)
     lacking = max(0, origin + n - len(body))
     body = np.pad(body, ((max(0, -origin), lacking), (0, 0)))
     closed, report = _seam.close(body, max(0, origin), n, sample_rate)
@@ -247,10 +208,7 @@ def level(loops: Sequence[Loop]) -> list[Loop]:
     list of Loop
         Same order; silent loops stay silent.
     """
-    if not loops:
-        return []
-    matched = _level.match([loop.samples for loop in loops], loops[0].sample_rate)
-    return [_with_samples(loop, samples) for loop, samples in zip(loops, matched, strict=True)]
+    return list(map(_with_samples, loops, _levelled(loops, map)))
 
 
 def join(loops: Sequence[Loop]) -> list[Loop]:
@@ -271,14 +229,8 @@ def join(loops: Sequence[Loop]) -> list[Loop]:
     ValueError
         If the loops differ in length, sample rate or channels.
     """
-    if len({(loop.samples.shape, loop.sample_rate) for loop in loops}) > 1:
-        raise ValueError("loops that run into each other must agree in length, sample rate and channels")
-    joined = list(loops[:1])
-    for loop in loops[1:]:
-        pair = (loop.samples.reshape(len(loop.samples), -1), loops[0].samples.reshape(len(loop.samples), -1))
-        bridged = _seam.bridge(*pair, loop.sample_rate).reshape(loop.samples.shape)
-        joined.append(_with_samples(loop, _level.limit(bridged, loop.sample_rate)))
-    return joined
+    joined = _joined(loops, [loop.samples for loop in loops], map)
+    return [*loops[:1], *map(_with_samples, loops[1:], joined[1:])]
 
 
 def finish(loops: Sequence[Loop]) -> list[Loop]:
@@ -286,11 +238,38 @@ def finish(loops: Sequence[Loop]) -> list[Loop]:
 
     A loop comes out the same however many others follow it.
     """
-    return join(level(loops))
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        joined = _joined(loops, _levelled(loops, pool.map), pool.map)
+        return list(pool.map(_with_samples, loops, joined))
+
+
+_Map = Callable[..., Iterable[Any]]
+
+
+def _levelled(loops: Sequence[Loop], each: _Map) -> list[np.ndarray]:
+    if not loops:
+        return []
+    matched = _level.match([loop.samples for loop in loops], loops[0].sample_rate, each=each)
+    return [samples.astype(np.float32) for samples in matched]
+
+
+def _joined(loops: Sequence[Loop], levelled: Sequence[np.ndarray], each: _Map) -> list[np.ndarray]:
+    if len({(loop.samples.shape, loop.sample_rate) for loop in loops}) > 1:
+        raise ValueError("loops that run into each other must agree in length, sample rate and channels")
+    if len(loops) < 2:
+        return list(levelled)
+    shape, rate = loops[0].samples.shape, loops[0].sample_rate
+    first = levelled[0].reshape(len(levelled[0]), -1)
+    models = _clicks.predictors(first)
+
+    def bridged(samples: np.ndarray) -> np.ndarray:
+        crossed = _seam.bridge(samples.reshape(first.shape), first, rate, models).reshape(shape)
+        return _level.limit(crossed, rate).astype(np.float32)
+
+    return [levelled[0], *each(bridged, levelled[1:])]
 
 
 def _with_samples(loop: Loop, samples: np.ndarray) -> Loop:
-    samples = samples.astype(np.float32)
     return replace(loop, samples=samples, seam=replace(loop.seam, click_ratio=_clicks.click_ratio(samples)))
 
 

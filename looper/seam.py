@@ -10,14 +10,14 @@ the downbeat. Where the ring is opened to become a file is a second, independent
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from scipy.signal import lfilter, lfiltic
 
-from looper.clicks import CLICK, click_ratio, predictor, surprise
+from looper.clicks import CLICK, Predictor, click_ratio, predictor, predictors, surprise
 
 _FADES_MS = (20.0, 10.0, 5.0)
 _BRIDGES_MS = (20.0, 10.0, 5.0, 3.0, 2.0, 1.0)
@@ -213,7 +213,7 @@ def close(samples: np.ndarray, origin: int, n: int, sample_rate: int) -> tuple[n
         samples, origin = _foreshadowed(samples, origin, n, ms)
         scene, windows = _scene(samples, origin, n, ms), [(-origin, origin)]
     best = sorted(windows, key=lambda window: _cost(scene, window))[:_TRIED]
-    models = [predictor(channel) for channel in samples[origin : origin + n].T.astype(float)]
+    models = predictors(samples[origin : origin + n])
     rounds = []
     for window in best:
         ring = _spliced(samples, origin, n, window)
@@ -227,7 +227,9 @@ def close(samples: np.ndarray, origin: int, n: int, sample_rate: int) -> tuple[n
     return file.astype(np.float32), _report(samples, origin, n, window, file, start, ms)
 
 
-def bridge(samples: np.ndarray, first: np.ndarray, sample_rate: int) -> np.ndarray:
+def bridge(
+    samples: np.ndarray, first: np.ndarray, sample_rate: int, models: Sequence[Predictor] | None = None
+) -> np.ndarray:
     """Give a loop the wrap of another one, so that either runs into the other.
 
     The last milliseconds fade into those of `first`, and those after its downbeat fade into the
@@ -239,6 +241,8 @@ def bridge(samples: np.ndarray, first: np.ndarray, sample_rate: int) -> np.ndarr
         float [n, C]; `first` must be closed.
     sample_rate : int
         Hz.
+    models : sequence of Predictor, optional
+        `predictors(first)`, where many loops are bridged.
 
     Returns
     -------
@@ -251,15 +255,18 @@ def bridge(samples: np.ndarray, first: np.ndarray, sample_rate: int) -> np.ndarr
     sizes = [size for fade in _BRIDGES_MS if 2 <= (size := round(fade * ms)) <= longest]
     floor = 1e-3 * float((np.diff(bridged.mean(axis=1)) ** 2).mean()) + 1e-12
     rises = _rises(bridged[: 2 * sizes[0]].mean(axis=1), floor, ms)
-    models = [predictor(np.concatenate(pair)) for pair in zip(bridged.T, first.T.astype(float), strict=True)]
+    judges = list(zip(predictors(bridged), models or predictors(first), strict=True))
 
     def judged(
         before: np.ndarray, old: np.ndarray, new: np.ndarray, after: np.ndarray
     ) -> tuple[float, np.ndarray]:
         faded, likeness = _fade(old, new)
         joint = np.concatenate([faded, after[:_AFTERMATH]])
-        # a fade too short for its material is itself a click
-        clicks = max(surprise(m, b, j, len(j)) for m, b, j in zip(models, before.T, joint.T, strict=True))
+        # a fade too short for its material is itself a click; one that either loop's own ways explain is none
+        clicks = max(
+            min(surprise(model, b, j, len(j)) for model in pair)
+            for pair, b, j in zip(judges, before.T, joint.T, strict=True)
+        )
         return (1 - likeness) + 20 * max(0.0, clicks - CLICK / 2) - len(faded) / ms / 30, faded
 
     heads = [judged(first, first[:s], bridged[:s], bridged[s:]) for s in sizes]

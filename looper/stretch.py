@@ -6,10 +6,15 @@ the part they keep (`CONTEXT` seconds) and cut after the stretch, never before.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import map_coordinates
 from scipy.signal import resample_poly
+
+if TYPE_CHECKING:
+    from looper.beats import BeatGrid
 
 CONTEXT = 0.6
 """Seconds of audio kept on both sides of a loop while it is stretched."""
@@ -19,6 +24,8 @@ TOLERANCE = 0.001
 
 _LARGEST_FACTOR = 1.3
 _OVERSAMPLING = 4
+_STILL_SECONDS = 0.01
+_WARP_SECONDS = 0.003
 
 
 def stretch(samples: np.ndarray, sample_rate: int, factor: float) -> np.ndarray:
@@ -95,3 +102,69 @@ def straighten(samples: np.ndarray, sample_rate: int, beat_times: np.ndarray) ->
     dense = resample_poly(samples, _OVERSAMPLING, 1, axis=0).astype(np.float32)
     channels = [map_coordinates(c, [moved * _OVERSAMPLING], order=3, mode="nearest") for c in dense.T]
     return np.stack(channels, axis=1)
+
+
+def _excerpt(samples: np.ndarray, first: int, last: int) -> np.ndarray:
+    """samples[first:last], with silence where the recording has ended or not begun."""
+    before, after = max(0, -first), max(0, last - len(samples))
+    return np.pad(samples[max(0, first) : max(0, last)], ((before, after), (0, 0)))
+
+
+def _beats_of_loop(grid: BeatGrid) -> np.ndarray:
+    """Find the loop's beats and its end in seconds where the grid wanders, else just its two ends."""
+    start, end = grid.loop_start, grid.loop_end
+    ends = np.array([start, end])
+    times = np.asarray(grid.beat_times, float)
+    slack = 0.25 * (end - start) / grid.beats
+    inside = times[(times > start + slack) & (times < end - slack)]
+    if len(inside) != grid.beats - 1:
+        return ends
+    played = np.r_[start, inside, end]
+    wander = np.abs(played - np.linspace(start, end, len(played))).max()
+    return played if wander > _WARP_SECONDS else ends
+
+
+def in_tempo(samples: np.ndarray, sample_rate: int, grid: BeatGrid, n: int) -> tuple[np.ndarray, int]:
+    """Bring a grid's loop to `n` samples; within `TOLERANCE` of that the audio is left alone.
+
+    Parameters
+    ----------
+    samples : np.ndarray
+        float32 [T, C], the recording.
+    sample_rate : int
+        Hz.
+    grid : BeatGrid
+        Where the loop and its beats are.
+    n : int
+        Samples that the loop shall have.
+
+    Returns
+    -------
+    tuple[np.ndarray, int]
+        The loop and its surroundings, float32 [T, C], only real audio: no padding; the downbeat's index.
+
+    Raises
+    ------
+    ValueError
+        As `stretch`.
+    """
+    played = _beats_of_loop(grid) * sample_rate
+    # all that can be of use: the loop and a second on both sides
+    spare = max(0, int(played[0]) - sample_rate)
+    samples, played = samples[spare : int(played[-1]) + sample_rate], played - spare
+    if len(played) > 2:
+        samples = straighten(samples, sample_rate, played / sample_rate)
+    start, end = played[0], played[-1]
+    factor = (end - start) / n
+    first = round(start)
+    drift = abs(end - start - n)
+    if abs(factor - 1) <= TOLERANCE and drift <= _STILL_SECONDS * sample_rate:
+        return samples, first
+    context = round(CONTEXT * sample_rate / factor)
+    # the vocoder maps index i to i / factor: a lead that is a whole number of output samples keeps the phase
+    lead = round(context * factor)
+    excerpt = _excerpt(samples, first - lead, round(end) + lead)
+    stretched = stretch(excerpt, sample_rate, factor)
+    real_first = max(0, context - int(first / factor))
+    real_last = min(len(stretched), context + int((len(samples) - first) / factor))
+    return stretched[real_first:real_last], context - real_first
