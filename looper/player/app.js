@@ -2,6 +2,7 @@
 
 import { build, inputs } from "./form.js";
 import { fileName } from "./loop.js";
+import { dropped, gather, picked } from "./open.js";
 import { nameFiles, present } from "./player.js";
 import { cancel, files, follow, progress, start, usedSeed } from "./predict.js";
 
@@ -84,13 +85,30 @@ async function makeForm() {
   });
 }
 
-async function openShelf({ name, loops, pack }) {
+/** Show loops of a folder or pack, [{name, read()}], with what its pack.json says. */
+async function openSet({ name, loops, pack }) {
+  const said = Object.fromEntries((Array.isArray(pack?.loops) ? pack.loops : []).map((entry) => [entry.file ?? entry.name, entry]));
+  const load = async ({ name: file, read }) => ({ name: file, hints: said[file], bytes: await read() });
+  await present(await Promise.all(loops.map(load)), name.replace(/\.zip$/i, ""));
   document.title = `${name} – musicgen-looper`;
   $("player-title").textContent = pack?.title ?? pack?.prompt ?? name;
+}
+
+async function openShelf({ name, loops, pack }) {
   $("empty").textContent = `No loops in ${name}: looking for .wav, .mp3, .flac and .ogg files.`;
-  const said = Object.fromEntries((pack?.loops ?? []).map((entry) => [entry.file ?? entry.name, entry]));
-  const load = async ({ name: file, url }) => ({ name: file, hints: said[file], bytes: await (await fetch(url)).arrayBuffer() });
-  await present(await Promise.all(loops.map(load)), name);
+  const remote = ({ name: file, url }) => ({ name: file, read: async () => (await fetch(url)).arrayBuffer() });
+  await openSet({ name, loops: loops.map(remote), pack });
+}
+
+/** Open files of this computer; `list` may be a promise. */
+async function openLocal(list) {
+  fail(null);
+  try {
+    const files = await list;
+    if (files.length) await openSet(await gather(files));
+  } catch (error) {
+    fail(error);
+  }
 }
 
 $("share").addEventListener("click", async () => {
@@ -100,9 +118,34 @@ $("share").addEventListener("click", async () => {
   setTimeout(() => { $("share").textContent = "Copy link"; }, 2000);
 });
 
+for (const picker of [$("pick-files"), $("pick-folder")]) {
+  picker.previousElementSibling.addEventListener("click", () => picker.click());
+  picker.addEventListener("change", async () => {
+    await openLocal(picked(picker.files));
+    picker.value = ""; // the same choice again is a change again
+  });
+}
+
+let inside = 0; // dragenter and dragleave come for every element on the way
+const dragging = (by) => {
+  inside = by ? inside + by : 0;
+  $("drop").hidden = inside <= 0;
+};
+const bearsFiles = (event) => event.dataTransfer?.types.includes("Files");
+addEventListener("dragenter", (event) => { if (bearsFiles(event)) dragging(1); });
+addEventListener("dragleave", (event) => { if (bearsFiles(event)) dragging(-1); });
+addEventListener("dragover", (event) => { if (bearsFiles(event)) event.preventDefault(); });
+addEventListener("drop", (event) => {
+  if (!bearsFiles(event)) return;
+  event.preventDefault();
+  dragging(0);
+  openLocal(dropped(event.dataTransfer));
+});
+
 try {
   const { model, running, shelf } = await get("session.json");
   $("share").hidden = !model; // a folder is not in the link
+  if (!model) $("empty").textContent = "Open or drop loops, a folder or a pack's .zip: they play in time with each other.";
   if (shelf) await openShelf(shelf);
   if (model) {
     await ready();

@@ -4,18 +4,19 @@ const QUANTUM = 128; // frames that Web Audio renders at once; playbackRate chan
 const LEAD = 0.03; // seconds between asking for something and hearing it
 const FADE = 0.004; // seconds; a switch fades just before the bar line so that the downbeat's attack stays whole
 
-/** Loops of one length and metre, started together. `start` is in frames of the context. */
+/** Loops of one length and metre, started together: at context frame `start` they are at their own frame `at`. */
 class Group {
-  constructor(ctx, output, loops, start, rate) {
+  constructor(ctx, output, loops, start, rate, at = 0) {
     this.ctx = ctx;
     this.frames = loops[0].buffer.length;
     this.bars = loops[0].bars;
-    this.anchor = { frame: start, at: 0, rate }; // at context frame `frame`, the loop is at its own frame `at`
+    this.anchor = { frame: start, at, rate };
+    this.first = start; // context frame from which it is fully heard
     this.voices = new Map(loops.map((loop) => {
       const source = new AudioBufferSourceNode(ctx, { buffer: loop.buffer, loop: true, playbackRate: rate });
       const gain = new GainNode(ctx, { gain: 0 });
       source.connect(gain).connect(output);
-      source.start(start / ctx.sampleRate);
+      source.start(start / ctx.sampleRate, at / ctx.sampleRate);
       return [loop, { source, gain: gain.gain }];
     }));
   }
@@ -71,6 +72,7 @@ export class Engine {
   loops = [];
   current = 0;
   rate = 1;
+  at = 0; // loop frame that the next play starts from
   pending = null; // {index, group, frame}: the switch that is planned
   #group = null;
 
@@ -88,7 +90,7 @@ export class Engine {
       this.ctx.close();
       this.ctx = null;
     }
-    Object.assign(this, { loops, sampleRate, current: 0 });
+    Object.assign(this, { loops, sampleRate, current: 0, at: 0 });
   }
 
   play() {
@@ -99,8 +101,9 @@ export class Engine {
       this.analyser.connect(this.ctx.destination);
     }
     this.ctx.resume();
-    this.#group = this.#start(this.current, this.#now(LEAD));
+    this.#group = this.#start(this.current, this.#now(LEAD), this.at % this.loops[this.current].buffer.length);
     this.#group.hold(this.loops[this.current], 1);
+    this.at = 0;
   }
 
   stop() {
@@ -119,6 +122,12 @@ export class Engine {
     else if (index !== this.current) this.#plan(index);
   }
 
+  /** Go to loop frame `at`, all loops together. */
+  seek(at) { this.#jump(() => at); }
+
+  /** Go `frames` on (or back) from where the loops will be at the jump, so that the beat is kept. */
+  move(frames) { this.#jump((here) => here + frames); }
+
   /** Play at `rate` times the tempo (and pitch). */
   nudge(rate) {
     this.rate = rate;
@@ -134,8 +143,8 @@ export class Engine {
   /** Where the ear is, in loops: {index, phase 0..1}. */
   position() {
     this.#settle();
-    if (!this.playing) return { index: this.current, phase: 0 };
-    const heard = this.#now(-(this.ctx.outputLatency || 0));
+    if (!this.playing) return { index: this.current, phase: this.loops.length && (this.at / this.loops[this.current].buffer.length) % 1 };
+    const heard = Math.max(this.#now(-(this.ctx.outputLatency || 0)), this.#group.first);
     return { index: this.current, phase: (this.#group.played(heard) / this.#group.frames) % 1 };
   }
 
@@ -149,14 +158,37 @@ export class Engine {
 
   #now(ahead = 0) { return Math.round((this.ctx.currentTime + ahead) * this.ctx.sampleRate); }
 
-  #start(index, frame) {
+  /** Go on at place(here); a planned switch stays planned, for the first bar line from there. */
+  #jump(place) {
+    if (!this.loops.length) return;
+    const { length } = this.loops[this.current].buffer;
+    const inside = (at) => { const rest = Math.round(at) % length; return rest < 0 ? rest + length : rest; };
+    if (!this.playing) {
+      this.at = inside(place(this.at));
+      return;
+    }
+    this.#settle();
+    const next = this.pending?.index;
+    this.#unplan();
+    const [old, heard, fade] = [this.#group, this.loops[this.current], Math.ceil(FADE * this.sampleRate)];
+    const frame = Math.max(this.#now(LEAD), old.first + 2 * fade);
+    // it fades in just before its place, as a switch does, so that an attack there stays whole
+    this.#group = this.#start(this.current, frame - fade, inside(place(old.played(frame)) - fade * this.rate));
+    this.#group.first = frame;
+    this.#group.fade(heard, 0, 1, frame);
+    old.fade(heard, 1, 0, frame);
+    old.endAt(frame);
+    if (next !== undefined) this.#plan(next, frame);
+  }
+
+  #start(index, frame, at = 0) {
     const lead = this.loops[index];
     const alike = this.loops.filter((l) => l.buffer.length === lead.buffer.length && l.bars === lead.bars);
-    return new Group(this.ctx, this.analyser, alike, frame, this.rate);
+    return new Group(this.ctx, this.analyser, alike, frame, this.rate, at);
   }
 
   #plan(index, earliest = 0) {
-    const frame = this.#group.barLine(Math.max(this.#now(LEAD), earliest));
+    const frame = this.#group.barLine(Math.max(this.#now(LEAD), earliest, this.#group.first));
     const [from, to] = [this.loops[this.current], this.loops[index]];
     const group = this.#group.voices.has(to) ? this.#group : this.#start(index, frame);
     this.#group.fade(from, 1, 0, frame);

@@ -35,6 +35,7 @@ const facts = (loop) => [
   loop.bpm && count(loop),
   loop.key,
   `${number(loop.seconds)} s`,
+  loop.lufs > -Infinity ? `${loop.lufs.toFixed(1).replace("-", "\u2212")} LUFS` : "silent",
 ].filter(Boolean).join(" · ");
 
 const save = (blob, name) => {
@@ -44,16 +45,23 @@ const save = (blob, name) => {
 };
 
 function card(loop, index) {
-  const head = el("div", { className: "row" },
+  const name = loop.label ?? loop.name;
+  const pick = el("button", { type: "button", className: "pick", title: loop.comment ?? loop.name },
     el("b", { className: "number", textContent: index + 1 }),
-    el("span", { className: "name", textContent: loop.label ?? loop.name }),
+    el("span", { className: "name", textContent: name }),
     el("span", { className: "facts", textContent: facts(loop) }));
-  const playhead = el("i", { className: "playhead" });
-  const pick = el("button", { type: "button", className: "pick", title: loop.comment ?? loop.name }, head, el("div", { className: "wave" }, wave(loop), playhead));
   pick.addEventListener("click", () => choose(index));
   const get = el("button", { type: "button", className: "get", textContent: "Download", ariaLabel: `Download ${loop.name}` });
   get.addEventListener("click", () => save(new Blob([loop.bytes]), loop.name));
-  return { item: el("li", {}, pick, get), pick, playhead };
+  const playhead = el("i", { className: "playhead" });
+  const strip = el("div", { className: "wave", ariaLabel: `Position in ${name}` }, wave(loop), playhead);
+  strip.addEventListener("click", ({ clientX }) => {
+    const { left, width } = strip.getBoundingClientRect();
+    if (index === engine.current) seek(((clientX - left) / width) * loop.buffer.length);
+    else choose(index);
+  });
+  strip.addEventListener("focus", () => tell(strip));
+  return { item: el("li", {}, el("div", { className: "head" }, pick, get), strip), pick, get, strip, playhead };
 }
 
 function choose(index) {
@@ -70,29 +78,78 @@ function toggle() {
   if (engine.playing) requestAnimationFrame(frame);
 }
 
-/** What changes seldom: which loop is heard, which comes next, playing or not. */
-function show() {
-  cards.forEach(({ item, pick }, index) => {
-    item.classList.toggle("current", index === engine.current);
-    item.classList.toggle("next", index === engine.pending?.index);
-    pick.setAttribute("aria-pressed", index === engine.current);
-  });
-  $("play").textContent = engine.playing ? "Stop" : "Play";
-  $("play").setAttribute("aria-pressed", engine.playing);
+const beatsOf = (loop) => loop.beats ?? loop.bars;
+
+/** Bar and beat at `phase` of a loop, counted from 1. */
+function at(loop, phase) {
+  const beat = Math.floor(phase * beatsOf(loop) + 1e-3); // places are whole frames, beat lines seldom are
+  const perBar = beatsOf(loop) / loop.bars;
+  return { beat, bar: Math.floor(beat / perBar) + 1, inBar: (beat % perBar) + 1 };
 }
 
-/** What changes with every frame: playhead, bar and beat, level. */
+function seek(frame) {
+  engine.seek(frame);
+  tell(cards[engine.current].strip);
+  place();
+}
+
+/** Move by whole beats: in time while it plays, to the next beat line while it stands. */
+function step(beats) {
+  const loop = loops[engine.current];
+  if (!loop) return;
+  const beat = loop.buffer.length / beatsOf(loop);
+  if (engine.playing) engine.move(beats * beat);
+  else {
+    const here = (engine.position().phase * loop.buffer.length) / beat;
+    const line = beats > 0 ? Math.floor(here + 1e-3) : Math.ceil(here - 1e-3);
+    engine.seek((line + beats) * beat);
+  }
+  tell(cards[engine.current].strip);
+  place();
+}
+
+/** Tell a screen reader the place: when it is asked for and when the user moves, not with every beat. */
+function tell(strip) {
+  const loop = loops[engine.current];
+  const { beat, bar, inBar } = at(loop, engine.position().phase);
+  const values = { ariaValueMin: 1, ariaValueMax: beatsOf(loop), ariaValueNow: beat + 1, ariaValueText: `bar ${bar}, beat ${inBar}` };
+  Object.assign(strip, values);
+}
+
+/** What changes seldom: which loop is heard, which comes next, playing or not. */
+function show() {
+  const focused = cards.some(({ strip }) => strip === document.activeElement);
+  cards.forEach(({ item, pick, strip }, index) => {
+    const current = index === engine.current;
+    item.classList.toggle("current", current);
+    item.classList.toggle("next", index === engine.pending?.index);
+    pick.setAttribute("aria-pressed", current);
+    strip.role = current ? "slider" : null; // one position for all: one slider
+    strip.tabIndex = current ? 0 : -1;
+    strip.ariaHidden = current ? null : "true";
+    if (current) tell(strip);
+  });
+  if (focused) cards[engine.current]?.strip.focus();
+  $("play").textContent = engine.playing ? "Stop" : "Play";
+  $("play").setAttribute("aria-pressed", engine.playing);
+  place();
+}
+
+/** Playhead, bar and beat. */
+function place() {
+  const { index, phase } = engine.position();
+  if (!loops[index]) return;
+  cards[index].playhead.style.left = `${phase * 100}%`;
+  const { bar, inBar } = at(loops[index], phase);
+  $("where").firstChild.textContent = `${bar}.${inBar}`;
+}
+
+/** What changes with every frame: the place and the level. */
 function frame() {
   const before = engine.current;
-  const { index, phase } = engine.position();
+  const { index } = engine.position();
   if (before !== index || cards[index]?.pick.getAttribute("aria-pressed") === "false") show();
-  const loop = loops[index];
-  if (loop) {
-    cards[index].playhead.style.left = `${phase * 100}%`;
-    const beat = Math.floor(phase * (loop.beats ?? loop.bars) + 1e-6);
-    const perBar = (loop.beats ?? loop.bars) / loop.bars;
-    $("where").firstChild.textContent = `${Math.floor(beat / perBar) + 1}.${(beat % perBar) + 1}`;
-  }
+  place();
   $("level").lastChild.value = Math.max(-60, engine.level());
   if (engine.playing) requestAnimationFrame(frame);
 }
@@ -108,8 +165,10 @@ function nudge(percent) {
 
 /** Show files [{name, bytes, label, hints}] as loops; resolves to the decoded loops. Playback goes on with them if it was on. */
 export async function present(files, name = "loops") {
-  const decoded = await Promise.all(files.map((file) => decode(file).then((loop) => ({ ...loop, label: file.label }),
-    () => { throw new Error(`${file.name} is not a sound file that this browser can play.`); })));
+  const read = (file, rate) => decode(file, rate).then((loop) => ({ ...loop, label: file.label }),
+    () => { throw new Error(`${file.name} is not a sound file that this browser can play.`); });
+  const first = files.length ? await read(files[0]) : null; // its sample rate is everyone's
+  const decoded = first ? [first, ...await Promise.all(files.slice(1).map((file) => read(file, first.buffer.sampleRate)))] : [];
   const was = engine.playing;
   title = name;
   loops = decoded;
@@ -130,7 +189,7 @@ export async function present(files, name = "loops") {
 export function nameFiles(name) {
   loops.forEach((loop, index) => {
     loop.name = name(loop, index);
-    cards[index].item.lastChild.ariaLabel = `Download ${loop.name}`;
+    cards[index].get.ariaLabel = `Download ${loop.name}`;
   });
   title = loops[0]?.name.replace(/_\d+\.\w+$/, "") ?? title;
 }
@@ -142,13 +201,27 @@ $("all").addEventListener("click", async () => {
   const entries = loops.map(({ name, bytes }) => ({ name, input: bytes }));
   save(await downloadZip(entries).blob(), `${title}.zip`);
 });
+const MOVES = { ArrowRight: 1, ArrowLeft: -1, ArrowUp: 1, ArrowDown: -1 };
+
+/** Keys of the position's slider, and of the page where nothing else takes them; true if there was something to do. */
+function press(key, target) {
+  const slider = target.role === "slider";
+  const loop = loops[engine.current];
+  const turn = slider && { Home: 0, End: beatsOf(loop) - 1 }[key];
+  if (/^[1-9]$/.test(key)) choose(Number(key) - 1);
+  else if (key === "0") nudge(Number($("nudge").value = 0));
+  else if (key === " " && loop && !target.closest("button, summary")) toggle();
+  else if (!loop || target.closest("input, summary")) return false;
+  else if (Number.isInteger(turn)) seek((turn * loop.buffer.length) / beatsOf(loop));
+  else if (slider && /^Page(Up|Down)$/.test(key)) step((key === "PageUp" ? 1 : -1) * (beatsOf(loop) / loop.bars));
+  else if (MOVES[key] && (slider || /Left|Right/.test(key))) step(MOVES[key]);
+  else return false;
+  return true;
+}
+
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("textarea, select, input:not([type=range])")) return;
-  if (/^[1-9]$/.test(event.key)) choose(Number(event.key) - 1);
-  else if (event.key === "0") nudge(Number($("nudge").value = 0));
-  else if (event.key === " " && loops.length && !event.target.closest("button, summary")) toggle();
-  else return;
-  event.preventDefault();
+  if (press(event.key, event.target)) event.preventDefault();
 });
 
 export { engine }; // for tests in a browser
