@@ -2,22 +2,30 @@
 
 ``weights/sources.json`` names each repository's revision and, per file, size and sha256. What it does
 not know yet (null) is recorded from the first fetch, and every later one must match.
+
+Downloads and half-made folders lie in ``.fetch-<name>`` beside the model folder and outlive an
+interruption: the next fetch goes on from there, and removes them when it is done.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from looper.convert import convert
-from looper.weights import SOURCES, WeightsError, fetchable, read_sources, sha256, verify, weights_root
+from looper.convert import convert, replace_folder
+from looper.download import TIMEOUT, Wanted, download
+from looper.weights import SOURCES, WeightsError, fetchable, read_manifest, read_sources, verify, weights_root
 
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+LOCK = ".fetch.lock"
+
+
+class UnfinishedError(WeightsError):
+    """The fetch could not be ended for now; what came is kept for the next one."""
 
 
 def fetch(
@@ -27,6 +35,9 @@ def fetch(
     progress: Callable[[str], None] = print,
 ) -> Path:
     """Fetch a published model, check it, convert it to a model folder and verify that.
+
+    A folder that is whole and of the pinned revision is left as it is, without asking the hub. Fetches
+    into one root go one after the other, whichever processes they are in.
 
     Parameters
     ----------
@@ -38,7 +49,7 @@ def fetch(
         Commit of the model's repository, instead of the pinned one; its files are not held against
         the pins, nor recorded.
     progress : callable
-        Takes a line about each thing done; huggingface_hub draws its own bars for the downloads.
+        Takes a line about each thing done.
 
     Returns
     -------
@@ -48,63 +59,178 @@ def fetch(
     Raises
     ------
     WeightsError
-        If the model is unknown, the hub can't be reached, or a file is not the pinned one.
+        If the model is unknown, the hub can't be reached, the disk has no room or cannot be written
+        to, or a file is not the pinned one.
     """
     root = Path(root) if root is not None else weights_root()
     if name not in fetchable():
         raise WeightsError(f"unknown model {name!r}: `looper weights get` knows {', '.join(fetchable())}")
+    try:
+        with _alone(root, progress):
+            return _fetch(name, root, revision, progress)
+    except OSError as error:
+        raise WeightsError(
+            f"cannot write to {root}: {error.strerror or error}; make room there, or set LOOPER_WEIGHTS "
+            "to a folder that can be written to, and run the command again"
+        ) from error
+
+
+def _fetch(name: str, root: Path, revision: str | None, progress: Callable[[str], None]) -> Path:
+    out = root / name
     sources = read_sources(root)
     repositories = sources["models"][name]
-    root.mkdir(parents=True, exist_ok=True)
-    used = {}
-    with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}-fetch-") as scratch:
-        for part, repository in repositories.items():
-            pin = sources["repositories"][repository]
-            if revision and part == "published":
-                pin = {"revision": revision, "files": {file: {} for file in pin["files"]}}
-            used[repository] = _download(repository, pin, Path(scratch) / part, progress)
-        progress(f"converting to {root / name}")
-        out = convert(Path(scratch) / "published", Path(scratch) / "t5", root / name, {"source": used})
-    verify(out)
+    pins = {repository: sources["repositories"][repository] for repository in repositories.values()}
+    if revision:
+        published = repositories["published"]
+        pins[published] = {"revision": revision, "files": {file: {} for file in pins[published]["files"]}}
+    if _is_here(out, pins):
+        progress(f"{name} is here already, in {out}")
+        return out
+    scratch = root / f".fetch-{name}"
+    try:
+        used = _download_all(name, pins, scratch, progress)
+        progress(f"converting to {out}")
+        parts = {
+            part: scratch / _folder_name(repo, used[repo]["revision"]) for part, repo in repositories.items()
+        }
+        made = convert(parts["published"], parts["t5"], scratch / "made" / name, {"source": used})
+        verify(made)
+    except WeightsError as error:
+        if not isinstance(error, UnfinishedError):  # what is refused once will be again
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    replace_folder(made, out)
     if revision is None:
         sources["repositories"].update(used)
-        (root / SOURCES).write_text(json.dumps(sources, indent=2) + "\n")
+        _write(root / SOURCES, json.dumps(sources, indent=2) + "\n")
+    shutil.rmtree(scratch)
     progress(f"{name} is ready in {out}")
     return out
 
 
-def _download(
-    repository: str, pin: dict[str, Any], folder: Path, progress: Callable[[str], None]
-) -> dict[str, Any]:
-    """Download a repository's pinned files to `folder`; return the pin with nothing left unknown."""
-    import httpx
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+@contextmanager
+def _alone(root: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Hold the root's lock; the system drops it with the process, however that ends."""
+    from filelock import FileLock, Timeout
 
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / LOCK)
     try:
-        info = api.model_info(repository, revision=pin["revision"], files_metadata=True)
-        if pin["revision"] and info.sha != pin["revision"]:
-            raise WeightsError(f"{repository}: the hub gave revision {info.sha}, not {pin['revision']}")
-        hub = {sibling.rfilename: sibling for sibling in info.siblings or []}
-        files = {}
-        for file, known in pin["files"].items():
-            if file not in hub:
-                raise WeightsError(f"{repository} at {info.sha} has no {file}")
-            lfs = hub[file].lfs
-            expected = known.get("sha256") or (lfs.sha256 if lfs else None)
-            progress(f"fetching {repository}/{file}")
-            files[file] = _download_file(api, repository, file, str(info.sha), folder)
-            wrong = expected is not None and files[file]["sha256"] != expected
-            if wrong or known.get("size") not in (None, files[file]["size"]):
-                raise WeightsError(f"{repository}/{file} at {info.sha} is not the pinned file: refusing it")
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        raise WeightsError(
-            f"could not fetch {repository}: {error}. Check the network, then run the command again"
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress(f"another fetch into {root} is under way: waiting for it to end")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_here(folder: Path, pins: dict[str, Any]) -> bool:
+    """Whether `folder` is whole and was made from the pinned files."""
+    try:
+        source = read_manifest(folder).get("source")
+        if not isinstance(source, dict) or not all(_agrees(source.get(r), pin) for r, pin in pins.items()):
+            return False
+        verify(folder)
+    except WeightsError:
+        return False
+    return True
+
+
+def _agrees(made_from: Any, pin: Any) -> bool:
+    """Whether all that `pin` knows is so in `made_from`; null is what it does not know."""
+    if isinstance(pin, dict):
+        return isinstance(made_from, dict) and all(_agrees(made_from.get(k), v) for k, v in pin.items())
+    return pin is None or made_from == pin
+
+
+def _download_all(
+    name: str, pins: dict[str, Any], scratch: Path, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Download all repositories' pinned files; return the pins with nothing left unknown."""
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.utils import build_hf_headers
+
+    used: dict[str, Any] = {}
+    repository = ""
+    try:
+        wanted = []
+        for repository, pin in pins.items():
+            wanted += _ask(repository, pin)
+        folders = {w: scratch / _folder_name(w.repository, w.revision) for w in wanted}
+        _tidy(scratch, {folder.name for folder in folders.values()})
+        _need_room(name, wanted, folders, scratch)
+        with httpx.Client(headers=build_hf_headers(), timeout=TIMEOUT, follow_redirects=True) as client:
+            for want in wanted:
+                repository, path = want.repository, folders[want] / want.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                progress(f"fetching {want}")
+                entry = used.setdefault(repository, {"revision": want.revision, "files": {}})
+                entry["files"][want.name] = download(want, path, client, progress)
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError) as error:
+        raise UnfinishedError(
+            f"could not fetch {repository}: {error}. Check the network, then run the command again: "
+            "it goes on from what it has"
         ) from error
-    return {"revision": info.sha, "files": files}
+    return used
 
 
-def _download_file(api: HfApi, repository: str, file: str, revision: str, folder: Path) -> dict[str, Any]:
-    path = Path(api.hf_hub_download(repository, file, revision=revision, local_dir=folder))
-    return {"size": path.stat().st_size, "sha256": sha256(path)}
+def _ask(repository: str, pin: dict[str, Any]) -> list[Wanted]:
+    """What the hub says of a repository's pinned files, the pins having the last word."""
+    from huggingface_hub import HfApi, hf_hub_url
+
+    endpoint = os.environ.get("HF_ENDPOINT")
+    info = HfApi(endpoint=endpoint).model_info(
+        repository, revision=pin["revision"], files_metadata=True, timeout=TIMEOUT
+    )
+    if pin["revision"] and info.sha != pin["revision"]:
+        raise WeightsError(f"{repository}: the hub gave revision {info.sha}, not {pin['revision']}")
+    hub = {sibling.rfilename: sibling for sibling in info.siblings or []}
+    wanted = []
+    for file, known in pin["files"].items():
+        if file not in hub:
+            raise WeightsError(f"{repository} at {info.sha} has no {file}")
+        says = hub[file]
+        wanted.append(
+            Wanted(
+                repository,
+                str(info.sha),
+                file,
+                hf_hub_url(repository, file, revision=info.sha, endpoint=endpoint),
+                known.get("size") or says.size,
+                known.get("sha256") or (says.lfs.sha256 if says.lfs else None),
+            )
+        )
+    return wanted
+
+
+def _folder_name(repository: str, revision: str) -> str:
+    return f"{repository.replace('/', '--')}@{revision}"
+
+
+def _tidy(scratch: Path, keep: set[str]) -> None:
+    """Remove what an interrupted fetch left that this one cannot use."""
+    for path in scratch.iterdir() if scratch.is_dir() else ():
+        if path.name not in keep:
+            shutil.rmtree(path)
+
+
+def _need_room(name: str, wanted: list[Wanted], folders: dict[Wanted, Path], scratch: Path) -> None:
+    """Refuse early what the disk can't hold: the rest of the downloads, and as much again converted."""
+    total = sum(w.size or 0 for w in wanted)
+    kept = sum(path.stat().st_size for w in wanted if (path := folders[w] / w.name).is_file())
+    needed, free = 2 * total - min(kept, total), shutil.disk_usage(scratch.parent).free
+    if needed > free:
+        raise UnfinishedError(
+            f"{name} needs {needed / 1e9:.1f} GB free in {scratch.parent} (download and conversion), "
+            f"{free / 1e9:.1f} GB are: make room, or set LOOPER_WEIGHTS to a folder on another disk"
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a whole file or none."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
