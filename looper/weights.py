@@ -15,6 +15,7 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 SOURCES = "sources.json"
+LONGEST_NAME = 255  # bytes, as file systems have it
 REQUIRED = ("lm.safetensors", "codec.safetensors", "config.yaml")
 _REPO_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
@@ -70,8 +71,13 @@ def list_models(root: Path | None = None) -> list[str]:
 def read_sources(root: Path | None = None) -> dict[str, Any]:
     """Read where published models come from: ``models``, and ``repositories`` with their pins."""
     for folder in (root or weights_root(), _REPO_WEIGHTS):
-        if (folder / SOURCES).is_file():
-            return json.loads((folder / SOURCES).read_text())
+        if (path := folder / SOURCES).is_file():
+            try:
+                sources = json.loads(path.read_text())
+                if sources["models"].keys() and sources["repositories"].keys():
+                    return sources
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise WeightsError(f"{path} is damaged ({error}): get it back from the repository") from error
     return {"models": {}, "repositories": {}}
 
 
@@ -91,14 +97,21 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder) / MANIFEST
     try:
         manifest = json.loads(path.read_text())
-        files = manifest["files"]
-        if not all({"sha256", "size"} <= set(entry) for entry in files.values()):
-            raise ValueError("an entry lacks sha256 or size")
+        for name, entry in manifest["files"].items():
+            _check_entry(name, entry)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}; {remedy(folder)}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path} is not a manifest ({error}); {remedy(folder)}") from error
     return manifest
+
+
+def _check_entry(name: str, entry: object) -> None:
+    """Raise ValueError for what no file can have."""
+    if not name.isprintable() or len(os.fsencode(name)) > LONGEST_NAME:
+        raise ValueError(f"{name!r:.80} is no file's name")
+    if not isinstance(entry, dict) or not {"sha256", "size"} <= set(entry):
+        raise ValueError(f"{name!r:.80} lacks sha256 or size")
 
 
 def remedy(folder: str | os.PathLike[str]) -> str:
@@ -132,7 +145,7 @@ def verify(folder: str | os.PathLike[str]) -> None:
             raise WeightsError(f"{path} is missing; {remedy(folder)}")
         if path.stat().st_size != entry["size"]:
             raise WeightsError(
-                f"{path} has {path.stat().st_size} bytes, not {entry['size']}; {remedy(folder)}"
+                f"{path} has {path.stat().st_size} bytes, not {entry['size']!r:.40}; {remedy(folder)}"
             )
     for name, entry in files.items():
         if sha256(folder / name) != entry["sha256"]:

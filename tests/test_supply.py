@@ -5,18 +5,17 @@ import pickle
 import random
 import shutil
 import struct
-import threading
 from pathlib import Path
 
 import pytest
-import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from looper import checkpoint, weights
 from looper.checkpoint import WeightsError
 from tests.test_checkpoint import (  # noqa: F401  (fixtures)
     Malicious,
     folder,
-    hub,
     made,
     published,
 )
@@ -62,7 +61,7 @@ TAMPERED = {
     ),
     "a size that is text": (
         lambda f: rewrite(f, lambda files: files["config.yaml"].update(size="12")),
-        r"config\.yaml has \d+ bytes, not 12",
+        r"config\.yaml has \d+ bytes, not '12'",
     ),
     "a hash that is null": (
         lambda f: rewrite(f, lambda files: files["config.yaml"].update(sha256=None)),
@@ -174,68 +173,82 @@ def test_a_config_cannot_make_python_objects(folder, tmp_path):
     assert not mark.exists()
 
 
-# --- fetching --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["state_dict.bin", "compression_state_dict.bin"])
-@pytest.mark.parametrize("how", ["truncated", "grown", "other content of the same size", "a bomb"])
-def test_what_is_not_the_pinned_file_is_refused_before_it_is_unpickled(hub, tmp_path, monkeypatch, name, how):
-    root, served = hub
-    checkpoint.fetch("medium", progress=lambda line: None)
-    right = served["facebook/musicgen-medium", name]
-    mark = tmp_path / "executed"
-    served["facebook/musicgen-medium", name] = {
-        "truncated": right[: len(right) // 2],
-        "grown": right + b"\0" * 1000,
-        "other content of the same size": bytes(len(right)),
-        "a bomb": pickle.dumps(Malicious(mark)),
-    }[how]
-    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("unpickled an unpinned file"))
-    with pytest.raises(WeightsError, match=name):
-        checkpoint.fetch("medium", progress=lambda line: None)
-    assert not mark.exists()
-    weights.verify(root / "medium")
-    assert sorted(p.name for p in root.iterdir()) == ["medium", "sources.json"]
-
-
-def test_two_fetches_at_once_leave_one_whole_folder(hub):
-    root, _ = hub
-    outcomes = []
-
-    def fetch():
-        try:
-            outcomes.append(checkpoint.fetch("medium", progress=lambda line: None))
-        except Exception as error:
-            outcomes.append(error)
-
-    threads = [threading.Thread(target=fetch) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert any(isinstance(outcome, Path) for outcome in outcomes), outcomes
-    weights.verify(root / "medium")
-    assert sorted(p.name for p in root.iterdir()) == ["medium", "sources.json"]
-    json.loads((root / "sources.json").read_text())
-
-
-def test_an_interrupted_fetch_leaves_the_old_folder_and_no_litter(hub, monkeypatch):
-    root, _ = hub
-    checkpoint.fetch("medium", progress=lambda line: None)
-
-    def interrupt(line):
-        if "compression" in line:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.fetch("medium", progress=interrupt)
-    weights.verify(root / "medium")
-    assert sorted(p.name for p in root.iterdir()) == ["medium", "sources.json"]
-
-
 def test_weights_at_hand_need_no_network(folder, monkeypatch):
     import socket
 
     monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("reached for the network"))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: pytest.fail("asked for an address"))
     assert checkpoint.load(folder).name == "mini"
+
+
+# --- manifests nobody would write ------------------------------------------------------------------
+
+ENTRY = {"sha256": "0" * 64, "size": 1}
+NO_NAMES = ["a\0b", "\0", "\ud800", "x" * 5000, "é" * 200, "a\nb", "\x1b[2J", "t5/" + "y/" * 3000]
+NO_ENTRIES = [None, [], ["sha256", "size"], "sha256 size", 1, {"size": 1}, {"sha256": "0"}]
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=range(len(NO_NAMES)))
+def test_a_name_that_no_file_can_have_is_refused(folder, unparsed, name):
+    rewrite(folder, lambda files: files.update({name: ENTRY}))
+    with pytest.raises(WeightsError, match=r"manifest\.json is not a manifest \(.* is no file's name\)") as caught:
+        checkpoint.load(folder)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("entry", NO_ENTRIES, ids=range(len(NO_ENTRIES)))
+def test_an_entry_that_says_nothing_of_a_file_is_refused(folder, unparsed, entry):
+    rewrite(folder, lambda files: files.update({"config.yaml": entry}))
+    with pytest.raises(WeightsError, match=r"manifest\.json is not a manifest"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"files":' * 50_000, b"\xff\xfe", b"1" * 5000, b"null"])
+def test_a_manifest_made_to_break_readers_is_refused(folder, unparsed, content):
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"manifest\.json is not a manifest"):
+        checkpoint.load(folder)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.text() | st.sampled_from([*weights.REQUIRED, "", ".", "..", "/", "a/../b", "t5", "t5/", "con", "~"])
+ENTRIES = st.fixed_dictionaries({"sha256": VALUES, "size": VALUES}) | VALUES
+
+
+@pytest.fixture(scope="module")
+def bare(made, tmp_path_factory):
+    """A folder without a text encoder, whose manifest is written anew for every example."""
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("any") / "bare", ignore=lambda *a: ["t5"]))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(changes=st.dictionaries(NAMES, ENTRIES, min_size=1, max_size=3))
+def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):
+    manifest = json.loads((made / "manifest.json").read_text())
+    manifest["files"] = {name: e for name, e in manifest["files"].items() if "/" not in name}
+    (bare / "manifest.json").write_text(json.dumps(manifest))
+    weights.verify(bare)
+    manifest["files"] |= changes
+    (bare / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match="bare"):
+        weights.verify(bare)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(manifest=VALUES | st.fixed_dictionaries({"files": VALUES}))
+def test_no_json_gets_anything_but_a_weights_error(bare, manifest):
+    (bare / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match=r"manifest\.json"):
+        weights.verify(bare)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"models": 1, "repositories": {}}'])
+def test_damaged_sources_are_named(tmp_path, monkeypatch, content):
+    (tmp_path / "sources.json").write_text(content)
+    monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"sources\.json is damaged"):
+        checkpoint.find("medium")
