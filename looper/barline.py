@@ -7,7 +7,7 @@ softmax over (level, phase, beat of the bar) says where bars begin and how sure 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from looper.downbeat import LEVELS, Reading
 
 WEIGHTS = Path(__file__).with_name("beats.npz")
+GAP = 4  # beats: as far as a convolution reaches
 FORETOLD = 20.0  # odds that a bar line said to be known is one
 
 
@@ -30,43 +31,62 @@ class BarLine:
 
 
 @lru_cache(maxsize=1)
-def _weights() -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
-    """Return the fitted networks, whose votes are averaged, and the calibration."""
+def _weights() -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the fitted networks, stacked ``[N, ...]``, whose votes are averaged, and the calibration."""
     with np.load(WEIGHTS, allow_pickle=False) as file:
-        arrays = {name: file[name].astype(np.float32) for name in file.files}
-    calibration = arrays.pop("calibration")
-    count = len(arrays["mu"])
-    return [{name: array[i] for name, array in arrays.items()} for i in range(count)], calibration
+        nets = {name: file[name].astype(np.float32) for name in file.files}
+    return nets, nets.pop("calibration")
+
+
+def _linear(x: np.ndarray, nets: dict[str, np.ndarray], layer: str) -> np.ndarray:
+    """One layer of every network, ``[N, ..., H]``."""
+    return x @ nets[f"{layer}.weight"].swapaxes(1, 2) + nets[f"{layer}.bias"][:, None]
 
 
 def _convolve(h: np.ndarray, weight: np.ndarray, bias: np.ndarray, dilation: int) -> np.ndarray:
-    """Same-length convolution over beats: ``h [K, H]``, ``weight [H, H, 5]``."""
-    reach = dilation * (weight.shape[2] // 2)
-    padded = np.pad(h, ((reach, reach), (0, 0)))
-    out = sum(
-        padded[i * dilation : i * dilation + len(h)] @ weight[:, :, i].T for i in range(weight.shape[2])
-    )
-    return np.maximum(0.0, out + bias)
+    """Same-length convolution over beats: ``h [N, T, H]``, ``weight [N, H, H, 5]``."""
+    reach = dilation * (weight.shape[3] // 2)
+    padded = np.pad(h, ((0, 0), (reach, reach), (0, 0)))
+    parts = [padded[:, i * dilation : i * dilation + h.shape[1]] for i in range(weight.shape[3])]
+    kernel = weight.transpose(0, 3, 2, 1).reshape(len(weight), -1, weight.shape[1])
+    return np.maximum(0.0, np.concatenate(parts, axis=2) @ kernel + bias[:, None])
 
 
-def _logits(reading: Reading, beats_per_bar: int, net: dict[str, np.ndarray]) -> np.ndarray:
-    """Evidence ``[beats_per_bar]`` that each beat of the bar is its first."""
-    h = (reading.features - net["mu"]) / net["sd"]
-    h = np.maximum(0.0, h @ net["inp.weight"].T + net["inp.bias"])
-    h = h + _convolve(h, net["c1.weight"], net["c1.bias"], 1)
-    h = h + _convolve(h, net["c2.weight"], net["c2.bias"], 2)
-    place = np.arange(len(h)) % beats_per_bar
-    fold = np.zeros((beats_per_bar, h.shape[1]), np.float32)
-    np.add.at(fold, place, h)
-    fold /= np.maximum(1, np.bincount(place, minlength=beats_per_bar))[:, None]
-    weight = np.full((beats_per_bar, 1), reading.weight, np.float32)
-    both = np.concatenate([fold, fold - fold.mean(axis=0), weight], axis=1)
-    metre = net["meter.weight"][min(beats_per_bar, len(net["meter.weight"]) - 1)]
-    hidden = np.maximum(0.0, both @ net["h1.weight"].T + net["h1.bias"] + metre)
-    bend = np.log2(60 / reading.period / 115)
-    level = [reading.level == v for v in LEVELS]
-    place_of_level = net["lev.weight"][0] @ np.array([*level, bend, bend * bend]) + net["lev.bias"][0]
-    return hidden @ net["h2.weight"][0] + net["h2.bias"][0] + place_of_level
+def _on_one_tape(found: list[Reading], beats_per_bar: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lay readings one after another, with gaps wider than a convolution reaches.
+
+    Returns the beats ``[T, PER_BEAT]``, which of them are no gap ``[T, 1]``, and the means over bars
+    ``[R * beats_per_bar, T]`` of what a network makes of them.
+    """
+    lengths = np.array([len(reading.features) for reading in found])
+    starts = np.concatenate([[0], np.cumsum(lengths + GAP)[:-1]])
+    tape = np.zeros((int(starts[-1] + lengths[-1]), found[0].features.shape[1]), np.float32)
+    heard = np.zeros((len(tape), 1), np.float32)
+    means = np.zeros((len(found), beats_per_bar, len(tape)), np.float32)
+    for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        at, place = np.arange(start, start + length), np.arange(length) % beats_per_bar
+        tape[at], heard[at] = found[i].features, 1.0
+        means[i, place, at] = 1 / np.bincount(place)[place]
+    return tape, heard, means.reshape(-1, len(tape))
+
+
+def _logits(found: list[Reading], beats_per_bar: int, nets: dict[str, np.ndarray]) -> np.ndarray:
+    """Evidence ``[N, R, beats_per_bar]`` of each network that each beat of the bar is its first."""
+    tape, heard, means = _on_one_tape(found, beats_per_bar)
+    h = (tape - nets["mu"][:, None]) / nets["sd"][:, None]
+    h = np.maximum(0.0, _linear(h, nets, "inp")) * heard
+    h = h + _convolve(h, nets["c1.weight"], nets["c1.bias"], 1) * heard
+    h = h + _convolve(h, nets["c2.weight"], nets["c2.bias"], 2)
+    fold = (means @ h).reshape(len(h), len(found), beats_per_bar, -1)
+    weight = np.array([reading.weight for reading in found], np.float32)[:, None, None]
+    weight = np.broadcast_to(weight, (*fold.shape[:3], 1))
+    both = np.concatenate([fold, fold - fold.mean(axis=2, keepdims=True), weight], axis=3)
+    metre = nets["meter.weight"][:, min(beats_per_bar, nets["meter.weight"].shape[1] - 1), None]
+    hidden = np.maximum(0.0, _linear(both.reshape(len(h), -1, both.shape[3]), nets, "h1") + metre)
+    bend = np.log2(60 / np.array([reading.period for reading in found]) / 115)
+    level = [[float(reading.level == v) for v in LEVELS] for reading in found]
+    sides = np.column_stack([level, bend, bend**2])
+    return _linear(hidden, nets, "h2").reshape(fold.shape[:3]) + _linear(sides, nets, "lev")
 
 
 def bar_lines(found: list[Reading], beats_per_bar: int) -> list[BarLine]:
@@ -85,18 +105,20 @@ def bar_lines(found: list[Reading], beats_per_bar: int) -> list[BarLine]:
         Most probable first; probabilities sum to 1.
     """
     nets, _ = _weights()
-    logits = np.array([[_logits(r, beats_per_bar, net) for r in found] for net in nets]).reshape(
-        len(nets), -1
-    )
+    logits = _logits(found, beats_per_bar, nets).reshape(len(nets["mu"]), -1)
     likely = np.exp(logits - logits.max(axis=1, keepdims=True))
     likely = (likely / likely.sum(axis=1, keepdims=True)).mean(axis=0)
-    lines = [
-        BarLine(float(r.beat_times[0] + m * r.period), beats_per_bar * r.period, r.level, 0.0)
-        for r in found
-        for m in range(beats_per_bar)
+    readings_and_beats = [(reading, beat) for reading in found for beat in range(beats_per_bar)]
+    return [
+        BarLine(
+            float(reading.beat_times[0] + beat * reading.period),
+            beats_per_bar * reading.period,
+            reading.level,
+            float(likely[i]),
+        )
+        for i in np.argsort(-likely)
+        for reading, beat in (readings_and_beats[i],)
     ]
-    order = np.argsort(-likely)
-    return [replace(lines[i], probability=float(likely[i])) for i in order]
 
 
 def _holds(fine: BarLine, coarse: BarLine) -> bool:

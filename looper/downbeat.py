@@ -26,17 +26,20 @@ def _running(x: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((len(x), 1)), np.cumsum(x, axis=1, dtype=np.float64)], axis=1)
 
 
+def _until(total: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Running sum ``[F, ...]`` at frame positions, fractions allowed."""
+    last = total.shape[1] - 1
+    inside = np.clip(position, 0, last)
+    low = np.minimum(inside.astype(int), max(last - 1, 0))
+    part = inside - low
+    before, after = (np.take(total, at, axis=1) for at in (low, np.minimum(low + 1, last)))
+    return before + (after - before) * part
+
+
 def _between(total: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sum of each feature from frame ``start`` to ``end`` (fractions allowed), and the width inside."""
     last = total.shape[1] - 1
-    a, b = np.clip(start, 0, last), np.clip(end, 0, last)
-
-    def at(position: np.ndarray) -> np.ndarray:
-        low = np.minimum(position.astype(int), last - 1) if last else np.zeros(position.shape, int)
-        part = position - low
-        return total[:, low] * (1 - part) + total[:, np.minimum(low + 1, last)] * part
-
-    return at(b) - at(a), b - a
+    return _until(total, end) - _until(total, start), np.clip(end, 0, last) - np.clip(start, 0, last)
 
 
 @dataclass(frozen=True)
@@ -80,38 +83,42 @@ def listen(frames: Frames) -> Listening:
     )
 
 
-def _novelty(heard: Listening, times: np.ndarray, span: float) -> np.ndarray:
-    """Change of harmony at each time, ``[2, N]`` (whole range and bass), 0..1."""
+def _novelty(heard: Listening, times: np.ndarray, period: float) -> np.ndarray:
+    """Change of harmony at each time over each span, ``[2 * len(SPANS), N]`` (whole range and bass), 0..1."""
+    reach = np.array(SPANS)[:, None] * period * heard.chroma_rate
     at = times * heard.chroma_rate
-    before, _ = _between(heard.chroma, at - span * heard.chroma_rate, at)
-    after, _ = _between(heard.chroma, at, at + span * heard.chroma_rate)
-    change = []
-    for part in (slice(0, 12), slice(12, 24)):
-        x, y = before[part], after[part]
-        size = np.linalg.norm(x, axis=0) * np.linalg.norm(y, axis=0)
-        change.append((1 - (x * y).sum(axis=0) / (size + 1e-9)) * np.minimum(1.0, size / 0.05))
-    return np.array(change)
+    here = _until(heard.chroma, at)[:, None]
+    sides = (here - _until(heard.chroma, at - reach), _until(heard.chroma, at + reach) - here)
+    before, after = (side.reshape(2, 12, len(SPANS), -1).swapaxes(1, 2) for side in sides)
+    size = np.sqrt((before**2).sum(axis=2) * (after**2).sum(axis=2))
+    change = (1 - (before * after).sum(axis=2) / (size + 1e-9)) * np.minimum(1.0, size / 0.05)
+    return change.swapaxes(0, 1).reshape(2 * len(SPANS), -1)
 
 
-def beat_features(heard: Listening, phase: float, period: float) -> tuple[np.ndarray, np.ndarray]:
-    """Read a recording on one beat grid.
-
-    Parameters
-    ----------
-    heard : Listening
-        The recording.
-    phase, period : float
-        Seconds: beats fall at ``phase + k * period``.
-
-    Returns
-    -------
-    features : numpy.ndarray
-        ``[K, PER_BEAT]`` float32.
-    beat_times : numpy.ndarray
-        ``[K]`` seconds, from just before 0 s.
-    """
+def _beat_times(heard: Listening, phase: float, period: float) -> np.ndarray:
+    """Seconds of the beats ``phase + k * period``, from just before 0 s."""
     first = np.ceil((-0.03 - phase) / period)
-    beat_times = phase + period * np.arange(first, np.ceil((heard.duration - 0.03 - phase) / period))
+    return phase + period * np.arange(first, np.ceil((heard.duration - 0.03 - phase) / period))
+
+
+def _flags(heard: Listening, beat_times: np.ndarray, period: float) -> np.ndarray:
+    """Say which beats lie at the clip's edges, and how fast they go, ``[K, 6]``."""
+    near = np.abs(beat_times) < np.minimum(0.07, 0.2 * period)
+    return np.stack(
+        [
+            near * 1.0,
+            near * heard.begins_silent,
+            (np.arange(len(beat_times)) == 0) * 1.0,
+            np.full(len(beat_times), heard.begins_silent),
+            np.full(len(beat_times), np.log2(60 / period / 115)),
+            np.minimum(1.0, (heard.duration - beat_times) / period),
+        ],
+        axis=1,
+    )
+
+
+def _slots(heard: Listening, beat_times: np.ndarray, period: float) -> np.ndarray:
+    """Read the sixteenth slots of beats, ``[K, SLOTS * PER_SLOT]``."""
     slot = period / SLOTS
     times = (beat_times[:, None] + slot * np.arange(SLOTS)).ravel()
     # the rise of frame i lies between frames i-1 and i, and begins before the attack is heard
@@ -124,22 +131,35 @@ def beat_features(heard: Listening, phase: float, period: float) -> tuple[np.nda
         np.log1p(wide),
         np.log1p(tight.reshape(4, 2, -1).sum(axis=1)),
         level / np.maximum(size, 1.0),
-        *(_novelty(heard, times, span * period) for span in SPANS),
+        _novelty(heard, times, period),
     ]
-    slots = np.concatenate(rows).T.reshape(len(beat_times), SLOTS * PER_SLOT)
-    near = np.abs(beat_times) < np.minimum(0.07, 0.2 * period)
-    flags = np.stack(
-        [
-            near * 1.0,
-            near * heard.begins_silent,
-            (np.arange(len(beat_times)) == 0) * 1.0,
-            np.full(len(beat_times), heard.begins_silent),
-            np.full(len(beat_times), np.log2(60 / period / 115)),
-            np.minimum(1.0, (heard.duration - beat_times) / period),
-        ],
-        axis=1,
-    )
-    return np.concatenate([slots, flags], axis=1).astype(np.float32), beat_times
+    return np.concatenate(rows).T.reshape(len(beat_times), SLOTS * PER_SLOT)
+
+
+def beat_features(heard: Listening, phases: np.ndarray, period: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Read a recording on beat grids of one period.
+
+    Parameters
+    ----------
+    heard : Listening
+        The recording.
+    phases : numpy.ndarray
+        ``[P]`` seconds: beats fall at ``phase + k * period``.
+    period : float
+        Seconds.
+
+    Returns
+    -------
+    list of (features, beat_times)
+        For each phase ``[K, PER_BEAT]`` float32, and ``[K]`` seconds, from just before 0 s.
+    """
+    beats = [_beat_times(heard, float(phase), period) for phase in phases]
+    slots = _slots(heard, np.concatenate(beats), period)
+    parts = np.split(slots, np.cumsum([len(times) for times in beats])[:-1])
+    return [
+        (np.concatenate([part, _flags(heard, times, period)], axis=1).astype(np.float32), times)
+        for part, times in zip(parts, beats, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -196,8 +216,9 @@ def readings(frames: Frames, period: float) -> list[Reading]:
             continue
         pulses = tempo.phases(frames, beat, PHASES)
         _, offsets, _ = tempo.fit_line(frames, beat, np.array([p.phase for p in pulses]))
-        for pulse, offset in zip(pulses, offsets, strict=True):
-            features, beat_times = beat_features(heard, float(offset % beat), beat)
+        offsets %= beat
+        grids = beat_features(heard, offsets, beat)
+        for pulse, phase, (features, beat_times) in zip(pulses, offsets, grids, strict=True):
             if len(beat_times):
-                found.append(Reading(level, beat, float(offset % beat), pulse.weight, features, beat_times))
+                found.append(Reading(level, beat, float(phase), pulse.weight, features, beat_times))
     return found
