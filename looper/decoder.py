@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from looper.rows import (
     codes_of,
     free_bytes,
     given_sequence,
+    lengths_of,
     round_up,
     sharing,
     split,
@@ -38,6 +40,7 @@ from looper.transformer import Cache, Transformer, windows
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 COLUMNS = 256  # caches have room for a multiple of this
 # attention looks at the cache in steps of so many columns: each is a graph of its own on CUDA
@@ -78,14 +81,15 @@ class Decoder:
     def decode(
         self, rows: Sequence[Row], frames: int, sampling: Sampling, progress: Progress | None = None
     ) -> Tensor:
-        """Decode codes [rows, n_q, frames], prompts included.
+        """Decode codes [rows, n_q, frames], prompts included; -1 after the end of a shorter row.
 
         Parameters
         ----------
         rows : sequence of Row
-            Prompts, where there are any, all of one length below `frames`.
+            Prompts, where there are any, all of one length below the rows'. A row that has all its
+            frames leaves the batch as soon as half of it can go.
         frames : int
-            Frames in all.
+            Frames of a row that does not say, and the most one may have.
         sampling : Sampling
         progress : callable, optional
             Called with (steps done, steps in all) every few steps, from this thread; what it raises
@@ -191,24 +195,44 @@ class Decoder:
         report: Callable[[int], None],
         slot: int = 0,
     ) -> Tensor:
-        columns, real = frames + max(self.delays), len(rows)  # the last column drawn is never fed
-        rows = rows + rows[:1] * (-real % ROW_BLOCK[self.transformer.device.type])
-        state, graphs = self._prepare(rows, columns, sampling, plan, slot)
-        self._fill(state, rows, frames, columns)
+        lengths, last = lengths_of(rows, frames), max(self.delays)
+        longest = max(lengths)
+        columns = longest + last  # the last column drawn is never fed
+        codes = torch.full((len(rows), len(self.delays), frames), -1, device=self.transformer.device)
         start = 1 + (0 if rows[0].prompt is None else rows[0].prompt.shape[1])
-        self._prefill(state, rows, start, plan)
+        left, batch = list(range(len(rows))), self._padded(rows)
+        state, graphs = self._prepare(batch, columns, sampling, plan, slot)
+        self._fill(state, batch, longest, columns)
+        self._prefill(state, batch, start, plan)
         self._report(state, 1, report)
-        stride = LENGTH_STEP[self.transformer.device.type]
         for position in range(start, columns):
-            length = round_up(position + 1, stride)
-            if length not in graphs:
-                one = make_step(self.transformer, state, plan, length)
-                graphs[length] = Graphed(one, disable=not self.graphs)
-            graphs[length]()
+            self._step(state, graphs, plan, position)
             done = position - start + 2
             if self.transformer.device.type == "cpu" or done % HOST_EVERY == 0 or position == columns - 1:
                 self._report(state, done, report)
-        return codes_of(state.sequence[:real], frames, self.delays)
+            if (ended := position + 1 - last) not in lengths:
+                continue
+            for place, row in enumerate(left):
+                if lengths[row] == ended:
+                    codes[row, :, :ended] = codes_of(state.sequence[place], ended, self.delays)
+            going = [place for place, row in enumerate(left) if lengths[row] > ended]
+            if going and 2 * len(self._padded(going)) <= len(state.sequence):
+                left, whole = [left[place] for place in going], state
+                batch = self._padded([rows[i] for i in left])
+                state, graphs = self._prepare(batch, columns, sampling, plan, slot)
+                state.adopt(whole, self._padded(going))
+        return codes
+
+    def _padded(self, rows: list[T]) -> list[T]:
+        """Repeat the first row until there are whole blocks of them."""
+        return rows + rows[:1] * (-len(rows) % ROW_BLOCK[self.transformer.device.type])
+
+    def _step(self, state: State, graphs: dict[int, Graphed], plan: Plan, position: int) -> None:
+        """Feed the column at `position`, looking at as many columns as the next graph does."""
+        length = round_up(position + 1, LENGTH_STEP[self.transformer.device.type])
+        if length not in graphs:
+            graphs[length] = Graphed(make_step(self.transformer, state, plan, length), not self.graphs)
+        graphs[length]()
 
     def _report(self, state: State, done: int, report: Callable[[int], None]) -> None:
         if not state.check.isfinite().item():

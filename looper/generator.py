@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, SupportsInt
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ class Generator:
     def generate(
         self,
         prompts: Sequence[str],
-        frames: int,
+        frames: int | Sequence[int],
         *,
         keys: Sequence[Key],
         sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
@@ -99,8 +99,8 @@ class Generator:
         ----------
         prompts : sequence of str
             Texts, one per row.
-        frames : int
-            Length in frames, audio prompt included.
+        frames : int or sequence of int
+            Length in frames, audio prompt included; of all rows, or of each.
         keys : sequence of (int, int, int)
             (seed, variation, attempt) of each row: the only source of randomness. A row's samples hang
             on its own text, key, audio prompt and clock, and on nothing else in the call; they repeat
@@ -117,7 +117,7 @@ class Generator:
         Returns
         -------
         np.ndarray
-            float32 [rows, frames * hop_length].
+            float32 [rows, frames * hop_length]; silence after the end of a shorter row.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class Generator:
     def draw(
         self,
         prompts: Sequence[str],
-        frames: int,
+        frames: int | Sequence[int],
         *,
         keys: Sequence[Key],
         sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
@@ -155,30 +155,31 @@ class Generator:
             numbers = codes.cpu().numpy()  # waits for the device
             taken = time.perf_counter() - started
             given = 0 if audio_prompts is None else np.shape(audio_prompts)[-1] // self.hop_length
-            steps = frames + max(self.decoder.delays) - given
+            steps = codes.shape[-1] + max(self.decoder.delays) - given
             return Drawn(self.decode_audio(codes), numbers, steps / taken)
 
     def codes(
         self,
         prompts: Sequence[str],
-        frames: int,
+        frames: int | Sequence[int],
         keys: Sequence[Key],
         sampling: Sampling,
         audio_prompts: np.ndarray | None = None,
         clock: np.ndarray | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """As `generate`, but return the codes [rows, n_q, frames]."""
-        self._check(prompts, frames, keys, audio_prompts)
+        """As `generate`, but return the codes [rows, n_q, frames], -1 after the end of a shorter row."""
+        lengths = [int(frames)] * len(prompts) if isinstance(frames, SupportsInt) else list(frames)
+        self._check(prompts, lengths, keys, audio_prompts)
         texts = {prompt: self.encode_text(prompt) for prompt in dict.fromkeys(prompts)}
         heard = _spread(audio_prompts, len(prompts), self.encode_audio)
         clocks = _spread(self._clock(clock), len(prompts), torch.from_numpy)
         rows = [
-            Row(texts[prompt], tuple(key), audio, ticks)  # type: ignore[arg-type]
-            for prompt, key, audio, ticks in zip(prompts, keys, heard, clocks, strict=True)
+            Row(texts[prompt], tuple(key), audio, ticks, length)  # type: ignore[arg-type]
+            for prompt, key, audio, ticks, length in zip(prompts, keys, heard, clocks, lengths, strict=True)
         ]
         with self._using_threads():
-            return self.decoder.decode(rows, frames, sampling, progress)
+            return self.decoder.decode(rows, max(lengths), sampling, progress)
 
     def log_likelihoods(self, prompt: str, passages: Sequence[Heard]) -> np.ndarray:
         """How likely the model finds the ends of passages under a text: nats per token, float32 [passages]."""
@@ -214,7 +215,10 @@ class Generator:
         return codes[0]
 
     def decode_audio(self, codes: Tensor) -> np.ndarray:
-        """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]."""
+        """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]; -1 stands for silence."""
+        ends = (codes[:, 0] >= 0).sum(dim=1).tolist()
+        if min(ends) < max(ends):
+            return self._decode_unequal(codes, ends)
         length = codes.shape[-1] * self.hop_length
         # one size of block, for the same bits whatever the batch; on a CPU single rows are fastest
         size = 4 if codes.is_cuda else 1
@@ -222,6 +226,14 @@ class Generator:
         with ThreadPoolExecutor(self.workers) as pool:
             blocks = list(pool.map(self._decode_block, padded.split(size)))
         return np.concatenate([block[:, :length] for block in blocks])[: len(codes)]
+
+    def _decode_unequal(self, codes: Tensor, ends: list[int]) -> np.ndarray:
+        """Decode rows of several lengths, those of one length together."""
+        samples = np.zeros((len(codes), codes.shape[-1] * self.hop_length), np.float32)
+        for end in set(ends):
+            mates = [row for row, other in enumerate(ends) if other == end]
+            samples[mates, : end * self.hop_length] = self.decode_audio(codes[mates, :, :end])
+        return samples
 
     @torch.inference_mode()
     def _decode_block(self, codes: Tensor) -> np.ndarray:
@@ -238,17 +250,25 @@ class Generator:
         return clock if clock.ndim == 3 else clock[None]
 
     def _check(
-        self, prompts: Sequence[str], frames: int, keys: Sequence[Key], audio_prompts: np.ndarray | None
+        self,
+        prompts: Sequence[str],
+        lengths: list[int],
+        keys: Sequence[Key],
+        audio_prompts: np.ndarray | None,
     ) -> None:
         """Raise ValueError for arguments that cannot be right."""
         if isinstance(prompts, str) or not prompts:
             raise ValueError("prompts must be a list of at least one text")
         if len(keys) != len(prompts):
             raise ValueError(f"one key per prompt is needed, got {len(keys)} keys for {len(prompts)} prompts")
-        window = int(self.window_seconds * self.frame_rate)
-        if not 1 <= frames <= window:
+        if len(lengths) != len(prompts):
             raise ValueError(
-                f"frames must be between 1 and {window} ({self.window_seconds:g} s), got {frames}"
+                f"frames must be one number or one per prompt ({len(prompts)}), got {len(lengths)}"
+            )
+        window, frames = int(self.window_seconds * self.frame_rate), min(lengths)
+        for wrong in (length for length in lengths if not 1 <= length <= window):
+            raise ValueError(
+                f"frames must be between 1 and {window} ({self.window_seconds:g} s), got {wrong}"
             )
         if audio_prompts is None:
             return

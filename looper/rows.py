@@ -29,12 +29,15 @@ class Row:
         Codes [n_q, frames] to continue.
     clock : torch.Tensor or None
         Beat clock features [columns, C]; the last row is repeated where there are too few.
+    frames : int or None
+        Length of this row, prompt included; as long as the call's rows may be where None.
     """
 
     text: Tensor | None
     key: Key
     prompt: Tensor | None = None
     clock: Tensor | None = None
+    frames: int | None = None
 
 
 def sharing(rows: Sequence[Any], what: Callable[[Any], tuple]) -> list[list[int]]:
@@ -80,25 +83,37 @@ def check_rows(rows: Sequence[Row], frames: int) -> int:
     if len(lengths) > 1:
         raise ValueError(f"the rows' audio prompts must have one length, got {sorted(lengths)} frames")
     (length,) = lengths
-    if length >= frames:
-        raise ValueError(f"an audio prompt of {length} frames leaves nothing to generate in {frames} frames")
+    shortest = min(lengths_of(rows, frames))
+    if length >= shortest:
+        raise ValueError(
+            f"an audio prompt of {length} frames leaves nothing to generate in {shortest} frames"
+        )
     return length
+
+
+def lengths_of(rows: Sequence[Row], frames: int) -> list[int]:
+    """Frames of each row; raise ValueError where a row asks for more than `frames`."""
+    lengths = [frames if row.frames is None else row.frames for row in rows]
+    if max(lengths) > frames:
+        raise ValueError(f"rows may have up to {frames} frames, got {max(lengths)}")
+    return lengths
 
 
 def given_sequence(rows: Sequence[Row], frames: int, delays: Sequence[int], special: int) -> Tensor:
     """Lay out what is known, [rows, n_q, columns + 1]: special tokens, prompts, -1 where to draw."""
     given = torch.full((len(rows), len(delays), frames + max(delays) + 1), special)
+    lengths = lengths_of(rows, frames)
     for q, delay in enumerate(delays):
-        given[:, q, 1 + delay : 1 + delay + frames] = -1
         for i, row in enumerate(rows):
+            given[i, q, 1 + delay : 1 + delay + lengths[i]] = -1
             if row.prompt is not None:
                 given[i, q, 1 + delay : 1 + delay + row.prompt.shape[1]] = row.prompt[q]
     return given
 
 
 def codes_of(sequence: Tensor, frames: int, delays: Sequence[int]) -> Tensor:
-    """Undo the delays of a sequence, [rows, n_q, frames]."""
-    return torch.stack([sequence[:, q, 1 + d : 1 + d + frames] for q, d in enumerate(delays)], dim=1)
+    """Undo the delays of a sequence, [..., n_q, frames]."""
+    return torch.stack([sequence[..., q, 1 + d : 1 + d + frames] for q, d in enumerate(delays)], dim=-2)
 
 
 def round_up(number: int, multiple: int) -> int:

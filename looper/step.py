@@ -55,6 +55,24 @@ class State:
         text = self.cross.layers if self.cross else ()
         return sum(layer.nbytes for layer in (*self.cache, *text))
 
+    def adopt(self, other: State, rows: list[int]) -> None:
+        """Go on where `other`, which has as many columns, stands, with some of its rows."""
+        count = other.sequence.shape[0]
+        at = torch.tensor(rows, device=self.position.device)
+        both = torch.cat([at + half * count for half in range(self.halves)])
+        pairs = [(mine, theirs, both) for mine, theirs in zip(self.cache, other.cache, strict=True)]
+        pairs += [(self.sequence, other.sequence, at), (self.uniforms, other.uniforms, at)]
+        if self.cross is not None and other.cross is not None:
+            texts = zip(self.cross.layers, other.cross.layers, strict=True)
+            pairs += [(mine, theirs, at) for mine, theirs in texts]
+            pairs += [(self.cross.mask, other.cross.mask, at)]
+        if self.clock is not None and other.clock is not None:
+            pairs += [(self.clock, other.clock, at)]
+        for mine, theirs, which in pairs:
+            mine.copy_(theirs[which])
+        self.position.copy_(other.position)
+        self.check.copy_(other.check)
+
     def set_sampling(self, sampling: Sampling) -> None:
         """Fill in the values that a captured step may change between requests."""
         self.temperature.fill_(sampling.temperature or 1.0)

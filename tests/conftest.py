@@ -95,3 +95,44 @@ def tiny():
     from looper.pipeline import LoopMaker
 
     return LoopMaker.load("tiny", "cpu")
+
+
+@pytest.fixture
+def one_thread():
+    """Small models are many times slower with more."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """Generators of stand-in models by the name of their shape (`tests.decoding.SHAPES`), each made once."""
+    import torch
+
+    from looper.generator import Generator
+    from tests import standin
+    from tests.decoding import SHAPES
+
+    made: dict[str, Generator] = {}
+
+    def get(name: str) -> Generator:
+        if name not in made:
+            before = torch.get_num_threads()
+            torch.set_num_threads(1)
+            made[name] = Generator.load(
+                standin.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[name]), "cpu"
+            )
+            torch.set_num_threads(before)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def shipped(tiny):
+    """The generator of weights/tiny."""
+    return tiny.generator

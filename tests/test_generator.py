@@ -170,3 +170,17 @@ def test_the_thread_count_is_left_as_found_even_after_an_error(generator):
     with pytest.raises(KeyboardInterrupt):
         generator.generate([TEXT], 5, keys=keys(1), sampling=SAMPLING, progress=cancel)
     assert torch.get_num_threads() == 2
+
+
+def test_rows_may_have_lengths_of_their_own(generator):
+    together = generator.generate([TEXT, "jazz", TEXT], [40, 12, 25], keys=keys(3), sampling=SAMPLING)
+    assert together.shape == (3, 40 * 640)
+    for k, frames in enumerate([40, 12, 25]):
+        alone = generator.generate([[TEXT, "jazz", TEXT][k]], frames, keys=[(1, k, 0)], sampling=SAMPLING)
+        assert np.array_equal(together[k, : frames * 640], alone[0])
+        assert not together[k, frames * 640 :].any()
+
+
+def test_a_wrong_number_of_lengths_is_refused(generator):
+    with pytest.raises(ValueError, match=r"one number or one per prompt \(2\), got 3"):
+        generator.generate([TEXT] * 2, [5, 5, 5], keys=keys(2), sampling=SAMPLING)

@@ -9,33 +9,14 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 
 from looper.generator import Generator
 from looper.likelihood import Passage, log_likelihoods
-from tests import standin
-from tests.standin import Shape
+from tests.decoding import TEXT
 
-TEXT = "deep house warm chords 120"
-SHAPES = {
-    "t5": Shape(),
-    "lut": Shape(dim=48, num_heads=6, num_layers=2, n_q=3, text="lut"),
-    "biases": Shape(bias=True, layer_scale=0.6, memory_efficient=False, num_layers=2),
-    "delays": Shape(n_q=4, delays=(0, 2, 3, 5), num_layers=1),
-    "one codebook": Shape(n_q=1, num_layers=1, dim=64, card=100),
-}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module", params=SHAPES)
-def generator(request, tmp_path_factory) -> Generator:
-    torch.set_num_threads(1)
-    return Generator.load(
-        standin.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[request.param]), "cpu"
-    )
+@pytest.fixture(params=["t5", "lut", "biases", "delays", "one codebook"])
+def generator(request, models) -> Generator:
+    return models(request.param)
 
 
 def codes_of(generator: Generator, frames: int, seed: int = 3) -> torch.Tensor:

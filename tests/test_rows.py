@@ -1,0 +1,251 @@
+"""What makes a row independent of its neighbours, and what a batch does when something is wrong."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import looper.decoder
+from looper import checkpoint, dense
+from looper.clock import clock_features
+from looper.decoder import DecodeError, Decoder
+from looper.generator import Generator
+from looper.rows import Row, text_length
+from looper.sampling import Sampling, row_uniforms
+from looper.transformer import Transformer
+from tests import standin
+from tests.decoding import TEXT, prompt_codes
+from tests.standin import Shape
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_random_numbers_hang_on_the_key_alone():
+    whole = row_uniforms([(5, 0, 0), (5, 1, 0), (5, 1, 1)], 50, 4)
+    assert np.array_equal(row_uniforms([(5, 1, 0)], 20, 4)[0], whole[1, :20])
+    assert len({row.tobytes() for row in whole}) == 3
+    assert whole.min() >= 0
+    assert whole.max() < 1
+
+
+@pytest.mark.parametrize("shape", ["t5", "biases", "wide"])
+@pytest.mark.parametrize("cfg_coef", [3.0, 1.0])
+@pytest.mark.parametrize("prompt_frames", [0, 9])
+def test_a_row_is_the_same_alone_and_among_twenty(models, shape, cfg_coef, prompt_frames):
+    generator = models(shape)
+    sampling = Sampling(top_k=20, cfg_coef=cfg_coef)
+    prompt = prompt_codes(generator, prompt_frames) if prompt_frames else None
+    other = None if prompt is None else prompt.flip(1)
+    text, longer = generator.encode_text(TEXT), generator.encode_text("jazz swing piano " * 4)
+    longest = generator.encode_text("jazz swing piano " * 40)
+    assert text_length(len(longest)) > text_length(len(text)) == text_length(len(longer)) > len(longer)
+    crowd = [Row(text, (1, k, 0), prompt) for k in range(12)]
+    crowd += [Row(longer, (1, k, 0), other) for k in range(12, 16)]
+    crowd += [Row(longest, (1, k, 0), other) for k in range(16, 20)]
+    together = generator.decoder.decode(crowd, 40, sampling)
+    for k in (0, 3, 11, 12, 19):
+        assert torch.equal(generator.decoder.decode([crowd[k]], 40, sampling)[0], together[k])
+    assert torch.equal(generator.decoder.decode(crowd[9:14], 40, sampling), together[9:14])
+    assert len({row.numpy().tobytes() for row in together}) == 20
+
+
+def test_twenty_rows_of_the_shipped_model_are_the_same_one_by_one(shipped):
+    clock = torch.from_numpy(clock_features(60, 25))
+    text = shipped.encode_text(TEXT)
+    rows = [Row(text, (9, k, 0), None, clock) for k in range(20)]
+    together = shipped.decoder.decode(rows, 50, Sampling())
+    for k in (0, 7, 19):
+        assert torch.equal(shipped.decoder.decode([rows[k]], 50, Sampling())[0], together[k])
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7])
+def test_running_out_of_memory_halves_the_batch_with_the_same_result(models, monkeypatch, limit, caplog):
+    decoder = Decoder(models("t5").model)
+    rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(10)]
+    whole = decoder.decode(rows, 20, Sampling(top_k=20))
+    decode_batch, sizes = decoder._decode_batch, []
+
+    def small_memory(batch, *args):
+        sizes.append(len(batch))
+        if len(batch) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode_batch(batch, *args)
+
+    monkeypatch.setattr(decoder, "_decode_batch", small_memory)
+    assert torch.equal(decoder.decode(rows, 20, Sampling(top_k=20)), whole)
+    assert sizes[0] == 10
+    assert max(sizes[-2:]) <= limit
+    assert "out of memory with 10 variations" in caplog.text
+
+
+def test_running_out_of_memory_with_one_row_is_an_error(models, monkeypatch):
+    decoder = Decoder(models("t5").model)
+
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(decoder, "_decode_batch", no_memory)
+    with pytest.raises(DecodeError, match="out of memory with a single variation"):
+        decoder.decode([Row(models("t5").encode_text(TEXT), (0, 0, 0))] * 4, 20, Sampling(top_k=20))
+
+
+def test_the_batch_is_planned_from_the_free_memory(models, monkeypatch):
+    decoder = models("t5").decoder
+    rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(9)]
+    whole = decoder.decode(rows, 20, Sampling(top_k=20))
+    decoder = Decoder(models("t5").model)
+    monkeypatch.setattr("looper.decoder.free_bytes", lambda device: 2_000_000)
+    assert 1 <= decoder.rows_that_fit(20, True) < 9
+    assert torch.equal(decoder.decode(rows, 20, Sampling(top_k=20)), whole)
+
+
+def test_tiles_of_rows_give_the_same_as_one_product():
+    torch.manual_seed(0)
+    weight, x = torch.randn(40, 30), torch.randn(21, 30)
+    tiled = dense.Dense(weight, torch.randn(40), tile=8)
+    for rows in (1, 7, 8, 9, 21):
+        assert torch.equal(tiled(x[:rows]), tiled(x)[:rows])
+    torch.testing.assert_close(tiled(x), x @ weight.T + tiled.bias)
+
+
+class Cancelled(BaseException):
+    """As Cog's: not an Exception."""
+
+
+def test_progress_is_told_every_step(models):
+    decoder, seen = Decoder(models("t5").model), []
+    rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(3)]
+    rows.append(Row(models("t5").encode_text("jazz " * 60), (0, 4, 0)))  # a batch of its own
+    decoder.decode(rows, 30, Sampling(top_k=20), lambda done, total: seen.append((done, total)))
+    assert len(seen) == 2 * 33
+    assert seen[-1] == (33, 33)
+    assert seen == sorted(seen)
+
+
+def many_rows(models) -> list[Row]:
+    text, other = models("t5").encode_text(TEXT), models("t5").encode_text("jazz " * 60)
+    return [Row(text if k % 3 else other, (0, k, 0)) for k in range(13)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_workers_share_a_batch_with_the_same_result_and_progress_in_this_thread(models, workers):
+    decoder, seen = Decoder(models("t5").model, workers=workers), []
+    alone = Decoder(models("t5").model).decode(many_rows(models), 30, Sampling(top_k=20))
+
+    def note(done, total):
+        seen.append((done, total, threading.get_ident()))
+
+    assert torch.equal(decoder.decode(many_rows(models), 30, Sampling(top_k=20), note), alone)
+    assert seen == sorted(seen)
+    assert seen[-1] == (33, 33, threading.get_ident())
+    assert len({row[2] for row in seen}) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cancelling_in_flight_leaves_a_decoder_that_works(models, workers):
+    decoder = Decoder(models("t5").model, workers=workers)
+    before = decoder.decode(many_rows(models), 30, Sampling(top_k=20))
+
+    def cancel(done, total):
+        raise Cancelled
+
+    threads = threading.active_count()
+    with pytest.raises(Cancelled):
+        decoder.decode(many_rows(models), 1000, Sampling(top_k=20), cancel)
+    assert threading.active_count() == threads
+    assert torch.equal(decoder.decode(many_rows(models), 30, Sampling(top_k=20)), before)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_in_one_piece_ends_the_whole(models, workers, monkeypatch):
+    decoder = Decoder(models("t5").model, workers=workers)
+    prefill = decoder._prefill
+
+    def spoil(state, rows, *args):
+        prefill(state, rows, *args)
+        if any(row.key == (0, 7, 0) for row in rows):
+            state.check.fill_(float("nan"))
+
+    monkeypatch.setattr(decoder, "_prefill", spoil)
+    with pytest.raises(DecodeError, match="stopped being finite"):
+        decoder.decode(many_rows(models), 1000, Sampling(top_k=20))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_end_the_decoding_with_a_message(tmp_path, value):
+    model = checkpoint.load(standin.weights(tmp_path / "mini", Shape(num_layers=1)), "cpu")
+    model.lm.transformer.layers[0].linear2.weight[0, 0] = value
+    generator = Generator(model)
+    rows = [Row(generator.encode_text(TEXT), (0, 0, 0))]
+    with pytest.raises(DecodeError, match=r"stopped being finite at step 1.*looper weights verify"):
+        generator.decoder.decode(rows, 30, Sampling(top_k=20))
+    model.lm.transformer.layers[0].linear2.weight[0, 0] = 0
+    assert generator.decoder.decode(rows, 30, Sampling(top_k=20)).max() < 64  # nothing of it is left
+
+
+@pytest.mark.parametrize(
+    ("prompts", "frames", "message"),
+    [
+        ([], 10, "0 rows"),
+        ([4, 5], 10, "one length"),
+        ([0, 5], 10, "one length"),
+        ([10, 10], 10, "leaves nothing to generate in 10 frames"),
+        ([12], 10, "leaves nothing"),
+    ],
+)
+def test_rows_that_cannot_be_decoded_are_refused(models, prompts, frames, message):
+    generator = models("t5")
+    text = generator.encode_text(TEXT)
+    rows = [Row(text, (0, 0, 0), prompt_codes(generator, n) if n else None) for n in prompts]
+    with pytest.raises(ValueError, match=message):
+        generator.decoder.decode(rows, frames, Sampling(top_k=20))
+
+
+def test_unsupported_models_are_named(models):
+    lm = models("t5").model.lm
+    lm.fuser.cross_attention_pos_emb = True
+    try:
+        with pytest.raises(ValueError, match="positions in cross-attention"):
+            Transformer(lm)
+    finally:
+        lm.fuser.cross_attention_pos_emb = False
+
+
+@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize("cfg_coef", [3.0, 1.0])
+def test_rows_that_are_done_leave_the_batch_and_the_others_do_not_notice(
+    models, cfg_coef, block, monkeypatch
+):
+    monkeypatch.setitem(looper.decoder.ROW_BLOCK, "cpu", block)
+    generator, sampling = models("t5"), Sampling(top_k=20, cfg_coef=cfg_coef)
+    decoder, prompt = Decoder(generator.model), prompt_codes(generator, 6)
+    text, longer = generator.encode_text(TEXT), generator.encode_text("jazz swing piano " * 4)
+    lengths = [70, 9, 33, 70, 20, 33, 7, 64, 8, 7, 12, 7]
+    rows = [
+        Row(text if k % 2 else longer, (3, k, 0), prompt, None, frames) for k, frames in enumerate(lengths)
+    ]
+    run, fed = Transformer.run, []
+
+    def watched(self, x, *args):
+        fed.append(len(x))
+        return run(self, x, *args)
+
+    monkeypatch.setattr(Transformer, "run", watched)
+    together = decoder.decode(rows, 70, sampling)
+    halves = 2 if sampling.guided else 1
+    stepped = [batch // halves for batch in fed[-60:]]  # the others are prefills
+    assert stepped == sorted(stepped, reverse=True)
+    assert stepped[0] == 12 and stepped[-1] == max(3, block)
+    for k, frames in enumerate(lengths):
+        alone = decoder.decode([rows[k]], frames, sampling)
+        assert torch.equal(together[k, :, :frames], alone[0])
+        assert (together[k, :, frames:] == -1).all()
+
+
+def test_rows_longer_than_the_call_are_refused(models):
+    row = Row(models("t5").encode_text(TEXT), (0, 0, 0), frames=11)
+    with pytest.raises(ValueError, match="up to 10 frames, got 11"):
+        models("t5").decoder.decode([row], 10, Sampling(top_k=20))

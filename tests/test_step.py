@@ -1,0 +1,157 @@
+"""A step that a CUDA graph can hold."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+
+import looper.decoder
+from looper import cudagraph
+from looper.decoder import Decoder
+from looper.generator import Generator
+from looper.rows import Row
+from looper.sampling import Sampling, draw
+from looper.step import State, step
+from looper.transformer import Transformer, windows
+from tests.decoding import TEXT, prompt_codes
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def filled_state(generator: Generator, sampling: Sampling) -> State:
+    t = generator.decoder.transformer
+    state = State(t, 2, 64, 32, sampling.guided)
+    state.set_sampling(sampling)
+    t.write_text(state.cross, [0, 1], generator.encode_text(TEXT))
+    state.sequence[:, :, 0] = t.special
+    state.uniforms.uniform_(generator=torch.Generator().manual_seed(0))
+    return state
+
+
+def step_on_fake_tensors(t: Transformer, state: State, plan: tuple[str, int]) -> None:
+    """Tensors without values: `.item()`, `nonzero` or a shape made from data raise."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        step(t, state, plan, windows(state.cache, 64), state.columns)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(top_k=20), Sampling(top_p=0.9), Sampling(temperature=0), Sampling(cfg_coef=1, top_k=0)],
+    ids=str,
+)
+@pytest.mark.parametrize("shape", ["t5", "custom"])
+@torch.no_grad()
+def test_the_step_is_one_graph_of_constant_shapes_without_a_look_at_the_device(models, sampling, shape):
+    """`fullgraph` raises where Python must look at a tensor, a recompile where a shape changes."""
+    generator = models(shape)
+    t, plan = generator.decoder.transformer, sampling.plan(64)
+    step_on_fake_tensors(t, filled_state(generator, sampling), plan)
+    eager, traced = filled_state(generator, sampling), filled_state(generator, sampling)
+    torch._dynamo.reset()
+    compiled = torch.compile(step, fullgraph=True, dynamic=False, backend="eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(5):
+            step(t, eager, plan, windows(eager.cache, 64), eager.columns)
+            compiled(t, traced, plan, windows(traced.cache, 64), traced.columns)
+    assert torch.equal(eager.sequence, traced.sequence)
+    assert eager.position.item() == 5
+
+
+@pytest.mark.parametrize("planted", ["item", "nonzero", "shape"])
+@torch.no_grad()
+def test_a_sync_planted_in_the_step_would_be_noticed(models, planted, monkeypatch):
+    generator = models("t5")
+    t, state = generator.decoder.transformer, filled_state(generator, Sampling(top_k=20))
+
+    def spoiled(logits, *args):
+        if planted == "item" and logits.sum().item() > 1e9:
+            logits = logits * 2
+        if planted == "nonzero":
+            logits = logits + logits.nonzero().sum()
+        if planted == "shape":
+            logits = logits + logits[logits > 0].sum()
+        return draw(logits, *args)
+
+    monkeypatch.setattr("looper.step.draw", spoiled)
+    with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+        step_on_fake_tensors(t, state, ("top_k", 20))
+
+
+@pytest.mark.parametrize(
+    ("device", "value", "wanted"),
+    [
+        ("cuda", None, True),
+        ("cuda", "0", True),
+        ("cuda", "1", False),
+        ("cuda", "yes", False),
+        ("cpu", None, False),
+    ],
+)
+def test_the_kill_switch_turns_graphs_off(monkeypatch, device, value, wanted):
+    monkeypatch.delenv(cudagraph.KILL_SWITCH, raising=False)
+    if value is not None:
+        monkeypatch.setenv(cudagraph.KILL_SWITCH, value)
+    assert cudagraph.graphs_wanted(torch.device(device)) is wanted
+
+
+def test_a_disabled_graph_is_the_plain_function():
+    calls = []
+    graphed = cudagraph.Graphed(lambda: calls.append(1), disable=True)
+    for _ in range(3):
+        graphed()
+    assert len(calls) == 3
+
+
+def test_states_are_kept_between_requests_of_one_shape_and_the_oldest_dropped(models):
+    """What a captured graph reads must stay where it is; what is no longer asked for must go."""
+    decoder = Decoder(models("t5").model)
+    text = models("t5").encode_text(TEXT)
+
+    def state_of(rows: int, **sampling) -> State:
+        decoder.decode([Row(text, (0, 0, 0))] * rows, 20, Sampling(**{"top_k": 20} | sampling))
+        return list(decoder._states.values())[-1][0]
+
+    first = state_of(1)
+    assert state_of(1, temperature=0.5, cfg_coef=2.0) is first
+    others = [state_of(1, top_k=10), state_of(2)]
+    assert state_of(1) is first
+    assert state_of(3) not in others
+    assert len(decoder._states) == 3
+    assert state_of(1, top_k=10) is not others[0]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(top_k=20), Sampling(top_k=20, cfg_coef=1)], ids=str)
+def test_rows_in_padded_blocks_as_on_cuda_come_out_the_same(models, monkeypatch, sampling):
+    generator = models("t5")
+    prompt = prompt_codes(generator, 6)
+    rows = [Row(generator.encode_text(TEXT), (2, k, 0), prompt) for k in range(6)]
+    whole = generator.decoder.decode(rows, 30, sampling)
+    monkeypatch.setitem(looper.decoder.ROW_BLOCK, "cpu", 4)
+    blocked = Decoder(generator.model)
+    assert torch.equal(blocked.decode(rows, 30, sampling), whole)
+    assert [key[0] for key in blocked._states] == [8]
+    assert torch.equal(blocked.decode(rows[5:], 30, sampling), whole[5:])
+    assert torch.equal(blocked.decode(rows[:5], 30, sampling), whole[:5])
+
+
+def test_memory_of_other_requests_is_given_up_before_the_batch_is_halved(models, monkeypatch):
+    decoder = Decoder(models("t5").model)
+    rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(6)]
+    whole = decoder.decode(rows, 20, Sampling(top_k=20))
+    decoder.decode(rows[:2], 20, Sampling(top_k=20))
+    decode_batch, sizes = decoder._decode_batch, []
+
+    def small_memory(batch, *args):
+        sizes.append(len(batch))
+        if len(decoder._states) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode_batch(batch, *args)
+
+    monkeypatch.setattr(decoder, "_decode_batch", small_memory)
+    assert torch.equal(decoder.decode(rows, 20, Sampling(top_k=20)), whole)
+    assert sizes == [6, 6]
