@@ -7,16 +7,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, SupportsInt
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from looper import checkpoint
 from looper.checkpoint import Model
+from looper.codec import Codec
 from looper.decoder import Decoder
 from looper.likelihood import Passage, log_likelihoods
 from looper.rows import Row
@@ -52,6 +51,8 @@ class Generator:
         Longest audio, prompt included.
     clocked : bool
         Whether the model takes a beat clock.
+    codec : looper.codec.Codec
+        Between samples and codes.
     """
 
     def __init__(self, model: Model, disable_graphs: bool = False) -> None:
@@ -65,6 +66,7 @@ class Generator:
         cores = max(1, len(os.sched_getaffinity(0))) if model.device.type == "cpu" else 1
         small = sum(p.numel() for p in model.lm.transformer.parameters()) < SMALL_MODEL
         self.threads, self.workers = (1, min(cores, 4)) if small else (cores, 1)
+        self.codec = Codec(model.codec, model.device, self.threads, self.workers)
         with self._using_threads():
             self.decoder = Decoder(model, disable_graphs, self.workers)
 
@@ -210,35 +212,11 @@ class Generator:
 
     def encode_audio(self, samples: np.ndarray) -> Tensor:
         """Encode samples [n * hop_length] to codes [n_q, n]."""
-        audio = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)).to(self.model.device)
-        codes, _ = self.model.codec.encode(audio[None, None])
-        return codes[0]
+        return self.codec.encode(samples)
 
     def decode_audio(self, codes: Tensor) -> np.ndarray:
         """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]; -1 stands for silence."""
-        ends = (codes[:, 0] >= 0).sum(dim=1).tolist()
-        if min(ends) < max(ends):
-            return self._decode_unequal(codes, ends)
-        length = codes.shape[-1] * self.hop_length
-        # one size of block, for the same bits whatever the batch; on a CPU single rows are fastest
-        size = 4 if codes.is_cuda else 1
-        padded = F.pad(codes, (0, 0, 0, 0, 0, -len(codes) % size))
-        with ThreadPoolExecutor(self.workers) as pool:
-            blocks = list(pool.map(self._decode_block, padded.split(size)))
-        return np.concatenate([block[:, :length] for block in blocks])[: len(codes)]
-
-    def _decode_unequal(self, codes: Tensor, ends: list[int]) -> np.ndarray:
-        """Decode rows of several lengths, those of one length together."""
-        samples = np.zeros((len(codes), codes.shape[-1] * self.hop_length), np.float32)
-        for end in set(ends):
-            mates = [row for row, other in enumerate(ends) if other == end]
-            samples[mates, : end * self.hop_length] = self.decode_audio(codes[mates, :, :end])
-        return samples
-
-    @torch.inference_mode()
-    def _decode_block(self, codes: Tensor) -> np.ndarray:
-        torch.set_num_threads(self.threads)  # of this thread
-        return self.model.codec.decode(codes)[:, 0].float().cpu().numpy()
+        return self.codec.decode(codes)
 
     def _clock(self, clock: np.ndarray | None) -> np.ndarray | None:
         if clock is None or self.model.clock is None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from looper.clock import clock_features
 from looper.generator import Generator, Sampling
 from tests import standin
 from tests.standin import Shape
@@ -184,3 +185,27 @@ def test_rows_may_have_lengths_of_their_own(generator):
 def test_a_wrong_number_of_lengths_is_refused(generator):
     with pytest.raises(ValueError, match=r"one number or one per prompt \(2\), got 3"):
         generator.generate([TEXT] * 2, [5, 5, 5], keys=keys(2), sampling=SAMPLING)
+
+
+@torch.inference_mode()
+def test_half_precision_of_the_codec_is_far_below_the_music(shipped, monkeypatch):
+    clock = clock_features(158, 25)
+    drawn = shipped.draw(["techno, 120 bpm"], 150, keys=keys(1), clock=clock)
+    monkeypatch.setattr(shipped.codec, "half", True)
+    half = shipped.decode_audio(torch.from_numpy(drawn.codes))
+    error = float(((half - drawn.samples) ** 2).sum())
+    assert error > 0, "it was half precision"
+    assert 10 * np.log10(float((drawn.samples**2).sum()) / error) > 60
+
+
+@torch.inference_mode()
+def test_a_codec_that_overflows_in_half_precision_is_decoded_in_full(tmp_path, caplog):
+    generator = Generator.load(standin.weights(tmp_path / "mini"), "cpu")
+    codes = generator.codes([TEXT], 10, keys(1), SAMPLING)
+    convolution = next(m for m in generator.model.codec.decoder.modules() if isinstance(m, torch.nn.Conv1d))
+    with torch.no_grad():
+        convolution.bias.fill_(1e5)  # beyond what half precision holds
+    full = generator.decode_audio(codes)
+    generator.codec.half = True
+    assert np.isfinite(full).all() and np.array_equal(generator.decode_audio(codes), full)
+    assert "overflows in half precision" in caplog.text

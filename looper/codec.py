@@ -1,0 +1,76 @@
+"""Between samples and codes: audiocraft's EnCodec, in blocks whose size is always the same."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+BLOCK = {"cpu": 1, "cuda": 4}  # rows at a time: one size, for the same bits whatever the batch
+
+
+class Codec:
+    """Encode and decode with a loaded EnCodec.
+
+    Parameters
+    ----------
+    model : audiocraft.models.encodec.EncodecModel
+    device : torch.device
+    threads, workers : int
+        Threads within one block's work, and blocks worked on at once.
+
+    Attributes
+    ----------
+    half : bool
+        Whether codes are decoded in half precision, as on CUDA: the error of weights/tiny's lies 69 dB
+        under the music.
+    """
+
+    def __init__(self, model: Any, device: torch.device, threads: int = 1, workers: int = 1) -> None:
+        self.model, self.device, self.threads, self.workers = model, device, threads, workers
+        self.hop_length = round(model.sample_rate / model.frame_rate)
+        self.half = device.type == "cuda"
+
+    @torch.inference_mode()
+    def encode(self, samples: np.ndarray) -> Tensor:
+        """Encode samples [n * hop_length] to codes [n_q, n]."""
+        audio = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)).to(self.device)
+        codes, _ = self.model.encode(audio[None, None])
+        return codes[0]
+
+    def decode(self, codes: Tensor) -> np.ndarray:
+        """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]; -1 stands for silence."""
+        ends = (codes[:, 0] >= 0).sum(dim=1).tolist()
+        samples = np.zeros((len(codes), codes.shape[-1] * self.hop_length), np.float32)
+        for end in set(ends):
+            mates = [row for row, other in enumerate(ends) if other == end]
+            samples[mates, : end * self.hop_length] = self._decode_equal(codes[mates, :, :end])
+        return samples
+
+    def _decode_equal(self, codes: Tensor) -> np.ndarray:
+        """Decode rows of one length."""
+        size = BLOCK[codes.device.type]
+        padded = F.pad(codes, (0, 0, 0, 0, 0, -len(codes) % size))
+        with ThreadPoolExecutor(self.workers) as pool:
+            blocks = list(pool.map(self._decode_block, padded.split(size)))
+        return np.concatenate([block[:, : codes.shape[-1] * self.hop_length] for block in blocks])[
+            : len(codes)
+        ]
+
+    @torch.inference_mode()
+    def _decode_block(self, codes: Tensor) -> np.ndarray:
+        torch.set_num_threads(self.threads)  # of this thread
+        if self.half:
+            with torch.autocast(codes.device.type, torch.float16):
+                samples = self.model.decode(codes)[:, 0].float()
+            if samples.isfinite().all():
+                return samples.cpu().numpy()
+            logger.warning("the codec overflows in half precision: decoding in full")
+        return self.model.decode(codes)[:, 0].float().cpu().numpy()
