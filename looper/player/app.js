@@ -18,8 +18,10 @@ function fail(error) {
 }
 
 function showProgress(state) {
-  const { stage = "Waiting for the model…", percent, left } = progress(state?.logs);
-  $("stage").textContent = [stage, percent !== undefined && `${percent} %`, left && `${left} left`].filter(Boolean).join(" · ");
+  const { stage = "Waiting for the model…", percent, done, total, left, rate } = progress(state?.logs);
+  const decoding = stage !== "loops"; // the last stage counts loops, those before it decode steps
+  $("stage").textContent = [stage, percent !== undefined && `${percent} %`, total && `${done} of ${total}`,
+    rate && decoding && `${Math.round(rate)} steps/s`, left && `${left} left`].filter(Boolean).join(" · ");
   if (percent === undefined) $("bar").removeAttribute("value");
   else $("bar").value = percent;
   if ($("live").textContent !== stage) $("live").textContent = stage; // a screen reader hears stages, not percents

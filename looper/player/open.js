@@ -17,8 +17,10 @@ const local = (file, path = file.name) => ({ name: file.name, path, size: file.s
 
 async function unpacked(file) {
   try {
-    const inside = entries(await file.arrayBuffer()).map((entry) => ({ ...entry, path: entry.name, name: entry.name.split("/").pop() }));
-    return top(inside);
+    return top(entries(await file.arrayBuffer()).map(({ name: path, size, read }) => {
+      const name = path.split("/").pop();
+      return { name, path, size, read: () => read().catch((error) => { throw new Error(`${name} cannot be unpacked: ${error.message}.`); }) };
+    }));
   } catch {
     throw new Error(`${file.name} is not a zip that this page can read.`);
   }

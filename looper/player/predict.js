@@ -14,12 +14,14 @@ export async function complaint(response) {
 const plain = (error) => (error ?? "The model failed without saying why: see the server's log.")
   .replace(/^(Prediction failed: )+/, "").replace(/^(?:Value|Runtime)Error: /, "");
 
-/** What the logs last said of progress, such as tqdm's "stage:  40%|####   | 2/5 [00:02<00:03": {stage, percent, left}. */
+/** What the logs last said of progress, such as tqdm's "stage:  40%|####   | 2/5 [00:02<00:03, 1.2it/s]": {stage, percent, done, total, left, rate}. */
 export function progress(logs = "") {
   const [, stage, percent, rest] = [...logs.matchAll(/^\s*(?:(.*?)[:\s]+)?(\d+(?:\.\d+)?)\s*%(.*)$/gm)].pop() ?? [];
   if (percent === undefined) return {};
+  const [, done, total] = /\b(\d+)\/(\d+)\b/.exec(rest) ?? [];
   const [, left] = /<([\d:]+)/.exec(rest) ?? [];
-  return { stage: stage || "working", percent: Number(percent), left };
+  const [, rate] = /([\d.]+)it\/s/.exec(rest) ?? [];
+  return { stage: stage || "working", percent: Number(percent), done, total, left, rate };
 }
 
 /** Follow prediction `id` to its end; resolves to {output, metrics, logs}, or null when it was canceled. */

@@ -1,0 +1,127 @@
+"""What is heard, sample by sample: the page's engine rendered offline in a real browser."""
+
+import numpy as np
+import pytest
+
+from tests.browser.conftest import BPM, FRAMES, sound
+
+# Renders `rounds` rounds of the loops; `acts` are [context frame, method, argument], done while it renders.
+RENDER = """
+async ({ frames, acts, rate = 32000 }) => {
+  const { Engine } = await import("./engine.js");
+  const { decode } = await import("./loop.js");
+  const { shelf } = await (await fetch("session.json")).json();
+  const loops = await Promise.all(shelf.loops.map(async ({ name, url }) =>
+    decode({ name, bytes: await (await fetch(url)).arrayBuffer() })));
+  const context = new OfflineAudioContext(1, frames, rate);
+  const resume = context.resume.bind(context);
+  context.resume = () => {}; // an offline context that has not begun cannot be resumed
+  const engine = new Engine(() => context);
+  engine.load(loops, rate);
+  const tell = [];
+  for (const [frame, method, argument] of acts) {
+    if (frame === 0) engine[method](argument);
+    else context.suspend(frame / rate).then(() => { engine[method](argument); tell.push(engine.position()); resume(); });
+  }
+  const heard = (await context.startRendering()).getChannelData(0);
+  return { heard: Array.from(heard), told: tell };
+}
+"""
+LEAD = round(0.03 * 32_000)
+FADE = 128
+
+
+def render(page, frames, *acts):
+    result = page.evaluate(RENDER, {"frames": frames, "acts": list(acts)})
+    return np.array(result["heard"], np.float32), result["told"]
+
+
+@pytest.fixture
+def page(visit, site):
+    opened = visit(site)
+    opened.wait_for_selector("#loops li:nth-child(4)")
+    return opened
+
+
+def test_two_rounds_are_the_file_twice_to_the_sample(page):
+    heard, _ = render(page, LEAD + 2 * FRAMES, [0, "play", None])
+    assert np.array_equal(heard[LEAD:], np.tile(sound(1), 2))
+    assert not heard[:LEAD].any()
+
+
+def test_a_switch_lands_on_the_bar_line_and_keeps_the_place(page):
+    asked = 64 * 128
+    heard, _ = render(page, LEAD + 2 * FRAMES, [0, "play", None], [asked, "select", 2])
+    bar = LEAD + round(FRAMES / 2)
+    first, third = (np.concatenate([np.zeros(LEAD, np.float32), sound(k), sound(k)]) for k in (1, 3))
+    assert np.array_equal(heard[: bar - FADE], first[: bar - FADE])
+    assert np.array_equal(heard[bar:], third[bar : len(heard)])
+
+
+@pytest.mark.parametrize("place", [0, 1, 4321, FRAMES // 2, FRAMES - 1, FRAMES + 5, -7])
+def test_a_jump_is_exact_and_everything_stays_in_step(page, place):
+    """After it the loop goes on from that very sample, and a later switch finds the others there too."""
+    jump, pick = 40 * 128, 140 * 128
+    acts = [0, "play", None], [jump, "seek", place], [pick, "select", 3]
+    heard, told = render(page, 3 * FRAMES, *acts)
+    there = jump + LEAD  # the context frame at which the loop is at `place`
+    course = lambda k: sound(k)[(np.arange(len(heard)) - there + place) % FRAMES]
+    at_bar = [
+        f for f in range(pick + LEAD, 3 * FRAMES) if (f - there + place) % FRAMES in (0, round(FRAMES / 2))
+    ]
+    bar = at_bar[0]
+    assert np.array_equal(heard[LEAD : there - FADE], sound(1)[: there - FADE - LEAD])
+    assert np.array_equal(heard[there : bar - FADE], course(1)[there : bar - FADE])
+    assert np.array_equal(heard[bar + 1 :], course(4)[bar + 1 :])  # a bar line may lie between two samples
+    assert told[0]["phase"] == pytest.approx(place % FRAMES / FRAMES, abs=1e-9)
+
+
+def test_a_jump_fades_without_a_hole_or_a_step(page):
+    heard, _ = render(page, FRAMES, [0, "play", None], [5120, "seek", 20_000])
+    there = 5120 + LEAD
+    up = np.arange(FADE) / FADE
+    before = sound(1)[there - FADE - LEAD : there - LEAD]
+    after = sound(1)[20_000 - FADE : 20_000]
+    assert heard[there - FADE : there] == pytest.approx(before * (1 - up) + after * up, abs=0.01)
+
+
+@pytest.mark.parametrize("beats", [1, -1, 4])
+def test_a_move_by_beats_keeps_the_beat(page, beats):
+    step = beats * 60 / BPM * 32_000
+    heard, _ = render(page, 2 * FRAMES, [0, "play", None], [5120, "move", step])
+    there = 5120 + LEAD
+    place = round(5120 + step)
+    assert np.array_equal(heard[there:], sound(1)[(np.arange(2 * FRAMES - there) + place) % FRAMES])
+
+
+def test_a_planned_switch_outlives_a_jump(page):
+    acts = [0, "play", None], [5120, "select", 1], [7680, "seek", FRAMES - 10_000]
+    heard, told = render(page, 2 * FRAMES, *acts)
+    bar = 7680 + LEAD + 10_000  # the end of the loop is the next bar line from there
+    assert np.array_equal(heard[bar:], sound(2)[np.arange(2 * FRAMES - bar) % FRAMES])
+    assert told[1]["index"] == 0
+
+
+def test_many_jumps_in_a_row_end_where_the_last_one_went(page):
+    jumps = [[5120 + 128 * k, "seek", 1000 * k] for k in range(1, 9)]
+    heard, told = render(page, FRAMES, [0, "play", None], *jumps)
+    assert np.abs(heard).max() <= 1
+    tail = heard[-4096:]
+    starts = np.flatnonzero(sound(1) == tail[0])
+    assert any(np.array_equal(sound(1)[(s + np.arange(4096)) % FRAMES], tail) for s in starts)
+    assert told[-1]["phase"] == pytest.approx(8000 / FRAMES)
+
+
+def test_what_is_chosen_in_silence_is_where_play_begins(page):
+    heard, _ = render(page, FRAMES, [0, "select", 1], [0, "seek", 12_345], [0, "play", None])
+    assert np.array_equal(heard[LEAD:], sound(2)[(np.arange(FRAMES - LEAD) + 12_345) % FRAMES])
+
+
+def test_the_nudge_plays_faster_from_the_next_quantum_on(page):
+    acts = [0, "play", None], [5120, "nudge", 1.1]
+    heard, _ = render(page, FRAMES, *acts)
+    change = 5120 + 256  # two quanta later
+    assert np.array_equal(heard[LEAD:change], sound(1)[: change - LEAD])
+    # reading 1.1 samples a sample, every tenth falls on a whole one
+    tenth = np.arange(change, FRAMES // 2, 10)
+    assert heard[tenth] == pytest.approx(sound(1)[change - LEAD + 11 * np.arange(len(tenth))], abs=0.01)

@@ -1,0 +1,313 @@
+"""The page as a user drives it: form, progress, cancel, errors, files, keys, what a screen reader is told."""
+
+import base64
+import io
+import json
+import re
+import zipfile
+
+import numpy as np
+import pyloudnorm
+import pytest
+import soundfile
+from playwright.sync_api import expect
+
+from looper.shelf import Shelf
+from tests.browser.conftest import BEATS, FRAMES, Site, sound, wav
+
+
+def cards(page, count):
+    rows = page.locator("#loops li")
+    expect(rows).to_have_count(count, timeout=60_000)
+    return rows
+
+
+def position(page):
+    return page.evaluate("document.querySelector('[role=slider]').ariaValueText")
+
+
+def ask(page, prompt="deep house", **values):
+    page.wait_for_selector("#ask:not([hidden])")
+    page.fill("[name=prompt]", prompt)
+    for name, value in values.items():
+        page.fill(f"[name={name}]", str(value))
+    page.click("#make")
+
+
+def test_the_form_makes_loops_that_can_be_played_saved_and_shared(visit, studio, cog):
+    page = visit(studio, "/#bpm=127.003")
+    ask(page, "deep house, wärm/chords", variations=4)
+    cards(page, 4)
+    (wish,) = cog.inputs
+    assert (wish["prompt"], wish["bpm"], wish["variations"]) == ("deep house, wärm/chords", 127.003, 4)
+    assert "by stand-in in 1.5 s from seed 77" in page.inner_text("#health")
+    assert "seed=77" in page.url and "bpm=127.003" in page.url
+    with page.expect_download() as one:
+        page.click("#loops li:nth-child(2) .get")
+    assert one.value.suggested_filename == "deep-house-warm-chords_127.003bpm_2bars_s77_02.wav"
+    assert one.value.path().read_bytes() == wav(2)
+    with page.expect_download() as whole:
+        page.click("#all")
+    with zipfile.ZipFile(whole.value.path()) as archive:
+        assert [archive.read(name) for name in archive.namelist()] == [wav(k) for k in range(1, 5)]
+    again = visit(studio, page.url.removeprefix(studio.url))
+    again.wait_for_selector("#ask:not([hidden])")
+    assert again.input_value("[name=prompt]") == "deep house, wärm/chords"
+    assert again.input_value("[name=seed]") == "77"
+
+
+def test_progress_shows_stage_steps_and_time_left_and_cancel_ends_it(visit, studio, cog):
+    cog.hold = True
+    page = visit(studio)
+    ask(page)
+    expect(page.locator("#stage")).to_contain_text("candidates", timeout=60_000)
+    stage = page.inner_text("#stage").lower()
+    for said in ("candidates", "40 %", "203 of 507", "98 steps/s", "00:03 left"):
+        assert said in stage
+    assert page.get_attribute("#bar", "value") == "40"
+    assert page.is_disabled("#make")
+    page.click("#cancel")
+    page.wait_for_selector("#progress", state="hidden")
+    assert page.inner_text("#live") == "Canceled"
+    assert page.is_enabled("#make") and page.is_hidden("#error")
+
+
+def test_a_failure_is_told_in_its_own_words(visit, studio, cog):
+    cog.fail = "Prediction failed: ValueError: the disk is full: free space"
+    page = visit(studio)
+    ask(page)
+    page.wait_for_selector("#error:not([hidden])")
+    assert page.inner_text("#error") == "the disk is full: free space"
+    assert page.is_enabled("#make")
+
+
+def test_a_refused_input_is_named(visit, studio):
+    page = visit(studio, quiet=False)  # Chromium itself notes the 422
+    ask(page, bpm=41)
+    page.wait_for_selector("#error:not([hidden])")
+    assert page.inner_text("#error") == "bpm: no such tempo"
+
+
+def test_a_click_in_the_waveform_goes_there(visit, site):
+    page = visit(site)
+    cards(page, 4)
+    box = page.locator(".current .wave").bounding_box()
+    page.mouse.click(box["x"] + 0.7 * box["width"], box["y"] + box["height"] / 2)
+    assert position(page) == "bar 2, beat 2"  # .7 of 8 beats: the sixth
+    assert page.inner_text("#where").startswith("2.2")
+    left = page.evaluate("parseFloat(document.querySelector('.current .playhead').style.left)")
+    assert left == pytest.approx(70, abs=0.2)
+
+
+@pytest.mark.parametrize("playing", [False, True])
+def test_the_position_is_a_slider_for_the_keyboard(visit, site, playing):
+    page = visit(site)
+    cards(page, 4)
+    if playing:  # the clock stands still for the keys' sake
+        page.evaluate("""async () => {
+          const { engine } = await import("./player.js");
+          engine.makeContext = (sampleRate) => Object.assign(new OfflineAudioContext(1, 1, sampleRate), { resume() {} });
+        }""")
+        page.click("#play")
+    slider = page.get_by_role("slider", name="Position in loop_01.wav")
+    slider.focus()
+    ends = {"aria-valuemin": "1", "aria-valuemax": str(BEATS)}
+    assert {name: slider.get_attribute(name) for name in ends} == ends
+    page.keyboard.press("Home")
+    told = [position(page)]
+    for key in ("ArrowRight", "ArrowUp", "PageUp", "ArrowLeft", "End", "ArrowDown", "Home"):
+        page.keyboard.press(key)
+        told.append(position(page))
+    assert told == [
+        f"bar {bar}, beat {beat}"
+        for bar, beat in [(1, 1), (1, 2), (1, 3), (2, 3), (2, 2), (2, 4), (2, 3), (1, 1)]
+    ]
+
+
+def test_there_is_one_slider_and_it_goes_with_the_loop_that_is_heard(visit, site):
+    page = visit(site)
+    cards(page, 4)
+    page.get_by_role("slider", name="Position in loop_01.wav").focus()
+    page.keyboard.press("3")
+    assert page.get_by_role("slider", name=re.compile("Position")).count() == 1
+    assert page.evaluate("document.activeElement.ariaLabel") == "Position in loop_03.wav"
+    assert page.locator("#loops [aria-pressed=true] .name").inner_text() == "loop_03.wav"
+
+
+def test_a_click_on_another_loop_plays_it_from_the_next_bar(visit, site):
+    page = visit(site)
+    rows = cards(page, 4)
+    page.click("#play")
+    rows.nth(2).locator(".wave").click()
+    expect(rows.nth(2)).to_have_class("current", timeout=60_000)
+    page.keyboard.press(" ")
+    assert page.inner_text("#play") == "Play"
+
+
+def test_the_nudge_changes_the_tempo_that_is_told(visit, site):
+    page = visit(site)
+    cards(page, 4)
+    page.locator("#nudge").fill("5")
+    assert page.inner_text("#tempo output") == "133.35 BPM (+5 %)"
+    page.locator("#play").press("0")
+    assert page.inner_text("#tempo output") == "127 BPM"
+
+
+def test_a_pack_says_what_it_is(visit, site):
+    page = visit(site)
+    rows = cards(page, 4)
+    assert page.inner_text("#player-title") == "night drive"
+    assert "127.003 BPM · 2 bars · Amin" in rows.nth(0).inner_text()
+    assert page.title().startswith("night pack")
+
+
+def test_the_loudness_of_a_loop_is_that_of_bs_1770(visit, tmp_path):
+    rng = np.random.default_rng(5)
+    beat = np.arange(FRAMES) % (FRAMES // 8)
+    hit = rng.standard_normal((FRAMES, 2)) * np.exp(-beat / 3000)[:, None] * 0.2
+    shapes = {"mono": hit[:, 0], "stereo": hit, "quiet": sound(1) * 0.01, "high": hit[:, 0]}
+    rates = {"high": 44_100}
+    for name, samples in shapes.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, rates.get(name, 32_000))
+    (tmp_path / "silent.wav").write_bytes(wav(samples=np.zeros(FRAMES)))
+    with Site(shelf=Shelf(tmp_path)) as site:
+        page = visit(site)
+        cards(page, 5)
+        told = page.evaluate("""async () => {
+          const { decode } = await import("./loop.js");
+          const { shelf } = await (await fetch("session.json")).json();
+          return Object.fromEntries(await Promise.all(shelf.loops.map(async ({ name, url }) =>
+            [name, (await decode({ name, bytes: await (await fetch(url)).arrayBuffer() })).lufs])));
+        }""")
+        assert "silent" in page.locator("#loops li").nth(3).inner_text()
+    for name in shapes:
+        samples, rate = soundfile.read(tmp_path / f"{name}.wav")
+        truth = pyloudnorm.Meter(rate).integrated_loudness(np.concatenate([samples] * 8))
+        assert told[f"{name}.wav"] == pytest.approx(truth, abs=0.15), name
+
+
+def files(*paths):
+    return [{"name": path.name, "mimeType": "", "buffer": path.read_bytes()} for path in paths]
+
+
+def test_files_are_opened_from_the_picker(visit, site, loops):
+    page = visit(site)
+    cards(page, 4)
+    page.set_input_files("#pick-files", files(loops / "loop_02.wav", loops / "loop_03.wav"))
+    assert "loop_02.wav" in cards(page, 2).nth(0).inner_text()
+
+
+def test_a_folder_is_opened_with_its_description(visit, site, loops):
+    (loops / "deeper").mkdir()
+    (loops / "deeper" / "inner.wav").write_bytes(wav())
+    page = visit(site)
+    cards(page, 4)
+    page.set_input_files("#pick-files", files(loops / "loop_02.wav"))
+    cards(page, 1)
+    page.set_input_files("#pick-folder", str(loops))
+    assert "Amin" in cards(page, 4).nth(0).inner_text()
+    assert page.inner_text("#player-title") == "night drive"
+
+
+DROP = """
+async (files) => {
+  const transfer = new DataTransfer();
+  for (const [name, text] of files) {
+    transfer.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+  }
+  for (const type of ["dragenter", "dragover", "drop"]) {
+    document.body.dispatchEvent(new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+  }
+}
+"""
+
+
+def drop(page, **contents):
+    page.evaluate(DROP, [[name, base64.b64encode(content).decode()] for name, content in contents.items()])
+
+
+def packed(method, prefix="", **more):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for k in (1, 2, 3):
+            archive.writestr(f"{prefix}take{k}.wav", wav(k))
+        archive.writestr(f"{prefix}pack.json", json.dumps({"prompt": "from a zip"}))
+        archive.writestr(f"{prefix}notes.txt", "x")
+        for name, content in more.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("prefix", ["", "my pack/"])
+def test_a_packs_zip_is_dropped_on_the_page(visit, site, method, prefix):
+    page = visit(site)
+    cards(page, 4)
+    drop(page, **{"p.zip": packed(method, prefix)})
+    cards(page, 3)
+    assert page.inner_text("#player-title") == "from a zip"
+    assert page.is_hidden("#drop")
+    with page.expect_download() as saved:
+        page.click("#loops li:nth-child(3) .get")
+    assert saved.value.path().read_bytes() == wav(3)
+
+
+def bomb():
+    """A zip whose entry says 1000 bytes and inflates to 50 MB."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.wav", b"\0" * 50_000_000)
+    return buffer.getvalue().replace((50_000_000).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("p.zip", b"PK not a zip", "p.zip is not a zip that this page can read"),
+        ("p.zip", packed(zipfile.ZIP_STORED)[:-3], "p.zip is not a zip that this page can read"),
+        ("p.zip", bomb(), "x.wav cannot be unpacked: larger than it says"),
+        ("x.wav", b"RIFF but no sound", "x.wav is not a sound file that this browser can play"),
+        ("x.wav", b"", "x.wav is not a sound file that this browser can play"),
+        ("notes.txt", b"words", "No loops in notes.txt"),
+    ],
+)
+def test_what_cannot_be_opened_is_named_and_what_was_there_stays(visit, site, name, content, said):
+    page = visit(site)
+    cards(page, 4)
+    drop(page, **{name: content})
+    page.wait_for_selector("#error:not([hidden])")
+    assert said in page.inner_text("#error")
+    cards(page, 4)
+    drop(page, **{"good.wav": wav()})
+    cards(page, 1)
+    assert page.is_hidden("#error")
+
+
+def test_loops_of_several_sample_rates_play_together_at_one(visit, tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav(1))
+    seconds = FRAMES / 32_000
+    other = np.zeros(round(seconds * 44_100))
+    (tmp_path / "b.wav").write_bytes(wav(samples=other, rate=44_100))
+    with Site(shelf=Shelf(tmp_path)) as site:
+        page = visit(site)
+        cards(page, 2)
+        lengths = page.evaluate("""async () => {
+          const { engine } = await import("./player.js");
+          return engine.loops.map(({ buffer }) => [buffer.length, buffer.sampleRate]);
+        }""")
+    assert lengths[0] == [FRAMES, 32_000]
+    assert lengths[1][1] == 32_000 and abs(lengths[1][0] - FRAMES) <= 1
+
+
+@pytest.mark.parametrize("width", [320, 360, 600, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_the_window(visit, site, width, scheme):
+    page = visit(site, viewport={"width": width, "height": 700}, color_scheme=scheme)
+    cards(page, 4)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    outside = page.evaluate(
+        "(w) => [...document.querySelectorAll('button, label, .facts, h1, h2')].filter((e) => !e.closest('[hidden]'))"
+        ".filter((e) => e.getBoundingClientRect().right > w).map((e) => e.textContent)",
+        width,
+    )
+    assert outside == []
