@@ -20,13 +20,13 @@ from torch import Tensor
 
 from looper.checkpoint import Model
 from looper.cudagraph import Graphed, graphs_wanted
+from looper.machine import free_bytes
 from looper.rows import (
     TEXT_LENGTHS,
     Row,
     batches,
     check_rows,
     codes_of,
-    free_bytes,
     given_sequence,
     lengths_of,
     round_up,

@@ -5,9 +5,16 @@ from __future__ import annotations
 import ctypes
 import logging
 from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
+MEMORY_FILE = Path("/proc/meminfo")
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 _ARENAS = 2
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 
@@ -33,6 +40,44 @@ def gpu_answers() -> bool:
     except RuntimeError as error:
         log.error("the GPU does not answer: %s", error)
         return False
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that may be filled: the GPU's, or the machine's and the container's."""
+    if device.type == "cuda":
+        import torch
+
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return min(_free_in_machine(), _free_in_container())
+
+
+def _free_in_machine() -> int:
+    try:
+        lines = MEMORY_FILE.read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 4 << 30
+
+
+def _free_in_container() -> int:
+    """What the control group's limit leaves, of version 2 or 1; no end of it where there is no limit."""
+    for folder, limit, used in (
+        (CONTROL_GROUP, "memory.max", "memory.current"),
+        (CONTROL_GROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):  # ValueError: "max"
+            left = int((folder / limit).read_text()) - int((folder / used).read_text())
+            return max(0, left + _cached_files(folder / "memory.stat"))
+    return 1 << 62
+
+
+def _cached_files(statistics: Path) -> int:
+    """Count what counts as used and goes away when it is needed: files read a while ago, such as weights."""
+    with suppress(OSError, StopIteration):
+        lines = statistics.read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return 0
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -63,18 +63,6 @@ def text_length(tokens: int) -> int:
     return next((room for room in TEXT_LENGTHS if tokens <= room), tokens)
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that may be filled: the GPU's, or the machine's."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
-    try:
-        with open("/proc/meminfo") as file:  # noqa: PTH123  (a pseudo-file)
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 4 << 30
-
-
 def check_rows(rows: Sequence[Row], frames: int) -> int:
     """Return the prompts' length in frames; raise ValueError where rows don't fit together."""
     if not rows:
