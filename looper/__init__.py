@@ -17,6 +17,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from looper import audiocraft_import
+
 if TYPE_CHECKING:
     from looper.beats import BeatGrid, analyse
     from looper.checkpoint import WeightsError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from looper.request import LoopRequest
 
 __version__ = "0.1.0"
+
+audiocraft_import.install()
 
 _HOMES = {
     "BeatGrid": "beats",

@@ -1,21 +1,16 @@
-"""Read a recording: by libsndfile, and what that does not know (m4a, aac, wma ...) by ffmpeg through pydub."""
+"""Read a recording: by libsndfile, and what that does not know (m4a, aac, wma ...) by ffmpeg, where there is one."""
 
 from __future__ import annotations
 
 import pathlib
 import shutil
-import warnings
+import subprocess
+import tempfile
 
 import numpy as np
 
 LONGEST_SECONDS = 3600
-
-
-def ffmpeg() -> str:
-    """Path of ffmpeg: the one on PATH, else the imageio-ffmpeg wheel's."""
-    import imageio_ffmpeg
-
-    return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+FFMPEG_SECONDS = 300  # an hour of music takes it a few
 
 
 def read(file: pathlib.Path) -> tuple[np.ndarray, int]:
@@ -24,45 +19,74 @@ def read(file: pathlib.Path) -> tuple[np.ndarray, int]:
     Raises
     ------
     ValueError
-        If there is no such file, it is no recording, it has over two channels, or it lasts over an hour.
+        If there is no such file, it is no recording, it has over two channels, it lasts over an hour, or only
+        ffmpeg could read it and that is not installed or does not come to an end.
     """
     if not file.is_file():
         raise ValueError(
             f"{file} is a folder: name one recording" if file.is_dir() else f"no such file: {file}"
         )
-    samples, sample_rate = _by_libsndfile(file) or _by_ffmpeg(file)
+    samples, sample_rate = _by_libsndfile(file, file) or _by_ffmpeg(file)
     if samples.ndim == 2 and samples.shape[1] > 2:
         raise ValueError(f"{file} has {samples.shape[1]} channels: mix it down to mono or stereo first")
     return samples, sample_rate
 
 
-def _by_libsndfile(file: pathlib.Path) -> tuple[np.ndarray, int] | None:
+def _by_libsndfile(sound: pathlib.Path, file: pathlib.Path) -> tuple[np.ndarray, int] | None:
+    """What libsndfile reads from `sound`, None where it can't; errors name `file`."""
     import soundfile
 
     try:
-        with soundfile.SoundFile(file) as sound:
-            if sound.frames > LONGEST_SECONDS * sound.samplerate:
+        with soundfile.SoundFile(sound) as opened:
+            if opened.frames > LONGEST_SECONDS * opened.samplerate:
                 raise ValueError(
-                    f"{file} lasts {sound.frames / sound.samplerate:.0f} s: cut out an hour at most first"
+                    f"{file} lasts {opened.frames / opened.samplerate:.0f} s: cut out an hour at most first"
                 )
-            return sound.read(dtype="float32"), sound.samplerate
+            return opened.read(dtype="float32"), opened.samplerate
     except (soundfile.LibsndfileError, TypeError):  # TypeError: what ends in .raw has no header
         return None
 
 
 def _by_ffmpeg(file: pathlib.Path) -> tuple[np.ndarray, int]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it looks for ffmpeg on PATH alone
-        from pydub import AudioSegment
-    from pydub.exceptions import CouldntDecodeError
+    with tempfile.TemporaryDirectory(prefix="looper-ffmpeg-") as scratch:
+        # Sony Wave64: WAV ends at 4 GiB
+        sound, said = pathlib.Path(scratch) / "sound.w64", pathlib.Path(scratch) / "said.txt"
+        _run_ffmpeg(file, sound, said)
+        if read := _by_libsndfile(sound, file):
+            return read
+        words = said.read_text(errors="replace").strip().splitlines()
+    why = "".join(c if c.isprintable() else " " for c in words[-1])[:200] if words else "no sound came of it"
+    raise ValueError(f"{file} is not a recording that libsndfile or ffmpeg can read: {why}")
 
-    AudioSegment.converter = ffmpeg()
+
+def _run_ffmpeg(file: pathlib.Path, sound: pathlib.Path, said: pathlib.Path) -> None:
+    """Let ffmpeg write the first audio track of `file` to `sound`, and what it complains of to `said`."""
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        raise ValueError(
+            f"{file} is not a recording that libsndfile can read (WAV, FLAC, OGG, MP3, AIFF): install ffmpeg, "
+            "which reads more, or convert it to WAV or FLAC first"
+        )
+    command = [
+        *(ffmpeg, "-nostdin", "-v", "error"),
+        *("-protocol_whitelist", "file", "-i", f"file:{file}"),  # a playlist may not reach for the network
+        *("-map", "0:a:0", "-t", str(LONGEST_SECONDS + 1), "-c:a", "pcm_f32le", "-f", "w64", str(sound)),
+    ]
     try:
-        # this way asks ffmpeg alone; the other one also needs ffprobe, which the wheel lacks
-        sound = AudioSegment.from_file_using_temporary_files(str(file))
-    except (CouldntDecodeError, OSError, LookupError) as error:
-        raise ValueError(f"{file} is not a recording that libsndfile or ffmpeg can read") from error
-    samples = np.array(sound.get_array_of_samples(), np.float32) / np.float32(
-        1 << (8 * sound.sample_width - 1)
-    )
-    return (samples.reshape(-1, sound.channels) if sound.channels > 1 else samples), sound.frame_rate
+        # not through pipes: a child of ffmpeg's could hold one open after its end
+        with said.open("wb") as words:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
+                timeout=FFMPEG_SECONDS,
+            )
+    except subprocess.TimeoutExpired:
+        raise ValueError(
+            f"ffmpeg was still reading {file} after {FFMPEG_SECONDS} s and was stopped: convert it to WAV or FLAC first"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{file} needs ffmpeg, and {ffmpeg} cannot be run: {error.strerror}") from error
+    if done.returncode:
+        sound.unlink(missing_ok=True)  # it may hold half of the music

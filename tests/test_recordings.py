@@ -1,20 +1,74 @@
+import signal
+import stat
 import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from imageio_ffmpeg import get_ffmpeg_exe
 
-from looper.recordings import ffmpeg, read
+from looper import recordings
+from looper.recordings import read
 
 
-def tone(rate, channels=1):
-    t = np.arange(2 * rate) / rate
+def tone(rate, channels=1, seconds=2):
+    t = np.arange(seconds * rate) / rate
     wave = 0.4 * np.sin(2 * np.pi * 440 * t)
-    return wave if channels == 1 else np.stack([wave, 0.5 * wave], 1)
+    return wave if channels == 1 else np.stack([wave, *[0.5 * wave] * (channels - 1)], 1)
+
+
+@pytest.fixture
+def bin_folder(tmp_path, monkeypatch):
+    """The only folder on PATH, and a temp folder of our own to look into."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+    yield folder
+    assert not list((tmp_path / "temp").iterdir()), "temp files left"
+
+
+@pytest.fixture
+def ffmpeg(bin_folder):
+    (bin_folder / "ffmpeg").symlink_to(get_ffmpeg_exe())
+
+
+@pytest.fixture
+def m4a(tmp_path):
+    """An m4a that libsndfile does not know."""
+
+    def make(channels=1, seconds=2):
+        soundfile.write(tmp_path / "in.wav", tone(44100, channels, seconds), 44100)
+        command = [
+            get_ffmpeg_exe(),
+            "-v",
+            "error",
+            "-i",
+            tmp_path / "in.wav",
+            "-c:a",
+            "aac",
+            tmp_path / "x.m4a",
+        ]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        return tmp_path / "x.m4a"
+
+    return make
+
+
+def fake(folder, script):
+    """An ffmpeg that does what `script` says; $out is the file it should write."""
+    path = folder / "ffmpeg"
+    path.write_text(f"#!/bin/bash\nPATH=/usr/bin:/bin\nfor out; do :; done\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (44100, 2), (192000, 1)])
-def test_libsndfile_formats_come_as_they_are(tmp_path, rate, channels):
+def test_libsndfile_formats_come_as_they_are(tmp_path, bin_folder, rate, channels):
     soundfile.write(tmp_path / "x.flac", tone(rate, channels), rate)
     samples, found = read(tmp_path / "x.flac")
     assert found == rate and samples.dtype == np.float32
@@ -22,12 +76,14 @@ def test_libsndfile_formats_come_as_they_are(tmp_path, rate, channels):
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_what_libsndfile_does_not_know_is_read_by_ffmpeg(tmp_path, channels):
-    soundfile.write(tmp_path / "x.wav", tone(44100, channels), 44100)
-    command = [ffmpeg(), "-v", "error", "-i", str(tmp_path / "x.wav"), "-c:a", "aac", str(tmp_path / "x.m4a")]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    samples, rate = read(tmp_path / "x.m4a")
-    assert rate == 44100 and samples.shape[1:] == (() if channels == 1 else (2,))
+@pytest.mark.parametrize("name", ["x.m4a", "-i x.m4a", "http:x.m4a", "concat:x|y.m4a", "ü %d.m4a"])
+def test_what_libsndfile_does_not_know_is_read_by_ffmpeg(m4a, ffmpeg, monkeypatch, channels, name):
+    file = m4a(channels)
+    monkeypatch.chdir(file.parent)
+    file = file.rename(name)
+    samples, rate = read(file)
+    assert rate == 44100 and samples.dtype == np.float32
+    assert samples.shape[1:] == (() if channels == 1 else (2,))
     middle = samples[20_000:60_000].reshape(-1, channels)[:, 0]
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
     assert np.argmax(spectrum) * 44100 / len(middle) == pytest.approx(440, abs=2)
@@ -35,12 +91,113 @@ def test_what_libsndfile_does_not_know_is_read_by_ffmpeg(tmp_path, channels):
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"no audio at all" * 100])
-def test_what_is_no_recording_is_refused_by_name(tmp_path, content):
+def test_what_is_no_recording_is_refused_by_name(tmp_path, ffmpeg, content):
     (tmp_path / "x.wav").write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.wav is not a recording"):
+    with pytest.raises(ValueError, match=r"x\.wav is not a recording that libsndfile or ffmpeg can read: \w"):
         read(tmp_path / "x.wav")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"no such file: .*gone\.wav"):
         read(tmp_path / "gone.wav")
+
+
+def test_too_many_channels_are_refused_whoever_reads_them(m4a, ffmpeg):
+    with pytest.raises(ValueError, match=r"x\.m4a has 6 channels: mix it down"):
+        read(m4a(6))
+
+
+def test_too_long_a_recording_is_refused_by_its_own_name(m4a, ffmpeg, monkeypatch):
+    monkeypatch.setattr(recordings, "LONGEST_SECONDS", 2)
+    with pytest.raises(ValueError, match=r"x\.m4a lasts 3 s: cut out"):
+        read(m4a(seconds=6))
+
+
+def test_a_playlist_reaches_nothing_else(tmp_path, ffmpeg):
+    (tmp_path / "x.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/secret.ts\n#EXT-X-ENDLIST\n")
+    with pytest.raises(ValueError, match=r"x\.m3u8 is not a recording"):
+        read(tmp_path / "x.m3u8")
+
+
+# --- ffmpeg at fault -------------------------------------------------------------------------------
+
+
+def test_without_ffmpeg_it_is_said_what_to_do(m4a, bin_folder):
+    with pytest.raises(ValueError, match=r"x\.m4a is not .* libsndfile .*install ffmpeg.*convert it to WAV"):
+        read(m4a())
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'no such codec' >&2; exit 1", "can read: no such codec"),
+        ("exit 0", "can read: no sound came of it"),
+        ("kill -SEGV $$", "can read: no sound came of it"),
+        ('head -c 100000 /dev/zero > "$out"', "can read: no sound came of it"),
+        ('printf "riff" > "$out"; echo done', "can read: no sound came of it"),
+        (r"printf '\033[2Jevil\007\n' >&2; exit 1", r"can read:  \[2Jevil $"),
+        ("head -c 1000000 /dev/urandom >&2; exit 1", "can read: "),
+    ],
+    ids=["fails", "does nothing", "crashes", "writes zeros", "writes half a header", "escapes", "babbles"],
+)
+def test_an_ffmpeg_that_fails_or_writes_garbage_is_an_error(m4a, bin_folder, script, words):
+    file = m4a()
+    fake(bin_folder, script)
+    with pytest.raises(ValueError, match=words) as caught:
+        read(file)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+def test_an_ffmpeg_that_fails_after_half_the_music_gives_none_of_it(m4a, bin_folder):
+    file = m4a()
+    fake(bin_folder, f'{get_ffmpeg_exe()} "$@"; echo "broken pipe" >&2; exit 1')
+    with pytest.raises(ValueError, match="broken pipe"):
+        read(file)
+
+
+def test_an_ffmpeg_that_cannot_be_run_is_named(m4a, bin_folder):
+    file = m4a()
+    (bin_folder / "ffmpeg").write_bytes(b"\x7fELF" + bytes(100))
+    (bin_folder / "ffmpeg").chmod(0o755)
+    with pytest.raises(ValueError, match=r"x\.m4a needs ffmpeg, and .*/bin/ffmpeg cannot be run"):
+        read(file)
+
+
+def gone(pid):
+    """Whether a process ends; one that nobody has asked about since counts as ended."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("hangs", ["exec sleep 600", "sleep 9 & wait", "trap '' TERM; exec sleep 600"])
+def test_an_ffmpeg_that_hangs_is_stopped(m4a, bin_folder, tmp_path, monkeypatch, hangs):
+    file = m4a()
+    fake(bin_folder, f'echo $$ > {tmp_path}/pid; echo half > "$out"; {hangs}')
+    monkeypatch.setattr(recordings, "FFMPEG_SECONDS", 0.5)
+    with pytest.raises(ValueError, match=r"ffmpeg was still reading .*x\.m4a after 0.5 s and was stopped"):
+        read(file)
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_an_interrupt_stops_ffmpeg_too(m4a, bin_folder, tmp_path):
+    file, main = m4a(), threading.get_ident()
+    fake(bin_folder, f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 600")
+
+    def interrupt():
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.02)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        read(file)
+    thread.join()
+    assert gone(int((tmp_path / "pid").read_text()))
