@@ -1,6 +1,6 @@
 """Waveform to frames: what the beat grid listens to.
 
-Two short-time spectra are taken with librosa: a quick one (23 ms window, 5 ms hop) whose log-mel
+Two short-time spectra are taken: a quick one (23 ms window, 5 ms hop) whose log-mel
 rise shows where notes begin, and a slow one (186 ms window, 40 ms hop) whose chroma shows which
 harmony sounds. Both are scaled by the signal's own level, so gain and polarity change nothing.
 
@@ -16,11 +16,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.fft import next_fast_len, rfft
+from scipy.signal.windows import hann
 
 MAX_RATE = 50_000  # higher rates are decimated first: nothing above 16 kHz is listened to
 HOP = 0.005  # seconds between quick frames
 BANDS = 8
 MELS_PER_BAND = 5
+PIECE = 100_000  # samples of windows whose spectra are taken at once
 HUSH = 0.3  # chroma magnitude (music has tens) of pauses, whose rounding noise is no harmony
 SILENCE = 1e-6  # root mean square, full scale 1, under which there is nothing to hear
 # How late an attack is found, by how sharp it is (log ratio of energy after and before): medians
@@ -121,16 +125,33 @@ def _chroma_filters(rate: int, n_fft: int) -> np.ndarray:
     return np.concatenate([whole * high, whole * low]).astype(np.float32)
 
 
-def _spectrum(x: np.ndarray, rate: int, window: float, hop: int) -> tuple[np.ndarray, int]:
-    """Magnitudes ``[F, T]`` and the FFT length; mirrored ends, so that a cut is no onset."""
-    import librosa
-    from scipy.fft import next_fast_len
-
+def _fft_length(window: float, rate: int) -> int:
+    """Samples, even, of an FFT that holds a window of so many seconds."""
     n_fft = next_fast_len(2 * round(window * rate / 2), real=True)
-    n_fft += n_fft % 2
+    return n_fft + n_fft % 2
+
+
+def _filtered(x: np.ndarray, filters: np.ndarray, hop: int, root: int) -> np.ndarray:
+    """Short-time spectra through ``filters [B, F]``, ``[B, T]``: power, or its ``root`` square roots.
+
+    The ends are mirrored, so that a cut is no onset. The spectra are made a piece at a time: a piece
+    stays in the cache, and an hour of them in no memory.
+    """
+    n_fft = 2 * (filters.shape[1] - 1)
     if len(x) <= n_fft // 2:
         x = np.pad(x, (0, n_fft // 2 + 1 - len(x)))
-    return np.abs(librosa.stft(x, n_fft=n_fft, hop_length=hop, pad_mode="reflect")), n_fft
+    frames = sliding_window_view(np.pad(x, n_fft // 2, mode="reflect"), n_fft)[::hop]
+    # roots would lift the rounding noise of single precision out of pauses
+    window = hann(n_fft, sym=False).astype(np.float64 if root else np.float32)
+    out = np.empty((len(frames), len(filters)), np.float32)
+    step = max(1, PIECE // n_fft)
+    for first in range(0, len(frames), step):
+        spectrum = rfft(frames[first : first + step] * window, axis=1)
+        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
+        for _ in range(root):
+            np.sqrt(power, out=power)
+        np.matmul(power, filters.T, out=out[first : first + step])
+    return np.ascontiguousarray(out.T)
 
 
 def _local_mean(x: np.ndarray, frames: int) -> np.ndarray:
@@ -167,7 +188,9 @@ def _sharpen(x: np.ndarray, rate: float, times: np.ndarray) -> tuple[np.ndarray,
     at = (times[:, None] + near) * rate
 
     def energy(position: np.ndarray) -> np.ndarray:
-        return np.interp(position, np.arange(len(total)), total)
+        inside = np.clip(position, 0, len(x))
+        low = np.minimum(inside.astype(int), len(x) - 1)
+        return total[low] + (inside - low) * (total[low + 1] - total[low])
 
     here = energy(at)
     rise = np.log((energy(at + window) - here + floor) / (here - energy(at - window) + floor))
@@ -209,9 +232,8 @@ def frames(x: np.ndarray, sample_rate: int) -> Frames:
     x = x.astype(np.float32)
 
     hop = max(1, round(HOP * exact))
-    quick, n_fft = _spectrum(x, rate, 0.023, hop)
-    power = _mel_filters(rate, n_fft) @ (quick**2 / n_fft)
-    log_mel = np.log1p(100.0 * power).astype(np.float32)
+    n_fft = _fft_length(0.023, rate)
+    log_mel = np.log1p(_filtered(x, _mel_filters(rate, n_fft), hop, 0) * np.float32(100 / n_fft))
     rise = np.maximum(0.0, np.diff(log_mel, axis=1, prepend=log_mel[:, :1]))
     rise = rise.reshape(BANDS, MELS_PER_BAND, -1).sum(axis=1)
     frame_rate = exact / hop
@@ -219,8 +241,7 @@ def frames(x: np.ndarray, sample_rate: int) -> Frames:
     onset = np.maximum(0.0, onset - _local_mean(onset, round(0.1 * frame_rate)))
 
     slow_hop = max(1, round(0.04 * exact))
-    slow, slow_fft = _spectrum(x, rate, 0.186, slow_hop)
-    chroma = _chroma_filters(rate, slow_fft) @ np.sqrt(slow)
+    chroma = _filtered(x, _chroma_filters(rate, _fft_length(0.186, rate)), slow_hop, 2)
     for part in (chroma[:12], chroma[12:]):
         part /= np.linalg.norm(part, axis=0) + HUSH
     times, weights = _peaks(onset, frame_rate)

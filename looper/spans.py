@@ -93,11 +93,10 @@ def _ends_alike(frames: Frames, start: float, end: float) -> float:
     return float(np.mean(found)) if found else 0.0
 
 
-def _quiet(frames: Frames, time: float) -> float:
-    """1 where nothing begins in the 40 ms that a seam fades over, towards 0 where much does."""
+def _quiet(frames: Frames, time: float, loud: float) -> float:
+    """1 where nothing begins in the 40 ms that a seam fades over, towards 0 where what does is ``loud``."""
     to = round((time - 0.012) * frames.rate)
     window = frames.onset[max(0, to - 8) : max(0, to)]
-    loud = np.percentile(frames.onset, 98) + 1e-9
     return float(np.clip(1 - window.max() / loud, 0, 1)) if len(window) else 1.0
 
 
@@ -136,13 +135,14 @@ def spans(
     """
     ends = grid.position(np.array([min_start - OVERSHOOT, frames.duration + OVERSHOOT]))
     lines = step * np.arange(np.ceil(ends[0] / step), np.floor((ends[1] - beats) / step) + 1)
+    loud = float(np.percentile(frames.onset, 98)) + 1e-9
     found = []
     for line, start, end in zip(lines, grid.time(lines), grid.time(lines + beats), strict=True):
         inside = _fit_inside(float(start), float(end), min_start, frames.duration)
         if inside is None:
             continue
         alike = _ends_alike(frames, *inside)
-        quiet = 0.5 * (_quiet(frames, inside[0]) + _quiet(frames, inside[1]))
+        quiet = 0.5 * (_quiet(frames, inside[0], loud) + _quiet(frames, inside[1], loud))
         slid = 2.0 * min(1.0, abs(inside[0] - float(start)) / 0.005)
         score = LONGER * np.log2(beats) + alike + 0.3 * quiet - slid + SURE * (line % strong == 0)
         found.append(Span(*inside, beats, float(score), alike, quiet))
