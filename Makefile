@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 AUDIOCRAFT := $(shell sed -n 's/^ *- *pip \(install --no-deps .*\)$$/\1/p' cog.yaml)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench serve schema train-tiny clean
+.PHONY: demo test lint format bench serve schema licences audit train-tiny clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
@@ -37,6 +37,14 @@ serve: $(VENV)/runtime
 
 schema: $(VENV)/runtime
 	$(BIN)/python schema.py
+
+licences: $(VENV)/dev
+	$(BIN)/python scripts/licences.py
+	$(BIN)/python scripts/licences.py --sbom sbom.json
+
+# asks a service on the network
+audit: $(VENV)/dev
+	$(BIN)/python -m scripts.audit
 
 train-tiny: $(VENV)/runtime
 	$(BIN)/python -m training.codec
