@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import pathlib
-import tempfile
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from looper import options as opt
 from looper.screen import err, out, progress_bars, show_on, tell_cut, tell_made
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from looper.report import Loops
+    from looper.request import LoopRequest
 
 app = typer.Typer(
     help="Text prompt and tempo in, seamless bar-aligned music loops out, at exactly the asked BPM.",
@@ -23,73 +29,46 @@ app = typer.Typer(
 weights_app = typer.Typer(help="Fetch, list and check model weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 
-FILE_FORMATS = ("wav", "mp3", "flac", "ogg")
-PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
-SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-_Out = Annotated[pathlib.Path, typer.Option("--out", help="Folder for the files; made if it is not there.")]
-_Format = Annotated[str, typer.Option(help="wav, mp3, flac or ogg.")]
-_Depth = Annotated[str, typer.Option(help="Bits of a WAV or FLAC: 16, 24 or float.")]
-
 
 @app.command()
 def make(
-    prompt: Annotated[str, typer.Argument(help="The music you want, for example 'deep house, warm chords'.")],
-    bpm: Annotated[float, typer.Option(help="Tempo, 40 to 300. It rules over a tempo in the prompt.")] = 140,
-    variations: Annotated[int, typer.Option("--variations", "-n", help="How many loops, 1 to 20.")] = 4,
-    max_duration: Annotated[float, typer.Option(help="Longest loop in seconds, 2 to 20.")] = 8,
-    model: Annotated[str, typer.Option(help="medium, large, tiny, or a folder of weights.")] = "medium",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same loops; -1 draws one.")] = -1,
-    beats_per_bar: Annotated[int, typer.Option(help="Beats in a bar.")] = 4,
-    top_k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens.")] = 250,
-    top_p: Annotated[
-        float, typer.Option(help="Above 0: sample from this share of likelihood instead.")
-    ] = 0.0,
-    temperature: Annotated[float, typer.Option(help="Higher is more diverse; 0 is greedy.")] = 1.0,
-    guidance: Annotated[
-        float, typer.Option(help="How closely to follow the prompt (classifier-free guidance).")
-    ] = 3.0,
-    folder: _Out = pathlib.Path("loops"),
-    format: _Format = "wav",
-    depth: _Depth = "16",
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")] = None,
-    pack: Annotated[
-        bool, typer.Option("--pack", help="Write a folder with pack.json and a zip of it.")
-    ] = False,
-    plot: Annotated[
-        pathlib.Path | None, typer.Option(help="Also write a picture of the loops and their seams.")
-    ] = None,
-    as_json: _Json = False,
+    prompt: opt.Prompt,
+    bpm: opt.Bpm = 140,
+    variations: opt.Variations = 4,
+    max_duration: opt.MaxDuration = 8,
+    model: opt.Model = "medium",
+    seed: opt.Seed = -1,
+    beats_per_bar: opt.BeatsPerBar = 4,
+    top_k: opt.TopK = 250,
+    top_p: opt.TopP = 0.0,
+    temperature: opt.Temperature = 1.0,
+    guidance: opt.Guidance = 3.0,
+    folder: opt.Folder = pathlib.Path("loops"),
+    format: opt.Format = "wav",
+    depth: opt.Depth = "16",
+    device: opt.Device = None,
+    pack: opt.Pack = False,
+    plot: opt.LoopsPlot = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Make loops from a text prompt.
 
     Example: looper make "boom bap, dusty drums" --bpm 93.7 -n 8 --model tiny --seed 7
     """
-    from looper.export import write_all
-    from looper.pack import write_pack
-    from looper.pipeline import LoopMaker
+    from looper.pack import check_room, write_loops
     from looper.request import LoopRequest
 
-    subtype = _subtype(format, depth)
-    _check_outputs(folder, plot)
+    subtype = opt.subtype(format, depth)
+    opt.check_outputs(folder, plot)
     request = LoopRequest(
         prompt, bpm, variations, max_duration, beats_per_bar, top_k, top_p, temperature, guidance, seed
     )  # fmt: skip
+    if pack:
+        check_room(request, folder)
     with progress_bars(as_json) as bars:
-        loading = bars.add_task("loading", total=None)
-        started = time.perf_counter()
-        maker = LoopMaker.load(model, device)
-        loaded = time.perf_counter() - started
-        bars.remove_task(loading)
-        loops = maker.make(request, show_on(bars))
-        loops.report.seconds = {"load": loaded, **loops.report.seconds}
+        loops = _loops(request, model, device, bars)
         with loops.report.timed("export"):
-            how = {"subtype": subtype}
-            if pack:
-                files = sorted(write_pack(loops, folder, format, **how)["folder"].glob(f"*.{format}"))
-            else:
-                folder.mkdir(parents=True, exist_ok=True)
-                files = write_all(loops, folder, format, **how)
+            files = write_loops(loops, folder, format, pack=pack, subtype=subtype)
     if plot:
         from looper.plot_loops import plot_loops
 
@@ -97,24 +76,32 @@ def make(
     tell_made(loops, files, as_json)
 
 
+def _loops(request: LoopRequest, model: str, device: str | None, bars: Progress) -> Loops:
+    """Load the model and make the loops, each with a bar of its own."""
+    from looper.pipeline import LoopMaker
+
+    loading = bars.add_task("loading", total=None)
+    started = time.perf_counter()
+    maker = LoopMaker.load(model, device)
+    loaded = time.perf_counter() - started
+    bars.remove_task(loading)
+    loops = maker.make(request, show_on(bars))
+    loops.report.seconds = {"load": loaded, **loops.report.seconds}
+    return loops
+
+
 @app.command()
 def cut(
-    file: Annotated[pathlib.Path, typer.Argument(help="Any recording that libsndfile or ffmpeg reads.")],
-    bpm: Annotated[
-        float, typer.Option(help="The tempo the loop shall have; the music may be some per cent off.")
-    ],
-    beats_per_bar: Annotated[int, typer.Option(help="Beats in a bar.")] = 4,
-    max_duration: Annotated[
-        float | None, typer.Option(help="Longest loop in seconds; as long as it goes if not given.")
-    ] = None,
-    min_start: Annotated[float, typer.Option(help="Look only after this many seconds.")] = 0.0,
-    folder: _Out = pathlib.Path(),
-    format: _Format = "wav",
-    depth: _Depth = "16",
-    plot: Annotated[
-        pathlib.Path | None, typer.Option(help="Also write a picture of the beats and the cut.")
-    ] = None,
-    as_json: _Json = False,
+    file: opt.Recording,
+    bpm: opt.CutBpm,
+    beats_per_bar: opt.BeatsPerBar = 4,
+    max_duration: opt.CutDuration = None,
+    min_start: opt.MinStart = 0.0,
+    folder: opt.Folder = pathlib.Path(),
+    format: opt.Format = "wav",
+    depth: opt.Depth = "16",
+    plot: opt.CutPlot = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Cut a seamless loop of exactly BPM out of a recording.
 
@@ -127,8 +114,8 @@ def cut(
     from looper.pipeline import CONFIDENCE_FLOOR
     from looper.recordings import read
 
-    subtype = _subtype(format, depth)
-    _check_outputs(folder, plot)
+    subtype = opt.subtype(format, depth)
+    opt.check_outputs(folder, plot)
     if max_duration is not None:
         if not max_duration > 0:
             raise ValueError(f"max_duration must be above 0 seconds, got {max_duration:g}")
@@ -162,7 +149,7 @@ def weights_get(name: Annotated[str, typer.Argument(help="medium or large.")]) -
 
 
 @weights_app.command("list")
-def weights_list(as_json: _Json = False) -> None:
+def weights_list(as_json: opt.Json = False) -> None:
     """List the models and whether their weights are here."""
     from looper.weights import list_models, read_sources, weights_root
 
@@ -223,49 +210,12 @@ def serve(
     run(host=host, port=port, folder=folder, tiny=tiny)
 
 
-def _subtype(format: str, depth: str) -> str | None:
-    """Sample format for the file format, None where it has none; or say what does not go together."""
-    _one_of("format", format, FILE_FORMATS)
-    subtype = SUBTYPES[_one_of("depth", depth, SUBTYPES)]
-    if format == "wav" or depth == "16":
-        return subtype if format in ("wav", "flac") else None
-    if format == "flac" and depth == "24":
-        return subtype
-    raise ValueError(f"depth {depth} does not go with {format}: use wav, or flac with 16 or 24")
-
-
-def _check_outputs(folder: pathlib.Path, plot: pathlib.Path | None) -> None:
-    """Complain about where the results shall go before the work, not after it."""
-    missing = [p for p in (folder.absolute(), *folder.absolute().parents) if not p.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-        for made in missing:  # only tried: a failure later on shall leave no empty folder
-            made.rmdir()
-    except OSError as error:
-        raise ValueError(
-            f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
-        ) from error
-    if plot is None:
-        return
-    if plot.suffix.lower() not in PLOT_SUFFIXES:
-        raise ValueError(f"the picture must end in {', '.join(PLOT_SUFFIXES)}, got {str(plot)!r}")
-    if plot.is_dir() or not plot.absolute().parent.is_dir():
-        raise ValueError(f"cannot write the picture {plot}: its folder must be there")
-
-
-def _one_of(name: str, value: str, choices: Any) -> str:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.80}")
-    return value
-
-
 def main() -> None:
-    """Run the command line; errors become one sentence on stderr and exit code 1, wrong usage 2."""
+    """Run the command line; errors become one sentence on stderr and exit code 1, wrong usage 2, Ctrl-C 130."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         app()
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
         err.print(f"looper: {error}", markup=False, style="red")
         raise SystemExit(1) from None
 

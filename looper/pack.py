@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import shutil
 import tempfile
 import zipfile
@@ -11,7 +12,10 @@ from collections.abc import Mapping
 
 from looper.export import write_all
 from looper.key import find_key
+from looper.loops import loop_beats
+from looper.names import slug
 from looper.report import Loops
+from looper.request import LoopRequest
 
 
 def describe(loops: Loops, files: list[pathlib.Path]) -> dict[str, object]:
@@ -38,6 +42,47 @@ def describe(loops: Loops, files: list[pathlib.Path]) -> dict[str, object]:
         "model": report.model,
         "loops": rows,
     }
+
+
+def check_room(request: LoopRequest, folder: pathlib.Path) -> None:
+    """Complain that a pack of this wish is there already, before the work; a random seed finds a free name.
+
+    Raises
+    ------
+    FileExistsError
+        If there is one.
+    """
+    if request.seed < 0 or not folder.is_dir():
+        return
+    beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
+    bars = beats / request.beats_per_bar
+    length = (f"{bars:g}bar" if bars >= 1 else f"{beats}beat") + "s?"
+    # the key in a pack's name is known only after the work
+    tempo = re.escape(f"{request.bpm:g}bpm")
+    name = rf"{slug(request.prompt)}_{tempo}_{length}(_[A-G]b?(maj|min))?_s{request.seed}(\.zip)?"
+    for path in sorted(folder.iterdir()):
+        if re.fullmatch(name, path.name):
+            raise FileExistsError(_taken(path))
+
+
+def _taken(path: pathlib.Path) -> str:
+    return f"{path} is there already: remove it, or choose another folder or seed"
+
+
+def write_loops(
+    loops: Loops, folder: pathlib.Path, format: str, *, pack: bool = False, subtype: str | None = None
+) -> list[pathlib.Path]:
+    """Write the files of `loops` into `folder`, or as a pack below it; returns them in order.
+
+    Raises
+    ------
+    OSError, ValueError, RuntimeError
+        As `looper.export.write_all` and `write_pack`; nothing is left behind then.
+    """
+    if pack:
+        return sorted(write_pack(loops, folder, format, subtype=subtype)["folder"].glob(f"*.{format}"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_all(loops, folder, format, subtype=subtype)
 
 
 def write_pack(
@@ -78,7 +123,7 @@ def write_pack(
         target, archive = folder / name, folder / f"{name}.zip"
         for path in (target, archive):
             if path.exists():
-                raise FileExistsError(f"{path} is there already: remove it, or choose another folder or seed")
+                raise FileExistsError(_taken(path))
         whole = pathlib.Path(scratch) / "pack.zip"
         with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as bundle:
             for file in sorted(made.iterdir()):
@@ -86,7 +131,7 @@ def write_pack(
         made.rename(target)
         try:
             whole.replace(archive)
-        except OSError:
+        except BaseException:  # Ctrl-C too leaves no folder without its zip
             shutil.rmtree(target)
             raise
     return {"folder": target, "zip": archive}

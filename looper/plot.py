@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+import secrets
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from looper.beats import BeatGrid
 from looper.onsets import mono
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from looper.beats import BeatGrid
 
 COLUMNS = 4000  # waveform columns: more than the picture has pixels
 
 
-def _outline(x: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Column times, lowest and highest samples of a long waveform."""
-    step = max(1, len(x) // COLUMNS)
+def outline(
+    x: np.ndarray, sample_rate: int, columns: int = COLUMNS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Column times in seconds, lowest and highest samples of a waveform [T] in about `columns` columns."""
+    step = max(1, len(x) // columns)
     rows = x[: len(x) // step * step].reshape(-1, step)
     return np.arange(len(rows)) * step / sample_rate, rows.min(axis=1), rows.max(axis=1)
+
+
+def save_picture(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
+    """Write `figure` as its suffix says, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; nothing is left behind then.
+    """
+    path = Path(path)
+    drawn = BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:].lower(), dpi=dpi)
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        part.write_bytes(drawn.getvalue())
+        part.replace(path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write the picture {path}: {error.strerror}; free space there or choose another place",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path
 
 
 def plot_grid(samples: np.ndarray, sample_rate: int, grid: BeatGrid, path: str | Path) -> None:
@@ -35,21 +69,16 @@ def plot_grid(samples: np.ndarray, sample_rate: int, grid: BeatGrid, path: str |
 
     Raises
     ------
-    ModuleNotFoundError
-        If matplotlib is not installed.
+    OSError
+        If the file cannot be written; nothing is left behind then.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as missing:
-        raise ModuleNotFoundError("a plot needs matplotlib: pip install matplotlib") from missing
+    from matplotlib.figure import Figure
 
     x = mono(samples)
     seconds = len(x) / sample_rate
     figure = Figure(figsize=(min(24.0, max(10.0, 1.2 * seconds)), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     wave, list_of_spans = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    times, low, high = _outline(x, sample_rate)
+    times, low, high = outline(x, sample_rate)
     wave.fill_between(times, low, high, color="0.55", linewidth=0)
     top = 1.05 * max(1e-3, float(np.abs(x).max()))
     wave.vlines(grid.beat_times, -top, top, color="tab:blue", linewidth=0.6, alpha=0.6, label="beat")
@@ -69,4 +98,4 @@ def plot_grid(samples: np.ndarray, sample_rate: int, grid: BeatGrid, path: str |
         text = f"{span.beats} beats, score {span.score:.2f}"
         list_of_spans.text(span.start, -row, text, va="center", fontsize="x-small")
     list_of_spans.set(yticks=[], xlabel="seconds", ylabel="spans")
-    figure.savefig(path, dpi=100)
+    save_picture(figure, path)

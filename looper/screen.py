@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Column, Table
+from rich.text import Text
+
+from looper.clicks import CLICK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.progress import TaskID
+
     from looper.beats import BeatGrid
     from looper.loops import Loop
     from looper.report import Loops
@@ -26,79 +34,108 @@ if TYPE_CHECKING:
 out, err = Console(soft_wrap=True, markup=False), Console(stderr=True, soft_wrap=True, markup=False)
 
 
+class _Count(ProgressColumn):
+    """How many of how many; nothing where the end is unknown."""
+
+    def render(self, task: Task) -> Text:
+        done = "" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}"
+        return Text(f"{done:>9}", style="progress.download")
+
+
+class _Rate(ProgressColumn):
+    """Decode steps a second; the last stage counts loops, which are soon done."""
+
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        if rate is None or task.total is None or task.description == "loops":
+            return Text(" " * 13)
+        return Text(f"{rate:5.{0 if rate >= 10 else 1}f} steps/s", style="progress.data.speed")
+
+
 def progress_bars(quiet: bool) -> Progress:
-    """Live progress on stderr."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description:<11}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+    """Live progress on stderr: stage, bar, count, rate, time left."""
+    stage = TextColumn("{task.description:<10}")
+    columns = (SpinnerColumn(), stage, BarColumn(bar_width=None), _Count(), _Rate(), TimeRemainingColumn())
     return Progress(*columns, console=err, disable=quiet)
 
 
-def show_on(bars: Progress) -> Any:
-    """A progress callback that keeps a bar for each stage."""
-    tasks: dict[str, Any] = {}
+def show_on(bars: Progress) -> Callable[[str, int, int], None]:
+    """A progress callback (stage, done, total) that keeps a bar for each stage."""
+    tasks: dict[str, tuple[TaskID, int]] = {}
 
     def show(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total)
-        bars.update(tasks[stage], completed=done, total=total)
+        task, before = tasks.get(stage) or (bars.add_task(stage, total=total), 0)
+        if done < before:  # a further round: its rate is its own
+            bars.reset(task, total=total)
+        bars.update(task, completed=done, total=total)
+        tasks[stage] = task, done
 
     return show
 
 
-def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
-    """Show the files of a set, as a table or as JSON."""
+def made_facts(loops: Loops, files: list[pathlib.Path]) -> dict[str, Any]:
+    """What `looper make --json` prints: the request, its stages and one row for each file."""
     from looper.key import find_key
 
     report, request = loops.report, loops.request
-    keys = [find_key(loop.samples, loop.sample_rate) for loop in loops]
-    facts = [
-        {
-            "file": str(file),
-            "bars": loop.bars,
-            "seconds": loop.seconds,
-            "samples": len(loop.samples),
-            "measured_bpm": round(bpm, 3),
-            "confidence": round(sure, 3),
-            "click_ratio": round(loop.seam.click_ratio, 3),
-            "key": key.name if key else None,
-        }
-        for file, loop, bpm, sure, key in zip(
-            files, loops, report.measured_bpm, report.confidence, keys, strict=True
+    likely: list[float | None] = [*report.seam_log_likelihood] or [None] * len(loops)
+    rows = []
+    for k, (file, loop, fit) in enumerate(zip(files, loops, likely, strict=True)):
+        key = find_key(loop.samples, loop.sample_rate)
+        rows.append(
+            {
+                "file": str(file),
+                "bars": loop.bars,
+                "seconds": loop.seconds,
+                "samples": len(loop.samples),
+                "measured_bpm": round(report.measured_bpm[k], 3),
+                "confidence": round(report.confidence[k], 3),
+                "click_ratio": round(loop.seam.click_ratio, 3),
+                "level_step_db": round(loop.seam.level_step_db, 3),
+                "seam_log_likelihood": None if fit is None else round(fit, 3),
+                "key": key.name if key else None,
+            }
         )
-    ]
-    seconds = {stage: round(value, 2) for stage, value in report.seconds.items()}
-    if as_json:
-        head = {
-            "bpm": request.bpm,
-            "seed": report.seed,
-            "model": report.model,
-            "seconds": seconds,
-            "notes": report.notes,
-        }
-        out.print_json(json.dumps({**head, "loops": facts}))
-        return
-    for note in report.notes:
-        err.print(f"note: {note}", markup=False)
-    table = Table(Column("file", overflow="fold"), "bars", "played at", "confidence", "seam", "key")
-    for row in facts:
-        clean = "clean" if float(str(row["click_ratio"])) <= 1.5 else f"click {row['click_ratio']}"
+    return {
+        "bpm": request.bpm,
+        "seed": report.seed,
+        "model": report.model,
+        "seconds": {stage: round(value, 2) for stage, value in report.seconds.items()},
+        "steps_per_second": {stage: round(value, 1) for stage, value in report.steps_per_second.items()},
+        "notes": report.notes,
+        "loops": rows,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    """The files; "fit" is how much likelier than as it was played the model finds the wrap, nats per token."""
+    table = Table(Column("file", overflow="fold"), "bars", "played at", "sure", "seam", "fit", "key")
+    for row in rows:
+        seam = "clean" if row["click_ratio"] <= CLICK else f"click {row['click_ratio']}"
+        fit = "" if row["seam_log_likelihood"] is None else f"{row['seam_log_likelihood']:+.2f}"
+        name, tempo = pathlib.Path(row["file"]).name, f"{row['measured_bpm']:.2f} BPM"
         table.add_row(
-            pathlib.Path(str(row["file"])).name,
-            f"{row['bars']:g}",
-            f"{row['measured_bpm']} BPM",
-            f"{row['confidence']:.2f}",
-            clean,
-            str(row["key"] or ""),
+            name, f"{row['bars']:g}", tempo, f"{row['confidence']:.2f}", seam, fit, row["key"] or ""
         )
-    out.print(table)
-    took = ", ".join(f"{stage} {value:g} s" for stage, value in seconds.items())
+    return table
+
+
+def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
+    """Show the files of a set, as a table or as JSON."""
+    facts = made_facts(loops, files)
+    if as_json:
+        out.print_json(json.dumps(facts))
+        return
+    for note in facts["notes"]:
+        err.print(f"note: {note}", markup=False)
+    out.print(_table(facts["loops"]))
+    rates = facts["steps_per_second"]
+    took = ", ".join(
+        f"{stage} {value:g} s" + (f" ({rates[stage]:.0f} steps/s)" if stage in rates else "")
+        for stage, value in facts["seconds"].items()
+    )
     out.print(
-        f"{files[0].parent}: {request.bpm:g} BPM, seed {report.seed}, model {report.model}; {took}",
+        f"{files[0].parent}: {facts['bpm']:g} BPM, seed {facts['seed']}, model {facts['model']}; {took}",
         markup=False,
     )
 

@@ -1,0 +1,96 @@
+"""What the command line takes, and what does not go together, said before any work begins."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from collections.abc import Collection
+from typing import Annotated
+
+import typer
+
+FILE_FORMATS = ("wav", "mp3", "flac", "ogg")
+PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
+SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
+
+Prompt = Annotated[str, typer.Argument(help="The music you want, for example 'deep house, warm chords'.")]
+Bpm = Annotated[float, typer.Option(help="Tempo, 40 to 300. It rules over a tempo in the prompt.")]
+Variations = Annotated[int, typer.Option("--variations", "-n", help="How many loops, 1 to 20.")]
+MaxDuration = Annotated[float, typer.Option(help="Longest loop in seconds, 2 to 20.")]
+Model = Annotated[str, typer.Option(help="medium, large, tiny, or a folder of weights.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same loops; -1 draws one.")]
+BeatsPerBar = Annotated[int, typer.Option(help="Beats in a bar.")]
+TopK = Annotated[int, typer.Option(help="Sample from the k likeliest tokens.")]
+TopP = Annotated[float, typer.Option(help="Above 0: sample from this share of likelihood instead.")]
+Temperature = Annotated[float, typer.Option(help="Higher is more diverse; 0 is greedy.")]
+Guidance = Annotated[float, typer.Option(help="How closely to follow the prompt (classifier-free guidance).")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]
+Pack = Annotated[bool, typer.Option("--pack", help="Write a folder with pack.json and a zip of it.")]
+LoopsPlot = Annotated[
+    pathlib.Path | None, typer.Option("--plot", help="Also write a picture of the loops and their seams.")
+]
+
+Recording = Annotated[pathlib.Path, typer.Argument(help="Any recording that libsndfile or ffmpeg reads.")]
+CutBpm = Annotated[
+    float, typer.Option(help="The tempo the loop shall have; the music may be some per cent off.")
+]
+CutDuration = Annotated[
+    float | None,
+    typer.Option("--max-duration", help="Longest loop in seconds; as long as it goes if not given."),
+]
+MinStart = Annotated[float, typer.Option(help="Look only after this many seconds.")]
+CutPlot = Annotated[
+    pathlib.Path | None, typer.Option("--plot", help="Also write a picture of the beats and the cut.")
+]
+
+Folder = Annotated[pathlib.Path, typer.Option("--out", help="Folder for the files; made if it is not there.")]
+Format = Annotated[str, typer.Option(help="wav, mp3, flac or ogg.")]
+Depth = Annotated[str, typer.Option(help="Bits of a WAV or FLAC: 16, 24 or float.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+
+def subtype(format: str, depth: str) -> str | None:
+    """Sample format for the file format, None where it has none; or say what does not go together."""
+    one_of("format", format, FILE_FORMATS)
+    chosen = SUBTYPES[one_of("depth", depth, SUBTYPES)]
+    if format == "wav" or depth == "16":
+        return chosen if format in ("wav", "flac") else None
+    if format == "flac" and depth == "24":
+        return chosen
+    raise ValueError(f"depth {depth} does not go with {format}: use wav, or flac with 16 or 24")
+
+
+def check_outputs(folder: pathlib.Path, plot: pathlib.Path | None) -> None:
+    """Complain about where the results shall go before the work, not after it."""
+    missing = [p for p in (folder.absolute(), *folder.absolute().parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        for made in missing:  # only tried: a failure later on shall leave no empty folder
+            made.rmdir()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
+        ) from error
+    if plot is not None:
+        _check_picture(plot)
+
+
+def _check_picture(plot: pathlib.Path) -> None:
+    if plot.suffix.lower() not in PLOT_SUFFIXES:
+        raise ValueError(f"the picture must end in {', '.join(PLOT_SUFFIXES)}, got {str(plot)!r}")
+    if plot.is_dir() or not plot.absolute().parent.is_dir():
+        raise ValueError(f"cannot write the picture {plot}: its folder must be there")
+    try:
+        tempfile.TemporaryFile(dir=plot.absolute().parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write the picture {plot} ({error.strerror}): choose another place with --plot"
+        ) from error
+
+
+def one_of(name: str, value: str, choices: Collection[str]) -> str:
+    """`value`, or a complaint that names the `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.80}")
+    return value
