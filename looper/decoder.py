@@ -46,7 +46,7 @@ COLUMNS = 256  # caches have room for a multiple of this
 # attention looks at the cache in steps of so many columns: each is a graph of its own on CUDA
 LENGTH_STEP = {"cpu": 16, "cuda": 64}
 MOST_ROWS = 32  # with guidance, one tile of products on CUDA
-ROW_BLOCK = {"cpu": 1, "cuda": 4}  # rows are padded to a multiple, which attention takes at a time
+ROW_BLOCK = {"cpu": 1, "cuda": 4}  # rows are padded to a multiple, so that fewer graphs serve all requests
 KEPT_STATES = 3  # per worker
 FEWEST_PER_WORKER = 4  # fewer rows are mostly Python, which threads do not share
 HOST_EVERY = 16  # steps between looks at the device, for progress and cancellation
@@ -253,11 +253,7 @@ class Decoder:
             if key not in self._states:
                 while len(self._states) >= KEPT_STATES * self.workers:
                     del self._states[next(iter(self._states))]
-                block = ROW_BLOCK[self.transformer.device.type]
-                self._states[key] = (
-                    State(self.transformer, *key[:4], block=block if block > 1 else None),
-                    {},
-                )
+                self._states[key] = State(self.transformer, *key[:4]), {}
             self._states[key] = self._states.pop(key)  # the youngest stand last
             state, graphs = self._states[key]
         state.set_sampling(sampling)
@@ -285,7 +281,7 @@ class Decoder:
         """Feed columns 0..start-1 in one pass per different (text, prompt, clock), and draw the next."""
         t, n = self.transformer, state.sequence.shape[0]
         position = torch.arange(start, device=t.device)
-        causal = position[None, :] <= position[:, None]
+        causal = t.mask(position[None, :] <= position[:, None])
         hidden = torch.zeros(n * state.halves, t.dim, device=t.device)
         for mates in sharing(rows, lambda row: (id(row.text), id(row.prompt), id(row.clock))):
             one = mates[0]

@@ -28,9 +28,10 @@ class Dense:
     bias : torch.Tensor or None
         [out].
     tile : int or None
-        Multiply this many rows at a time, padded with zeros: one shape, hence one kernel, whatever
-        the batch. None multiplies all rows at once where that was seen to be safe (a CPU's kernels
-        are tried once per shape), else in tiles of 8.
+        Multiply this many rows at a time, padded: one shape, hence one kernel, whatever the batch. Calls
+        of up to a tile share one room for it, so they must not run at the same time. None multiplies all
+        rows at once where that was seen to be safe (a CPU's kernels are tried once per shape), else in
+        tiles of 8.
     packing : bool
         Keep a reordered copy of the weight where that is faster.
     """
@@ -40,6 +41,7 @@ class Dense:
     ) -> None:
         self.weight, self.bias, self.tile = weight.contiguous(), bias, tile
         self.packed = pack(self.weight) if packing else None
+        self.room = None if tile is None else self.weight.new_zeros(tile, weight.shape[1])
         if tile is None and not rows_independent(
             *weight.shape, torch.get_num_threads(), self.packed is not None
         ):
@@ -47,13 +49,24 @@ class Dense:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]."""
-        x, rows = x.to(self.weight.dtype), x.shape[0]
+        return self.padded(x)[: x.shape[0]]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """As calling it, but any rows of padding stay at the end, for the next layer to take as they are."""
+        rows = x.shape[0]
+        if self.room is not None and rows <= len(self.room):
+            if rows < len(self.room) or x.dtype != self.room.dtype:
+                # one copy casts and pads; what an earlier call left in the other rows is of no consequence
+                self.room[:rows].copy_(x)
+                x = self.room
+            return self._multiply(x)
+        x = x.to(self.weight.dtype)
         if self.tile is None and rows >= MIN_ROWS:
             return self._multiply(x)
         size = self.tile or MIN_ROWS
         x = F.pad(x, (0, 0, 0, -rows % size))
         tiles = [self._multiply(tile) for tile in x.split(size)]
-        return (tiles[0] if len(tiles) == 1 else torch.cat(tiles))[:rows]
+        return tiles[0] if len(tiles) == 1 else torch.cat(tiles)
 
     def _multiply(self, x: Tensor) -> Tensor:
         return multiply(x, self.weight, self.packed, self.bias)

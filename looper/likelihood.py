@@ -127,4 +127,5 @@ def _hidden(transformer: Transformer, passages: list[Passage], tokens: Tensor) -
     position = torch.arange(columns, device=t.device)
     # every layer fills the whole cache before it looks: one serves them all
     cache = windows(t.new_cache(rows, columns, layers=1), columns) * len(t.layers)
-    return t.run(x, cache, cross, position, position[None, :] <= position[:, None])
+    causal = t.mask(position[None, :] <= position[:, None])
+    return t.run(x, cache, cross, position, causal)

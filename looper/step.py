@@ -22,8 +22,6 @@ class State:
     columns, text_length : int
         Room in the caches.
     guided : bool
-    block : int, optional
-        Variations that attention takes at a time; None takes all at once.
     """
 
     def __init__(
@@ -33,10 +31,9 @@ class State:
         columns: int,
         text_length: int,
         guided: bool,
-        block: int | None = None,
     ) -> None:
         device = transformer.device
-        self.halves, self.block = 2 if guided else 1, block
+        self.halves = 2 if guided else 1
         self.cache = transformer.new_cache(rows * self.halves, columns)
         self.cross = transformer.new_cross(rows, text_length) if text_length else None
         self.sequence = torch.full((rows, transformer.n_q, columns + 1), -1, dtype=torch.long, device=device)
@@ -99,8 +96,8 @@ def step(
     )
     if state.clock is not None:
         x = x + state.clock.index_select(1, position)
-    mask = (columns <= position)[None]
-    hidden = transformer(x.repeat(state.halves, 1, 1), window, state.cross, position, mask, state.block)
+    mask = transformer.mask(columns <= position)[None]
+    hidden = transformer(x.repeat(state.halves, 1, 1), window, state.cross, position, mask)
     finish_step(transformer, state, hidden, plan, position + 1)
     position.add_(1)
 

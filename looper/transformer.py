@@ -9,6 +9,7 @@ are constant, and nothing asks the device for a value, so a step can be captured
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from looper.dense import Dense
 
@@ -42,7 +44,7 @@ def windows(cache: Cache, length: int) -> tuple[Window, ...]:
 
 
 class Cross:
-    """Keys and values of the texts, as in `Cache`; `mask` [rows, 1, 1, text] is true where there is text."""
+    """Keys and values of the texts, as in `Cache`; `mask` [rows, 1, 1, text] is 0 where there is text, else -inf."""
 
     def __init__(self, layers: Cache, mask: Tensor) -> None:
         self.layers, self.mask = layers, mask
@@ -103,9 +105,7 @@ class Layer:
         """[rows * time, n * dim] -> [rows, n * heads, time, head_dim]."""
         return x.view(rows, x.shape[0] // rows, -1, self.head_dim).transpose(1, 2)
 
-    def self_attention(
-        self, x: Tensor, cache: Window, position: Tensor, mask: Tensor, block: int | None
-    ) -> Tensor:
+    def self_attention(self, x: Tensor, cache: Window, position: Tensor, mask: Tensor) -> Tensor:
         """Write keys and values at `position`, attend to what `mask` allows, [rows * time, dim]."""
         qkv = self.qkv(self.norm1(x))
         if self.qk_norm:
@@ -113,21 +113,20 @@ class Layer:
             qkv = torch.cat([self.qk_norm[0](q).to(v.dtype), self.qk_norm[1](k).to(v.dtype), v], dim=-1)
         q, kv = self.split(qkv, cache.whole.shape[0]).split((self.heads, 2 * self.heads), dim=1)
         cache.whole.index_copy_(2, position, kv)
-        return scaled(self.out(attend(q, cache.k, cache.v, mask, block)), self.scale1)
+        return scaled(self.out(attend(q, cache.k, cache.v, mask)), self.scale1)
 
-    def cross_attention(self, x: Tensor, text: Window, mask: Tensor, rows: int, block: int | None) -> Tensor:
+    def cross_attention(self, x: Tensor, text: Window, mask: Tensor, rows: int) -> Tensor:
         """Add what the texts say to the first of the [rows * time, dim]; the others are unconditional."""
         texts = text.whole.shape[0]
         told = x if texts == rows else x[: x.shape[0] * texts // rows]
         q = self.cross_q(self.norm_cross(told))
         if self.cross_qk_norm:
             q = self.cross_qk_norm[0](q).to(text.whole.dtype)
-        said = self.cross_out(attend(self.split(q, texts), text.k, text.v, mask, block))
-        told = told + scaled(said, self.scale_cross)
-        if texts == rows:
-            return told
-        null = x[told.shape[0] :]
-        return torch.cat([told, null if self.null_cross is None else null + self.null_cross])
+        said = self.cross_out(attend(self.split(q, texts), text.k, text.v, mask))
+        told += scaled(said, self.scale_cross)  # in place: `x` is the sum before it, nobody else's
+        if texts < rows and self.null_cross is not None:
+            x[told.shape[0] :] += self.null_cross
+        return x
 
     def text_keys(self, source: Tensor) -> Tensor:
         """Keys and values [2 * heads, text, head_dim] of one encoded text [text, dim]."""
@@ -139,7 +138,8 @@ class Layer:
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """[rows * time, dim] -> the same."""
-        return scaled(self.down(self.activation(self.up(self.norm2(x)))), self.scale2)
+        wide = self.activation(self.up.padded(self.norm2(x)))
+        return scaled(self.down(wide)[: x.shape[0]], self.scale2)
 
 
 def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
@@ -147,19 +147,20 @@ def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
     return x if scale is None else x * scale
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, block: int | None = None) -> Tensor:
-    """Scaled dot-product attention, [rows, heads, time, head_dim] -> [rows * time, dim].
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Scaled dot-product attention, [rows, heads, time, head_dim] -> [rows * time, dim]; `mask` is added."""
+    mixed = F.scaled_dot_product_attention(q, k, v, mask)
+    return mixed.transpose(1, 2).reshape(q.shape[0] * q.shape[2], -1)
 
-    `block` takes so many rows at a time: CUDA's kernels are chosen by the batch, and a row's last bits
-    would hang on how many stand beside it.
+
+def one_attention_kernel(device: torch.device) -> AbstractContextManager[Any]:
+    """Keep CUDA to the kernel that works on each row and head by itself.
+
+    Others split the keys by how much there is to do: a row's last bits would hang on its neighbours.
     """
-    rows, size = q.shape[0], block or q.shape[0]
-    parts = [
-        F.scaled_dot_product_attention(q[at], k[at], v[at], mask[at] if mask.dim() == 4 else mask)
-        for at in (slice(i, i + size) for i in range(0, rows, size))
-    ]
-    mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return mixed.transpose(1, 2).reshape(rows * q.shape[2], -1)
+    if device.type != "cuda":
+        return nullcontext()
+    return sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
 class Transformer:
@@ -231,7 +232,7 @@ class Transformer:
 
     def new_cross(self, rows: int, length: int) -> Cross:
         """Room for the keys and values of `rows` texts of up to `length` tokens."""
-        mask = torch.zeros(rows, 1, 1, length, dtype=torch.bool, device=self.device)
+        mask = torch.full((rows, 1, 1, length), -torch.inf, dtype=self.dtype, device=self.device)
         return Cross(self.new_cache(rows, length), mask)
 
     def write_text(self, cross: Cross, rows: list[int], source: Tensor) -> None:
@@ -239,7 +240,7 @@ class Transformer:
         length = source.shape[0]
         for layer, text in zip(self.layers, cross.layers, strict=True):
             text[rows, :, :length] = layer.text_keys(source)
-        cross.mask[rows] = torch.arange(cross.mask.shape[-1], device=self.device) < length
+        cross.mask[rows] = self.mask(torch.arange(cross.mask.shape[-1], device=self.device) < length)
 
     def __call__(
         self,
@@ -248,14 +249,10 @@ class Transformer:
         cross: Cross | None,
         position: Tensor,
         mask: Tensor,
-        block: int | None = None,
     ) -> Tensor:
-        """Run the layers on [rows, time, dim]; return the last time's output [rows, dim], for `logits`.
-
-        `block` is how many variations attention takes at a time, of each half where there are two.
-        """
+        """Run the layers on [rows, time, dim]; return the last time's output [rows, dim], for `logits`."""
         rows, time, _ = x.shape
-        x = self.run(x, cache, cross, position, mask, block)
+        x = self.run(x, cache, cross, position, mask)
         return self.out_norm(x if time == 1 else x.view(rows, time, -1)[:, -1])
 
     def run(
@@ -265,19 +262,21 @@ class Transformer:
         cross: Cross | None,
         position: Tensor,
         mask: Tensor,
-        block: int | None = None,
     ) -> Tensor:
         """As calling it, but return all times, before the last norm, [rows * time, dim]."""
         rows = x.shape[0]
-        texts = rows if cross is None else cross.mask.shape[0]
-        whole = None if block is None else block * rows // texts
         x = x.flatten(0, 1)
-        for index, layer in enumerate(self.layers):
-            x = x + layer.self_attention(x, cache[index], position, mask, whole)
-            if cross is not None:
-                x = layer.cross_attention(x, cross.windows[index], cross.mask, rows, block)
-            x = x + layer.feed_forward(x)
+        with one_attention_kernel(self.device):
+            for index, layer in enumerate(self.layers):
+                x = x + layer.self_attention(x, cache[index], position, mask)
+                if cross is not None:
+                    x = layer.cross_attention(x, cross.windows[index], cross.mask, rows)
+                x = x + layer.feed_forward(x)
         return x
+
+    def mask(self, allowed: Tensor) -> Tensor:
+        """Attention mask to add: 0 where `allowed` is true, else -inf."""
+        return torch.where(allowed, 0.0, -torch.inf).to(self.dtype)
 
     def logits(self, x: Tensor) -> Tensor:
         """[rows, dim] -> [rows, n_q, card] float32."""

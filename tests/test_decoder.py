@@ -48,7 +48,7 @@ def our_logits(
         x = transformer.embed(tokens[None, :, i : i + 1]) + transformer.positions(columns)[i]
         if clock is not None:
             x = x + clock[i] @ transformer.clock_weight.T
-        mask = (torch.arange(columns) <= i)[None]
+        mask = transformer.mask(torch.arange(columns) <= i)[None]
         hidden = transformer(x.repeat(2, 1, 1), windows(cache, columns), cross, torch.tensor([i]), mask)
         out.append(transformer.logits(hidden))
     return torch.stack(out, dim=2)

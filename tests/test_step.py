@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import (
@@ -9,16 +11,21 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     FakeTensorMode,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import looper.decoder
 from looper import cudagraph
 from looper.decoder import Decoder
+from looper.dense import Dense
 from looper.generator import Generator
 from looper.rows import Row
 from looper.sampling import Sampling, draw
 from looper.step import State, step
 from looper.transformer import Transformer, windows
-from tests.decoding import TEXT, prompt_codes
+from tests import standin
+from tests.decoding import TEXT, described, prompt_codes
+from tests.standin import Shape
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -123,6 +130,70 @@ def test_states_are_kept_between_requests_of_one_shape_and_the_oldest_dropped(mo
     assert state_of(3) not in others
     assert len(decoder._states) == 3
     assert state_of(1, top_k=10) is not others[0]
+
+
+@pytest.fixture
+def as_on_cuda(monkeypatch):
+    """Rows padded to blocks, products in padded tiles."""
+    monkeypatch.setitem(looper.decoder.ROW_BLOCK, "cpu", 4)
+    monkeypatch.setattr(
+        "looper.transformer.Dense", lambda weight, bias, tile, packing: Dense(weight, bias, 64, False)
+    )
+
+
+class Launches(TorchDispatchMode):
+    """Counts operators that do something: each is a kernel on a GPU; views are not."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        given = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if torch.is_tensor(t)}
+        made = [t.untyped_storage().data_ptr() for t in tree_leaves(out) if torch.is_tensor(t)]
+        self.count += function._schema.is_mutable or not given.issuperset(made)
+        return out
+
+
+def launches(layers: int, rows: int, folder: Path) -> int:
+    generator = Generator.load(standin.weights(folder / f"{layers}", Shape(num_layers=layers)), "cpu")
+    t, sampling = Transformer(generator.model.lm.half()), Sampling(top_k=20)
+    state = State(t, rows, 64, 32, guided=True)
+    state.set_sampling(sampling)
+    state.sequence.zero_()
+    with torch.inference_mode(), Launches() as seen:
+        step(t, state, sampling.plan(64), windows(state.cache, 64), state.columns)
+    return seen.count
+
+
+@pytest.mark.parametrize("rows", [4, 20])
+def test_a_step_launches_few_kernels_however_many_rows_there_are(as_on_cuda, rows, tmp_path):
+    """Audiocraft launches about 1,700 for medium's 48 layers, in a step of each single variation."""
+    two, three = launches(2, rows, tmp_path), launches(3, rows, tmp_path)
+    per_layer = three - two
+    assert per_layer <= 21
+    assert two - 2 * per_layer <= 40
+
+
+@pytest.mark.parametrize("cfg_coef", [3.0, 1.0])
+@pytest.mark.parametrize("shape", ["t5", "biases", "custom", "wide"])
+def test_codes_as_computed_on_cuda_are_audiocrafts(models, shape, cfg_coef, as_on_cuda):
+    generator = models(shape)
+    theirs = generator.model.lm.generate(
+        conditions=described(TEXT), max_gen_len=70, use_sampling=False, cfg_coef=cfg_coef
+    )
+    rows = [Row(generator.encode_text(TEXT), (0, k, 0)) for k in range(5)]
+    ours = Decoder(generator.model).decode(rows, 70, Sampling(temperature=0, cfg_coef=cfg_coef))
+    assert torch.equal(ours, theirs.expand(5, -1, -1))
+
+
+@pytest.mark.parametrize("sampling", [Sampling(top_k=20), Sampling(top_k=20, cfg_coef=1)], ids=str)
+def test_rows_computed_as_on_cuda_come_out_the_same_alone_and_together(models, as_on_cuda, sampling):
+    generator = models("wide")
+    text = generator.encode_text(TEXT)
+    rows = [Row(text, (2, k, 0), prompt_codes(generator, 6)) for k in range(20)]
+    together = Decoder(generator.model).decode(rows, 30, sampling)
+    for some in (slice(3, 4), slice(0, 5), slice(11, 20)):
+        assert torch.equal(Decoder(generator.model).decode(rows[some], 30, sampling), together[some])
 
 
 @pytest.mark.parametrize("sampling", [Sampling(top_k=20), Sampling(top_k=20, cfg_coef=1)], ids=str)
