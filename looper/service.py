@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import pathlib
@@ -300,6 +301,10 @@ class Service:
             facts["seam_log_likelihood"] = round(fmean(report.seam_log_likelihood), 3)
         for name, value in facts.items():
             record(name, value)
+        # one line for machines: the metrics again, for those who keep logs alone
+        print(
+            json.dumps({"event": "prediction", "bpm": loops.request.bpm, "variations": len(loops), **facts})
+        )
         for k, (bpm, sure) in enumerate(zip(report.measured_bpm, report.confidence, strict=True), 1):
             print(f"variation {k:02d}: played at {bpm:.2f} BPM, confidence {sure:.2f}")
         print(

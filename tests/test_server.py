@@ -127,6 +127,8 @@ def test_three_variations_as_wav_are_exact_in_tempo_and_null_for_the_rest(server
     metrics = reply["metrics"]
     assert metrics["model"] == "tiny" and metrics["seed"] == 3 and metrics["bars"] == 2
     assert metrics["bpm_measured"] == pytest.approx(93.7, rel=0.03)
+    (line,) = [json.loads(line) for line in reply["logs"].splitlines() if line.startswith("{")]
+    assert line["event"] == "prediction" and line["seed"] == 3 and line["seam"] == metrics["seam"]
     assert 0 <= metrics["seam"] < 1.5 and -20 < metrics["seam_log_likelihood"] < 20
     assert all(metrics["steps_per_second"][stage] > 0 for stage in ("candidates", "variations"))
     assert "100%" in reply["logs"] and reply["logs"].endswith("\n")
