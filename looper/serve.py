@@ -56,7 +56,10 @@ def create_app(
         )
 
     async def loop(request: Request) -> Response:
-        found = shelf.read(request.path_params["name"]) if shelf else None
+        try:
+            found = shelf.read(request.path_params["name"]) if shelf else None
+        except ValueError as error:
+            return problem(422, str(error))
         return Response(found[0], media_type=found[1]) if found else problem(404, "No such loop.")
 
     @contextlib.asynccontextmanager

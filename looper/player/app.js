@@ -4,7 +4,7 @@ import { build, inputs } from "./form.js";
 import { fileName } from "./loop.js";
 import { dropped, gather, picked } from "./open.js";
 import { nameFiles, present } from "./player.js";
-import { cancel, files, follow, progress, start, usedSeed } from "./predict.js";
+import { cancel, complaint, files, follow, progress, start, usedSeed } from "./predict.js";
 
 const $ = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -98,7 +98,12 @@ async function openSet({ name, loops, pack }) {
 
 async function openShelf({ name, loops, pack }) {
   $("empty").textContent = `No loops in ${name}: looking for .wav, .mp3, .flac and .ogg files.`;
-  const remote = ({ name: file, url }) => ({ name: file, read: async () => (await fetch(url)).arrayBuffer() });
+  const read = async (url) => {
+    const response = await fetch(url);
+    if (!response.ok) throw new Error(await complaint(response));
+    return response.arrayBuffer();
+  };
+  const remote = ({ name: file, url }) => ({ name: file, read: () => read(url) });
   await openSet({ name, loops: loops.map(remote), pack });
 }
 

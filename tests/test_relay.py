@@ -1,0 +1,200 @@
+"""Between the page and Cog: what is handed through, what is refused, and how predictions are followed."""
+
+import asyncio
+import json
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from looper.relay import Relay
+from looper.serve import create_app
+from tests.asgi import ask, events
+
+OWN = "http://127.0.0.1:1"
+
+
+class Upstream:
+    """A stand-in for Cog: records what arrives and answers as told."""
+
+    def __init__(self):
+        self.seen = []
+        self.reply = (200, {"status": "succeeded"})
+        self.cancelled = False
+        self.hang = False
+
+    async def answer(self, request):
+        body = await request.body()
+        self.seen.append((request.method, request.url.path, json.loads(body or b"null"), request.headers))
+        if self.hang:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.cancelled = True
+                raise
+        status, content = self.reply
+        return JSONResponse(content, status) if content is not None else Response(status_code=status)
+
+    def app(self):
+        methods = ["GET", "POST", "PUT"]
+        return Starlette(routes=[Route("/{path:path}", self.answer, methods=methods)])
+
+
+@pytest.fixture
+def upstream():
+    return Upstream()
+
+
+@pytest.fixture
+def relay(upstream):
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(upstream.app()), base_url="http://cog")
+    return Relay(client, OWN)
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/health-check"])
+def test_hands_cogs_pages_through(relay, upstream, path):
+    upstream.reply = (200, {"status": "READY", "openapi": "3.0.2"})
+    reply = ask(create_app(relay), "GET", path)
+    assert (reply.status_code, reply.json()) == upstream.reply
+    assert upstream.seen[0][:2] == ("GET", path)
+
+
+@pytest.mark.parametrize("status", [200, 409, 422, 500, 503])
+@pytest.mark.parametrize("method, path", [("POST", "/predictions"), ("PUT", "/predictions/a-1")])
+def test_passes_cogs_answers_on_unchanged(relay, upstream, method, path, status):
+    upstream.reply = (status, {"detail": [{"loc": ["body", "input", "bpm"], "msg": "too low"}]})
+    reply = ask(create_app(relay), method, path, json={"input": {"prompt": "x", "bpm": 3}})
+    assert (reply.status_code, reply.json()) == upstream.reply
+    assert upstream.seen[0][2]["input"] == {"prompt": "x", "bpm": 3}
+
+
+def test_asks_cog_to_report_to_us_and_to_nobody_else(relay, upstream):
+    body = {"input": {"prompt": "x"}, "webhook": "http://192.0.2.1/steal"}
+    ask(create_app(relay), "PUT", "/predictions/a", json=body, headers={"Prefer": "respond-async"})
+    _, _, sent, headers = upstream.seen[0]
+    assert sent["webhook"].startswith(f"{OWN}/webhook/")
+    assert "completed" in sent["webhook_events_filter"] and "logs" in sent["webhook_events_filter"]
+    assert headers["prefer"] == "respond-async"
+
+
+def test_cancels_by_the_same_path(relay, upstream):
+    assert ask(create_app(relay), "POST", "/predictions/a_1/cancel").status_code == 200
+    assert upstream.seen[0][:2] == ("POST", "/predictions/a_1/cancel")
+
+
+@pytest.mark.parametrize("key", ["..", "a.b", "a%20b", "%2e%2e%2fshutdown", "x" * 65, "ä"])
+@pytest.mark.parametrize("method, tail", [("PUT", ""), ("POST", "/cancel")])
+def test_refuses_ids_that_could_name_another_path(relay, upstream, key, method, tail):
+    reply = ask(create_app(relay), method, f"/predictions/{key}{tail}", json={"input": {}})
+    assert reply.status_code in (404, 405)
+    assert upstream.seen == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"x"', b"\xff\xfe"])
+def test_a_body_that_is_no_object_is_refused_in_words(relay, upstream, body):
+    reply = ask(create_app(relay), "PUT", "/predictions/a", content=body)
+    assert reply.status_code == 400
+    assert "JSON object" in reply.json()["error"]
+    assert upstream.seen == []
+
+
+@pytest.mark.parametrize(
+    "method, path",
+    [("GET", "/openapi.json"), ("GET", "/health-check"), ("POST", "/predictions"), ("PUT", "/predictions/a")],
+)
+def test_a_cog_server_that_is_down_gives_a_502_that_says_so(method, path):
+    client = httpx.AsyncClient(base_url="http://127.0.0.1:9")  # the discard port: nobody listens
+    reply = ask(create_app(Relay(client, OWN)), method, path, json={"input": {}})
+    assert reply.status_code == 502
+    assert "model server does not answer" in reply.json()["error"]
+
+
+def test_a_refused_prediction_leaves_nothing_to_follow(relay, upstream):
+    upstream.reply = (422, {"detail": []})
+    page = create_app(relay)
+    ask(page, "PUT", "/predictions/a", json={"input": {}})
+    assert ask(page, "GET", "/predictions/a/events").status_code == 404
+    assert ask(page, "GET", "/session.json").json()["running"] is None
+
+
+def test_a_caller_that_hangs_up_ends_the_call_to_cog(relay, upstream):
+    upstream.hang = True
+    page = create_app(relay)
+
+    async def call():
+        first = iter([{"type": "http.request", "body": b"{}"}])
+
+        async def receive():
+            message = next(first, None)
+            if message is None:
+                while not upstream.seen:
+                    await asyncio.sleep(0.01)
+                return {"type": "http.disconnect"}
+            return message
+
+        async def send(message):
+            pass
+
+        headers = [(b"host", b"x"), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/predictions", "headers": headers}
+        await page({**scope, "query_string": b"", "scheme": "http", "server": ("x", 1)}, receive, send)
+        for _ in range(100):
+            if upstream.cancelled:
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
+    assert asyncio.run(call())
+
+
+def test_the_page_hears_what_cog_reports_until_the_end(relay, upstream):
+    page = create_app(relay)
+
+    async def story():
+        transport = httpx.ASGITransport(page)
+        async with httpx.AsyncClient(transport=transport, base_url=OWN) as client:
+            upstream.reply = (202, {"id": "a", "status": "starting"})
+            await client.put("/predictions/a", json={"input": {"prompt": "x"}})
+            running = (await client.get("/session.json")).json()["running"]
+            listening = asyncio.create_task(client.get("/predictions/a/events"))
+            for state in (
+                {"id": "a", "status": "processing", "logs": "generating: 42 %"},
+                {"id": "a", "status": "succeeded", "logs": "done", "output": {"variation_01": "data:,"}},
+            ):
+                await asyncio.sleep(0.05)
+                assert (await client.post(relay.hook, json=state)).status_code == 204
+            return running, await listening, (await client.get("/session.json")).json()["running"]
+
+    running, reply, after = asyncio.run(story())
+    assert running == {"id": "a", "input": {"prompt": "x"}}
+    assert after is None
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    assert [state["status"] for state in events(reply.text)] == ["starting", "processing", "succeeded"]
+    assert events(reply.text)[-1]["output"] == {"variation_01": "data:,"}
+
+
+def test_a_report_with_a_wrong_token_is_not_believed(relay):
+    page = create_app(relay)
+    reply = ask(page, "POST", "/webhook/guess", json={"id": "a", "status": "succeeded"})
+    assert reply.status_code == 404
+    assert relay.board.states == {}
+
+
+def test_a_server_that_dies_fails_what_it_was_doing(relay):
+    relay.board.post("a", {"id": "a", "status": "processing", "logs": "half way"})
+    relay.board.fail_running("The model server stopped")
+    reply = ask(create_app(relay), "GET", "/predictions/a/events")
+    assert events(reply.text) == [
+        {"id": "a", "status": "failed", "logs": "half way", "error": "The model server stopped"}
+    ]
+
+
+def test_finished_predictions_are_forgotten_but_never_a_running_one(relay):
+    relay.board.post("running", {"status": "processing"})
+    for k in range(20):
+        relay.board.post(str(k), {"status": "succeeded"})
+    assert len(relay.board.states) == relay.board.keep
+    assert relay.board.running() == "running"
+    assert "19" in relay.board.states
