@@ -1,0 +1,59 @@
+"""Keep what libraries write on the side in the temp folder: a container may have no other place to write to.
+
+matplotlib, Triton and CUDA's driver write to the home folder. numba writes what it compiles of librosa beside
+that, and where it can write neither there nor at home, librosa cannot even be imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pathlib
+import stat
+import tempfile
+
+NUMBA = "NUMBA_CACHE_DIR"
+PREFIX = "musicgen-looper-caches-"
+FOLDERS = {
+    "MPLCONFIGDIR": "matplotlib",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "CUDA_CACHE_PATH": "cuda",
+}
+
+
+def keep_in_temp_folder() -> pathlib.Path:
+    """Point every library's cache below the temp folder, but for those the environment places already.
+
+    Call it before numba, matplotlib or torch is imported.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder, which later processes of the same user share.
+    """
+    folder = _folder()
+    wanted = FOLDERS if _beside_librosa() else {**FOLDERS, NUMBA: "numba"}
+    for variable, name in wanted.items():
+        if not os.environ.get(variable):
+            (folder / name).mkdir(exist_ok=True)
+            os.environ[variable] = str(folder / name)
+    return folder
+
+
+def _beside_librosa() -> bool:
+    """Whether numba can write where it likes to: what it compiled before is there then, and spares ten seconds."""
+    spec = importlib.util.find_spec("librosa")
+    return bool(spec and spec.origin) and os.access(pathlib.Path(str(spec.origin)).parent, os.W_OK)
+
+
+def _folder() -> pathlib.Path:
+    folder = pathlib.Path(tempfile.gettempdir()) / f"{PREFIX}{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        found = folder.lstat()
+        # caches hold code: what somebody else may have put there is not for us
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            return pathlib.Path(tempfile.mkdtemp(prefix=PREFIX))
+    return folder
