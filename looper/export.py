@@ -6,7 +6,6 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +17,7 @@ from looper import mp3, riff
 from looper.key import Key
 from looper.loops import Loop
 from looper.names import plain, slug
+from looper.workers import workers
 
 FORMATS = ("wav", "mp3", "flac", "ogg")
 SUBTYPES = ("PCM_16", "PCM_24", "FLOAT")
@@ -241,7 +241,7 @@ def write_all(
     def one(loop: Loop, variation: int) -> tuple[Path, bytes]:
         return Path(folder) / file_name(loop, variation, format), encode(loop, format, subtype or "PCM_16")
 
-    with ThreadPoolExecutor(max_workers=8) as pool:
+    with workers() as pool:
         contents = dict(pool.map(one, loops, range(1, len(loops) + 1)))
     _deliver(contents)
     return list(contents)

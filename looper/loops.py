@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from looper import level as _level
 from looper import seam as _seam
 from looper import stretch as _stretch
 from looper.seam import SeamReport
+from looper.workers import workers
 
 if TYPE_CHECKING:
     from looper.beats import BeatGrid
@@ -238,7 +238,7 @@ def finish(loops: Sequence[Loop]) -> list[Loop]:
 
     A loop comes out the same however many others follow it.
     """
-    with ThreadPoolExecutor(max_workers=8) as pool:
+    with workers() as pool:
         joined = _joined(loops, _levelled(loops, pool.map), pool.map)
         return list(pool.map(_with_samples, loops, joined))
 
