@@ -44,7 +44,7 @@ def keep_in_temp_folder() -> pathlib.Path:
 def _beside_librosa() -> bool:
     """Whether numba can write where it likes to: what it compiled before is there then, and spares ten seconds."""
     spec = importlib.util.find_spec("librosa")
-    return bool(spec and spec.origin) and os.access(pathlib.Path(str(spec.origin)).parent, os.W_OK)
+    return spec is not None and os.access(pathlib.Path(str(spec.origin)).parent, os.W_OK)
 
 
 def _folder() -> pathlib.Path:
