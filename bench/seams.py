@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Measure loops where they start again: clicks, length, attacks, loudness, MP3.
 
-    python bench/seams.py --clips DIR [--limit N] [--tiny N] [--json]
+    python -m bench.seams --clips DIR [--limit N] [--tiny N] [--json]
 
 DIR holds recordings and a truth.json with their beats. Every recording is cut twice, on its true
 beats and on the grid that looper finds, and once more by the recipe of the public model this project
@@ -25,34 +24,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
-from imageio_ffmpeg import get_ffmpeg_exe
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import correlate
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from bench.exact import exact_lengths, mp3_offset
+from bench.labelled import bar_grids, true_grid
 from looper import level as loudness
-from looper import mp3
 from looper.beats import BeatGrid, fit_grid
 from looper.clicks import CLICK, click_ratio, cross_click_ratios
-from looper.export import dithered, write
 from looper.loops import cut, finish, loop_length
-from looper.spans import Span
 from looper.stretch import stretch
-
-UNUSUAL_TEMPI = (41.7, 299.9, 127.003)
 
 
 @dataclass
@@ -92,40 +79,6 @@ class Row:
             "true_peak": max(self.peaks_db, default=None),
             "cpu": middle(self.cpu),
         }
-
-
-def grid_of(start: float, end: float, beats: int, beats_per_bar: int, beat_times: np.ndarray) -> BeatGrid:
-    """A grid that is known, not found."""
-    bpm = 60 * beats / (end - start)
-    bars = beats / beats_per_bar
-    span = (Span(start, end, beats, 1.0),)
-    return BeatGrid(bpm, beats_per_bar, beat_times, np.array([start]), start, end, bars, 1.0, span)
-
-
-def beats_asked(seconds: float, bpm: float) -> int | None:
-    """Whole beats of the asked tempo in a stretch of music, or None where they do not fit."""
-    exact = seconds * bpm / 60
-    beats = max(1, round(exact))
-    return beats if abs(exact / beats - 1) < 0.1 else None
-
-
-def true_grid(clip: dict) -> BeatGrid | None:
-    """The most bars (a power of two) between true downbeats, their beats at the asked level."""
-    downbeats, beats = np.array(clip["downbeats"]), np.array(clip["beats"])
-    if len(downbeats) < 2:
-        return None
-    start, end = downbeats[0], downbeats[2 ** int(np.log2(len(downbeats) - 1))]
-    asked = beats_asked(end - start, clip["requested_bpm"])
-    return asked and grid_of(start, end, asked, clip["beats_per_bar"], beats)
-
-
-def bar_grids(clip: dict, seconds: float) -> Iterator[BeatGrid]:
-    """Every single bar of a recording: loops that follow each other as variations do."""
-    downbeats = np.array(clip["downbeats"])
-    for start, end in pairwise(downbeats):
-        beats = beats_asked(downbeats[1] - downbeats[0], clip["requested_bpm"])
-        if beats and end < seconds:
-            yield grid_of(start, end, beats, clip["beats_per_bar"], np.array([]))
 
 
 def by_the_recipe(samples: np.ndarray, sample_rate: int, grid: BeatGrid, n: int) -> np.ndarray:
@@ -241,82 +194,6 @@ def measure_tiny(count: int) -> Row:
         row.add_set([loop.samples for loop in loops], loops[0].sample_rate)
         made += len(loops)
     return row
-
-
-def tune(seconds: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise bursts over a chord: something that can be cut anywhere."""
-    t = np.arange(round(seconds * sample_rate)) / sample_rate
-    chord = sum(np.sin(2 * np.pi * f * t) for f in (220, 277.2, 329.6)) * 0.1
-    return (chord + 0.1 * rng.standard_normal(len(t)) * np.exp(-20 * (t % 0.5))).astype(np.float32)
-
-
-def exact_lengths(count: int = 200) -> float:
-    """Share of random requests whose written file has exactly round(beats * 60 / bpm * rate) samples."""
-    rng, right = np.random.default_rng(5), 0
-    with tempfile.TemporaryDirectory() as folder:
-        for k in range(count):
-            bpm = UNUSUAL_TEMPI[k] if k < len(UNUSUAL_TEMPI) else round(float(rng.uniform(40, 300)), 3)
-            metre = int(rng.integers(2, 8))
-            bars = 2 ** int(rng.integers(0, 3))
-            rate = int(rng.choice([32000, 44100]))
-            while bars > 1 and bars * metre * 60 / bpm > 12:
-                bars //= 2
-            seconds = bars * metre * 60 / bpm * float(rng.uniform(0.94, 1.06))
-            start = float(rng.uniform(0, 0.7))
-            audio = tune(start + seconds + float(rng.uniform(0.05, 1)), rate, rng)
-            grid = grid_of(start, start + seconds, bars * metre, metre, np.array([]))
-            loop = finish([cut(audio, rate, bpm, metre, grid=grid)])[0]
-            path = write(loop, Path(folder) / "loop.wav")
-            right += sf.info(path).frames == round(bars * metre * 60 / bpm * rate)
-    return right / count
-
-
-def decoded(path: Path, how: str, sample_rate: int) -> np.ndarray:
-    if how == "libsndfile":
-        return sf.read(path)[0]
-    command = [
-        shutil.which("ffmpeg") or get_ffmpeg_exe(),
-        "-v",
-        "error",
-        "-i",
-        str(path),
-        "-f",
-        "f32le",
-        "-ac",
-        "1",
-        "-ar",
-        str(sample_rate),
-        "-",
-    ]
-    return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.float32)
-
-
-def _offsets(samples: np.ndarray, rate: int) -> Iterator[int]:
-    """Yield errors of length and lag after MP3, by two decoders."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "loop.mp3"
-        path.write_bytes(mp3.encode(dithered(samples), rate, {"TIT2": "bench"}))
-        for how in ("ffmpeg", "libsndfile"):
-            heard = decoded(path, how, rate)
-            lag = int(np.argmax(correlate(heard, samples, "full"))) - (len(samples) - 1)
-            yield from (abs(len(heard) - len(samples)), abs(lag))
-
-
-def mp3_offset(folder: Path, count: int = 8) -> int:
-    """Most samples by which a decoded MP3 differs in length or lags behind the loop."""
-    worst = 0
-    clips = [clip for clip in json.loads((folder / "truth.json").read_text()) if true_grid(clip)]
-    rng = np.random.default_rng(2)
-    # every remainder of a 1152-sample frame can occur; the first 46 are where encoders go wrong
-    for length in [20 * 1152 + r for r in (0, 1, 23, 46, 47, 575, 576, 577, 1105, 1151)]:
-        worst = max(worst, *_offsets(0.1 * rng.standard_normal(length).astype(np.float32), 32000))
-    for clip in clips[:: max(1, len(clips) // count)][:count]:
-        samples, rate = sf.read(folder / clip["file"], dtype="float32")
-        loop = finish(
-            [cut(samples, rate, clip["requested_bpm"], clip["beats_per_bar"], grid=true_grid(clip))]
-        )[0]
-        worst = max(worst, *_offsets(loop.samples, rate))
-    return worst
 
 
 def _worst(rows: list[dict], key: str) -> float | None:
