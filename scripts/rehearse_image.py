@@ -6,7 +6,7 @@
 
 Checks cog.yaml against the rules at https://cog.run/yaml, copies what .dockerignore keeps to an empty
 folder, installs there what cog.yaml lists, puts the schema where `cog build` does, starts the server on
-weights/tiny from that folder with an empty HOME, no way out to the network, and asks for a prediction.
+weights/tiny from that folder with a HOME that cannot be, no way out to the network, and asks for a prediction.
 Nothing may be written but in the temp folder. What the rehearsal can't see: CUDA, and the apt packages,
 which it only looks for on PATH.
 """
@@ -147,10 +147,8 @@ with Server({folder!r}, root={target!r}, python={python!r}, **{environment!r}) a
 
 def predict(target: Path, venv: Path, temp: Path) -> None:
     """Start the server from `target` and ask it for two loops of the right length."""
-    home = temp / "home"
-    home.mkdir()
     environment = {
-        "HOME": str(home),
+        "HOME": "/dev/null/nowhere",  # whoever wants to write there can't, root neither
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": "",
         # whoever looks for the network meets a closed door
@@ -203,10 +201,7 @@ def main() -> int:
         before = tree(target)
         predict(target, venv, temp)
         written = sorted(name for name, n in tree(target).items() if before.get(name) != n)
-        at_home = sorted(tree(temp / "home"))
-    print(
-        f"two loops of the right length; written outside the temp folder: {written or 'nothing'}; HOME: {at_home}"
-    )
+    print(f"two loops of the right length; written outside the temp folder: {written or 'nothing'}")
     return 1 if written else 0
 
 
