@@ -16,7 +16,7 @@ from looper.plan import plan
 from looper.report import Loops, Report
 from looper.request import LoopRequest
 from looper.takes import CONFIDENCE_FLOOR as CONFIDENCE_FLOOR
-from looper.takes import Take, judge, seam_passages
+from looper.takes import Take, judge, other_cuts, seam_passages
 
 if TYPE_CHECKING:
     from looper.generator import Generator
@@ -128,7 +128,7 @@ class _Session:
     def _draw(
         self, stage: str, variations: Sequence[int], attempts: Sequence[int], first: Take | None = None
     ) -> list[Take]:
-        """Draw and judge one take per (variation, attempt): candidates, or what continues `first`."""
+        """Draw and judge a take per (variation, attempt): what continues `first`, or candidates in all their cuts."""
         request, generator = self.request, self.generator
         prompt = None if first is None else self._audio_prompt(first)
         downbeat = None if prompt is None else len(prompt) / generator.sample_rate
@@ -153,7 +153,10 @@ class _Session:
             take = judge(samples, generator.sample_rate, self.plan, request.beats_per_bar, downbeat)
             return replace(take, attempt=attempt, codes=codes, clock=clock)
 
-        return self._with_seams(_parallel(one, drawn.samples, attempts, codes))
+        takes = _parallel(one, drawn.samples, attempts, codes)
+        if first is None and drawn.codes is not None:
+            takes = [cut for take in takes for cut in other_cuts(take, request.beats_per_bar)]
+        return self._with_seams(takes)
 
     def _with_seams(self, takes: list[Take]) -> list[Take]:
         """Let the model judge all seams in one pass; without codes there is no model to ask."""

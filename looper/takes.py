@@ -16,6 +16,8 @@ LEAD_IN = 0.05  # seconds before a known bar line in which its attack may begin
 CONFIDENCE_FLOOR = 0.3  # below it a drawn loop is tried again
 HEARD_SECONDS = 1.0  # of a loop's beginning, when its seam is judged by the model
 ODD_SEAM = 0.1  # confidence that a nat of unlikeliness costs in the choice of a candidate
+NEAR = 0.6  # of a span's score: others as good may be taken for their seam
+LIKED = 0.02  # confidence that a point of a span's score is worth
 ODDEST_SEAM = 2.0  # nats; beyond, it makes no difference
 
 
@@ -118,6 +120,21 @@ def judge(
     drifted = off > TEMPO_TOLERANCE or grid.confidence < CONFIDENCE_FLOOR
     score = grid.confidence - max(0.0, off - 0.005) * 10
     return Take(samples, grid, 0, score, drifted)
+
+
+def other_cuts(take: Take, beats_per_bar: int) -> list[Take]:
+    """The take, and the same take cut whole bars earlier or later where that makes about as good a loop."""
+    grid = take.grid
+    best, bar = grid.spans[0], (grid.loop_end - grid.loop_start) / grid.beats * beats_per_bar
+    found = [take]
+    for span in grid.spans[1:]:
+        bars = (span.start - best.start) / bar
+        if span.beats != best.beats or abs(bars - round(bars)) > 0.03 or span.score < best.score - NEAR:
+            continue
+        others = tuple(other for other in grid.spans if other is not span)
+        moved = replace(grid, loop_start=span.start, loop_end=span.end, spans=(span, *others))
+        found.append(replace(take, grid=moved, score=take.score - LIKED * (best.score - span.score)))
+    return found
 
 
 def seam_passages(take: Take, frame_rate: float, beats_per_bar: int) -> tuple[Heard, Heard]:

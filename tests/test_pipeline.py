@@ -93,6 +93,26 @@ def test_a_likely_seam_does_not_outweigh_a_clear_beat():
     assert make(generator, bpm=120, variations=1).report.attempts != [2]
 
 
+def test_a_candidate_is_cut_where_its_seam_is_likeliest():
+    usual = make(FakeGenerator(), bpm=120, variations=1)[0].grid.loop_start
+    generator = Listener(lambda row: 0.0)
+    asked: list[int] = []
+
+    def dislike_the_usual(prompt, passages):
+        # a passage in place begins with the bar before the loop: none before a loop at the very start
+        odd = []
+        for place in passages[1::2]:
+            asked.append(place.start)
+            odd += [-1.0 - 1.5 * ((place.start == 0) == (usual < 0.5)), -1.0]
+        return np.array(odd)
+
+    generator.log_likelihoods = dislike_the_usual
+    moved = make(generator, bpm=120, variations=1)[0].grid
+    assert len(set(asked)) > 1, "there was another cut"
+    assert abs(moved.loop_start - usual) == pytest.approx(2.0, abs=0.01), "a bar apart"
+    assert moved.loop_end - moved.loop_start == pytest.approx(8.0, abs=0.01)
+
+
 def test_a_variation_is_not_drawn_again_for_its_seam():
     generator = Listener(lambda row: 9.0)
     loops = make(generator, bpm=120, variations=3)
