@@ -166,7 +166,7 @@ class _Session:
         passages = [heard for take in takes for heard in seam_passages(take, rate, beats)]
         seams, places = self.generator.log_likelihoods(self.request.model_text, passages).reshape(-1, 2).T
         return [
-            replace(take, seam_log_likelihood=float(odd))
+            replace(take, seam_log_likelihood=float(odd)) if np.isfinite(odd) else take
             for take, odd in zip(takes, seams - places, strict=True)
         ]
 

@@ -113,6 +113,12 @@ def test_a_candidate_is_cut_where_its_seam_is_likeliest():
     assert moved.loop_end - moved.loop_start == pytest.approx(8.0, abs=0.01)
 
 
+def test_a_model_that_cannot_say_leaves_the_choice_to_the_beats():
+    loops = make(Listener(lambda row: float("nan")), bpm=120, variations=2)
+    assert loops.report.attempts == make(FakeGenerator(), bpm=120, variations=2).report.attempts
+    assert loops.report.seam_log_likelihood == []
+
+
 def test_a_variation_is_not_drawn_again_for_its_seam():
     generator = Listener(lambda row: 9.0)
     loops = make(generator, bpm=120, variations=3)
