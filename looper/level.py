@@ -24,9 +24,10 @@ _HEADROOM_DB = 1.0  # kept by the first loop, so that others of its loudness sel
 _RELEASE_SECONDS = 0.005
 _ROUNDS = 4
 _CLOSE_LU = 0.05
-_LOUD = (
-    -40.0
-)  # LUFS above which no block passes the absolute gate at -70 by a gain: loudness moves by just it
+_STEP = 1.4  # LU of gain for each that is missing: the limiter takes some of it back
+# LUFS above which no block passes the absolute gate at -70 by a gain: loudness moves by just it
+_LOUD = -40.0
+# LUFS above which no block passes the absolute gate at -70 by a gain: loudness moves by just it
 
 
 def integrated_loudness(samples: np.ndarray, sample_rate: int) -> float:
@@ -128,15 +129,17 @@ def limit(samples: np.ndarray, sample_rate: int, ceiling: float = CEILING_DBTP) 
 
 def _brought(loop: np.ndarray, loudness: float, wanted: float, sample_rate: int) -> np.ndarray:
     """Bring a loop of known loudness to the wanted one, limiting its peaks."""
+    gain = wanted - loudness
     for _ in range(_ROUNDS):
-        louder = loop * 10 ** ((wanted - loudness) / 20)
-        loop = limit(louder, sample_rate)
-        if loop is louder and min(loudness, wanted) > _LOUD:
+        louder = loop * 10 ** (gain / 20)
+        limited = limit(louder, sample_rate)
+        if limited is louder and min(loudness, wanted) > _LOUD:
             break
-        loudness = integrated_loudness(loop, sample_rate)
-        if abs(loudness - wanted) < _CLOSE_LU:
+        missing = wanted - integrated_loudness(limited, sample_rate)
+        if abs(missing) < _CLOSE_LU:
             break
-    return loop
+        gain += _STEP * missing
+    return limited
 
 
 def match(

@@ -11,7 +11,12 @@ from urllib.parse import quote
 TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".ogg": "audio/ogg"}
 LARGEST_FILE = 64 * 2**20
 
-_BROKEN = (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError)  # RuntimeError: encrypted, or packed unusually
+_BROKEN = (
+    zipfile.BadZipFile,
+    RuntimeError,
+    zlib.error,
+    EOFError,
+)  # RuntimeError: encrypted, or packed unusually
 
 
 class Shelf:

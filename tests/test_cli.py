@@ -56,6 +56,62 @@ def test_a_pack_is_a_folder_with_a_description_and_a_zip(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([archive.name, folder.name])
 
 
+INTERRUPTED = """
+import os, pathlib, signal, sys
+import looper.cli
+from looper.pipeline import LoopMaker
+from tests.conftest import FakeGenerator
+
+when = sys.argv.pop(1)
+press = lambda: os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C
+LoopMaker.load = classmethod(lambda *_: press() if when == "loading" else LoopMaker(FakeGenerator()))
+looper.cli.show_on = lambda bars: lambda stage, *_: press() if stage == when else None
+sync, write = os.fsync, pathlib.Path.write_bytes
+if when == "writing":
+    os.fsync = lambda file: (sync(file), press())
+if when == "the picture":
+    pathlib.Path.write_bytes = lambda path, data: (write(path, data[:100]), press())
+looper.cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "pack"),
+    [
+        ("loading", ()),
+        ("candidates", ()),
+        ("loops", ()),
+        ("writing", ()),
+        ("writing", ("--pack",)),
+        ("the picture", ("--pack",)),
+    ],
+)
+def test_ctrl_c_ends_it_with_130_and_nothing_half_written(tmp_path, when, pack):
+    words = ("make", "x", "-n", 3, "--max-duration", 4, "--seed", 1, "--out", tmp_path / "o", *pack)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, when, *map(str, words), "--plot", str(tmp_path / "p.png")],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    if when == "the picture":  # by then the loops are whole
+        assert sorted(path.suffix for path in files) == [".json", ".wav", ".wav", ".wav", ".zip"]
+    else:
+        assert files == []
+
+
+def test_a_picture_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    (tmp_path / "x.png").mkdir()
+    done = run("make", "x", "--model", "none", "--plot", tmp_path / "x.png", "--out", tmp_path / "o")
+    assert done.returncode == 1 and "cannot write the picture" in done.stderr
+    done = run("make", "x", "--model", "none", "--plot", "/proc/x.png", "--out", tmp_path / "o")
+    assert done.returncode == 1 and "cannot write the picture" in done.stderr.replace("\n", " ")
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
 def test_cut_makes_an_exact_loop_of_a_recording(recording, tmp_path, suffix):
     done = run("cut", recording, "--bpm", 120, "--format", suffix, "--out", tmp_path / "o", "--json")

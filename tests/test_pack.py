@@ -1,0 +1,74 @@
+"""A pack's folder and zip: whole or not there, and never over another one."""
+
+import json
+import zipfile
+
+import pytest
+
+from looper.pack import check_room, write_loops, write_pack
+from looper.pipeline import LoopMaker
+from looper.request import LoopRequest
+from tests.conftest import FakeGenerator
+
+WISH = LoopRequest("boom bap", bpm=90.5, variations=2, max_duration=6, seed=3)
+
+
+@pytest.fixture(scope="module")
+def loops():
+    return LoopMaker(FakeGenerator()).make(WISH)
+
+
+@pytest.mark.parametrize("format", ["wav", "flac"])
+def test_folder_and_zip_hold_the_same(loops, tmp_path, format):
+    made = write_pack(loops, tmp_path, format)
+    with zipfile.ZipFile(made["zip"]) as archive:
+        inside = {name: archive.read(name) for name in archive.namelist()}
+    folder = made["folder"]
+    assert inside == {f"{folder.name}/{file.name}": file.read_bytes() for file in folder.iterdir()}
+    assert [row["bpm"] for row in json.loads((folder / "pack.json").read_text())["loops"]] == [90.5, 90.5]
+
+
+def test_what_is_written_is_found_taken_before_the_next_work(loops, tmp_path):
+    check_room(WISH, tmp_path / "not there")
+    check_room(WISH, tmp_path)
+    write_loops(loops, tmp_path, "wav", pack=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileExistsError, match="is there already"):
+        check_room(WISH, tmp_path)
+    with pytest.raises(FileExistsError, match="is there already"):
+        write_pack(loops, tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("boom-bap_90.5bpm_2bars_s3", True),
+        ("boom-bap_90.5bpm_2bars_Bbmin_s3.zip", True),
+        ("boom-bap_90.5bpm_2bars_Amaj_s3", True),
+        ("boom-bap_90.5bpm_4bars_s3", False),
+        ("boom-bap_90.5bpm_2bars_s33", False),
+        ("boom-bap_9005bpm_2bars_s3", False),
+        ("boom-bap_90.5bpm_2bars_s3_01.wav", False),
+    ],
+)
+def test_only_a_pack_of_the_same_wish_takes_the_name(tmp_path, name, taken):
+    (tmp_path / name).mkdir()
+    if taken:
+        with pytest.raises(FileExistsError, match="choose another folder or seed"):
+            check_room(WISH, tmp_path)
+    else:
+        check_room(WISH, tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_zip_that_fails_takes_its_folder_with_it(loops, tmp_path, monkeypatch, error):
+    def fail(self, target):
+        raise error
+
+    monkeypatch.setattr(
+        "pathlib.Path.replace", lambda self, to: fail(self, to) if to.suffix == ".zip" else self.rename(to)
+    )
+    with pytest.raises(type(error)):
+        write_pack(loops, tmp_path)
+    assert list(tmp_path.iterdir()) == []
