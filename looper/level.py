@@ -27,7 +27,6 @@ _CLOSE_LU = 0.05
 _STEP = 1.4  # LU of gain for each that is missing: the limiter takes some of it back
 # LUFS above which no block passes the absolute gate at -70 by a gain: loudness moves by just it
 _LOUD = -40.0
-# LUFS above which no block passes the absolute gate at -70 by a gain: loudness moves by just it
 
 
 def integrated_loudness(samples: np.ndarray, sample_rate: int) -> float:

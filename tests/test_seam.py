@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import toeplitz
+from scipy.signal import lfilter
 
-from looper.clicks import CLICK, click_ratio, cross_click_ratios
+from looper.clicks import CLICK, click_ratio, cross_click_ratios, predictor
 from looper.seam import bridge, close
 
 RATE = 32_000
@@ -131,3 +133,17 @@ def test_a_bridged_loop_begins_and_ends_as_the_first_one():
     bridged = bridge(other, first, RATE)
     assert np.abs(bridged[[0, -1]] - first[[0, -1]]).max() < 0.02
     assert np.array_equal(bridged[RATE // 20 : -RATE // 20], other[RATE // 20 : -RATE // 20].astype(float))
+
+
+@pytest.mark.parametrize("n", [256, 1000, 32_000, 31_999])
+def test_the_predictor_is_the_autocorrelation_methods(n):
+    music = np.cumsum(np.random.default_rng(n).standard_normal(n)) * 0.01
+    music -= music.mean()
+    around = np.r_[music[-32:], music]
+    lags = [music @ around[32 - k : len(around) - k] for k in range(33)]
+    lags[0] *= 1 + 1e-7
+    wanted = np.linalg.solve(toeplitz(lags[:32]), lags[1:])
+    found = predictor(music)
+    np.testing.assert_allclose(-found.coefficients[1:], wanted, rtol=1e-5, atol=1e-6)
+    residual = lfilter(found.coefficients, 1.0, around)[32:]
+    assert found.scale == pytest.approx(np.percentile(np.abs(residual), 99.9), rel=1e-4)

@@ -1,0 +1,85 @@
+"""True peaks, the limiter and loudness, by formulas and filters that are not ours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pyloudnorm import Meter
+from scipy.signal import resample
+
+from looper.level import CEILING_DBTP, limit, match, true_peak
+
+RATE = 32_000
+CEILING = 10 ** (CEILING_DBTP / 20)
+
+
+def hissing(n, loudest, seed=0):
+    """Noise bursts over a tone: what a drum loop asks of a limiter."""
+    t = np.arange(n) / RATE
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(n))
+    spectrum[np.fft.rfftfreq(n, 1 / RATE) > 12_000] = 0
+    noise = np.fft.irfft(spectrum, n) * np.exp(-30 * (t % 0.25))
+    music = 0.2 * np.sin(2 * np.pi * 220 * np.round(t[-1]) / t[-1] * t) + noise
+    return music / np.abs(music).max() * loudest
+
+
+def heard_peak(loop):
+    """Largest magnitude of a repeating loop, 16 times oversampled by its Fourier series."""
+    return np.abs(resample(loop, 16 * len(loop), axis=0)).max()
+
+
+@pytest.mark.parametrize("frequency", [8000, 4000, 1000, 7999.0])
+@pytest.mark.parametrize("n", [32_000, 31_999, 300, 65])
+def test_true_peak_of_a_tone_is_its_amplitude_where_no_sample_reaches_it(frequency, n):
+    whole = max(1, round(frequency * n / RATE)) / n  # whole periods, so that the loop repeats
+    tone = np.sin(2 * np.pi * whole * np.arange(n) + np.pi / 4)
+    # four places a sample: up to a half of a quarter of a sample from the top, and the filter's ripple
+    lowest = np.cos(np.pi * whole / 4)
+    assert lowest * 0.998 <= true_peak(tone) <= 1.002
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_the_loudest_channel_counts(channels):
+    loop = 0.1 * np.random.default_rng(1).standard_normal((4000, channels))
+    loop[:, -1] *= 3
+    assert true_peak(loop) == pytest.approx(true_peak(loop[:, -1]))
+
+
+@pytest.mark.parametrize("n", [64_000, 63_997, 500])
+@pytest.mark.parametrize("loudest", [1.0, 1.5, 4.0])
+def test_nothing_passes_the_ceiling_and_what_is_far_from_a_peak_is_left(n, loudest):
+    loop = hissing(n, loudest)
+    limited = limit(loop, RATE)
+    assert heard_peak(limited) <= CEILING
+    assert (np.abs(limited) <= np.abs(loop) + 1e-12).all()
+    loud = np.abs(resample(loop, 4 * n)).reshape(n, 4).max(axis=1) > 0.7 * CEILING
+    near = np.convolve(np.r_[loud, loud, loud], np.ones(2 * round(0.012 * RATE) + 1), "same")[n : 2 * n] > 0
+    np.testing.assert_allclose(limited[~near], loop[~near], rtol=1e-12)
+
+
+def test_the_limiter_runs_around_the_wrap():
+    loop = np.roll(hissing(32_000, 2.0), 5)
+    turned = np.roll(limit(np.roll(loop, 12_345), RATE), -12_345)
+    np.testing.assert_allclose(turned, limit(loop, RATE), atol=1e-6)
+
+
+def test_a_loop_under_the_ceiling_is_not_touched():
+    loop = hissing(32_000, 0.5)
+    assert limit(loop, RATE) is loop
+
+
+@pytest.mark.parametrize("gain", [0.01, 0.1, 1.0])
+def test_peaky_and_steady_loops_leave_equally_loud(gain):
+    steady = 0.1 * np.random.default_rng(3).standard_normal(64_000)
+    loops = [steady, gain * hissing(64_000, 1.0, seed=4), gain * steady[::-1], np.zeros(64_000)]
+    matched = match(loops, RATE)
+    loudness = [Meter(RATE).integrated_loudness(loop) for loop in matched[:3]]
+    assert np.ptp(loudness) < 0.2
+    assert max(heard_peak(loop) for loop in matched) <= CEILING
+    assert not matched[3].any()
+
+
+def test_what_becomes_of_a_loop_depends_on_the_first_alone():
+    loops = [hissing(32_000, 0.9, seed) for seed in range(4)]
+    for few, many in zip(match(loops[:2], RATE), match(loops, RATE), strict=False):
+        np.testing.assert_array_equal(few, many)
