@@ -11,12 +11,8 @@ from urllib.parse import quote
 TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".ogg": "audio/ogg"}
 LARGEST_FILE = 64 * 2**20
 
-_BROKEN = (
-    zipfile.BadZipFile,
-    RuntimeError,
-    zlib.error,
-    EOFError,
-)  # RuntimeError: encrypted, or packed unusually
+# RuntimeError: encrypted, or packed in an unusual way
+_BROKEN = (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError)
 
 
 class Shelf:

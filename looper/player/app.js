@@ -51,6 +51,7 @@ async function deliver(done, values = {}) {
   const found = await files(done.output);
   const hints = values.bpm ? { bpm: values.bpm } : {};
   const loops = await present(found.map(({ bytes }, i) => ({ name: `variation ${i + 1}`, label: `Variation ${i + 1}`, bytes, hints })), "loops");
+  $("player-title").textContent = values.prompt || "Loops";
   nameFiles((loop, i) => fileName({ ...values, seed }, loop, i + 1, found[i].extension));
   const { predict_time: seconds, model } = done.metrics ?? {};
   $("health").textContent = [`${loops.length} made`, model && `by ${model}`, seconds && `in ${seconds.toFixed(1)} s`, seed >= 0 && `from seed ${seed}`].filter(Boolean).join(" ");

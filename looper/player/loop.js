@@ -34,8 +34,11 @@ function between(buffer, start, end) {
 
 const round = (x) => x.toFixed(1);
 
-/** Outline of the loop as an SVG path in a 1000 x 100 box: the extremes of `columns` slices. */
-export function outline({ buffer }, columns = 400) {
+/** Largest sample of the loop's first channel, never quite 0. */
+export const peak = ({ buffer }) => buffer.getChannelData(0).reduce((most, x) => Math.max(most, Math.abs(x)), 1e-3);
+
+/** Outline of the loop as an SVG path in a 1000 x 100 box of height `full`: the extremes of `columns` slices. */
+export function outline({ buffer }, full = 1, columns = 400) {
   const samples = buffer.getChannelData(0);
   const [over, under] = [[], []];
   for (let i = 0; i < columns; i++) {
@@ -46,8 +49,8 @@ export function outline({ buffer }, columns = 400) {
       else if (samples[k] > high) high = samples[k];
     }
     const x = round(((i + 0.5) * 1000) / columns);
-    over.push(`${x} ${round(49.5 - 48 * high)}`);
-    under.unshift(`${x} ${round(50.5 - 48 * low)}`);
+    over.push(`${x} ${round(49.5 - (48 * high) / full)}`);
+    under.unshift(`${x} ${round(50.5 - (48 * low) / full)}`);
   }
   return `M0 50L${over.join("L")}L1000 50L${under.join("L")}Z`;
 }

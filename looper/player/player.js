@@ -3,7 +3,7 @@
 import { downloadZip } from "./vendor/client-zip/index.js";
 import { Engine } from "./engine.js";
 import { el } from "./form.js";
-import { count, decode, outline } from "./loop.js";
+import { count, decode, outline, peak } from "./loop.js";
 
 const $ = (id) => document.getElementById(id);
 const say = (words) => { $("live").textContent = words; };
@@ -18,14 +18,14 @@ function svg(tag, attributes) {
   return node;
 }
 
-function wave(loop) {
+function wave(loop, full) {
   const picture = svg("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", "aria-hidden": "true" });
   const beats = loop.beats ?? loop.bars;
   for (let beat = 0; beat <= beats; beat++) {
     const x = (1000 * beat) / beats;
     picture.append(svg("line", { x1: x, x2: x, y1: 0, y2: 100, class: beat % (beats / loop.bars) ? "beat" : "bar" }));
   }
-  picture.append(svg("path", { d: outline(loop) }));
+  picture.append(svg("path", { d: outline(loop, full) }));
   return picture;
 }
 
@@ -36,7 +36,7 @@ const facts = (loop) => [
   loop.key,
   `${number(loop.seconds)} s`,
   loop.lufs > -Infinity ? `${loop.lufs.toFixed(1).replace("-", "\u2212")} LUFS` : "silent",
-].filter(Boolean).join(" · ");
+].filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ");
 
 const save = (blob, name) => {
   const href = URL.createObjectURL(blob);
@@ -44,7 +44,7 @@ const save = (blob, name) => {
   setTimeout(() => URL.revokeObjectURL(href), 60_000);
 };
 
-function card(loop, index) {
+function card(loop, index, full) {
   const name = loop.label ?? loop.name;
   const pick = el("button", { type: "button", className: "pick", title: loop.comment ?? loop.name },
     el("b", { className: "number", textContent: index + 1 }),
@@ -54,7 +54,7 @@ function card(loop, index) {
   const get = el("button", { type: "button", className: "get", textContent: "Download", ariaLabel: `Download ${loop.name}` });
   get.addEventListener("click", () => save(new Blob([loop.bytes]), loop.name));
   const playhead = el("i", { className: "playhead" });
-  const strip = el("div", { className: "wave", ariaLabel: `Position in ${name}` }, wave(loop), playhead);
+  const strip = el("div", { className: "wave", ariaLabel: `Position in ${name}` }, wave(loop, full), playhead);
   strip.addEventListener("click", ({ clientX }) => {
     const { left, width } = strip.getBoundingClientRect();
     if (index === engine.current) seek(((clientX - left) / width) * loop.buffer.length);
@@ -173,7 +173,8 @@ export async function present(files, name = "loops") {
   title = name;
   loops = decoded;
   engine.load(loops, loops[0]?.buffer.sampleRate);
-  cards = loops.map(card);
+  const full = Math.max(...loops.map(peak)); // one scale for all: what looks louder is
+  cards = loops.map((loop, index) => card(loop, index, full));
   $("loops").replaceChildren(...cards.map(({ item }) => item));
   for (const id of ["transport", "keys"]) $(id).hidden = !loops.length;
   $("empty").hidden = loops.length > 0;

@@ -157,7 +157,7 @@ def test_a_pack_says_what_it_is(visit, site):
     page = visit(site)
     rows = cards(page, 4)
     assert page.inner_text("#player-title") == "night drive"
-    assert "127.003 BPM · 2 bars · Amin" in rows.nth(0).inner_text()
+    assert "127.003 BPM · 2 bars · Amin" in rows.nth(0).inner_text().replace("\xa0", " ")
     assert page.title().startswith("night pack")
 
 
