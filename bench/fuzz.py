@@ -68,6 +68,8 @@ RAW = [
     b'{"input": {"prompt": "\\ud800", "variations": 0}}',
     b"[" * 5000,
     b'{"input": {"prompt": "x", "bpm": 1, "bpm": 2}}',
+    b"[null, null]",
+    b'{"input": {"prompt": "x"}, "webhook_events_filter": [{}]}',
 ]
 
 

@@ -160,6 +160,16 @@ def test_a_connection_that_brings_nothing_is_given_up_and_what_came_is_kept(hub)
     assert hub.sent(BIG) == size - 1000
 
 
+def test_a_connection_that_stalls_is_left_and_gone_on_with(hub, monkeypatch):
+    half = len(hub.files[MUSICGEN, BIG]) // 2 + 1
+    hub.break_after[BIG] = half
+    hub.stall.add(BIG)
+    monkeypatch.setattr(fetch, "TIMEOUT", 1.0)
+    get()
+    assert [start for name, start, _ in hub.requests if name == BIG] == [None, f"bytes={half}-"]
+    weights.verify(hub.root / "medium")
+
+
 def killed(hub, name, **environment):
     """Kill a fetching process in the middle of a file; return the bytes of it that were sent."""
     half = len(next(data for (_, n), data in hub.files.items() if n == name)) // 2
