@@ -191,7 +191,9 @@ NO_ENTRIES = [None, [], ["sha256", "size"], "sha256 size", 1, {"size": 1}, {"sha
 @pytest.mark.parametrize("name", NO_NAMES, ids=range(len(NO_NAMES)))
 def test_a_name_that_no_file_can_have_is_refused(folder, unparsed, name):
     rewrite(folder, lambda files: files.update({name: ENTRY}))
-    with pytest.raises(WeightsError, match=r"manifest\.json is not a manifest \(.* is no file's name\)") as caught:
+    with pytest.raises(
+        WeightsError, match=r"manifest\.json is not a manifest \(.* is no file's name\)"
+    ) as caught:
         checkpoint.load(folder)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 500
 
@@ -203,7 +205,9 @@ def test_an_entry_that_says_nothing_of_a_file_is_refused(folder, unparsed, entry
         checkpoint.load(folder)
 
 
-@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"files":' * 50_000, b"\xff\xfe", b"1" * 5000, b"null"])
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b'{"files":' * 50_000, b"\xff\xfe", b"1" * 5000, b"null"]
+)
 def test_a_manifest_made_to_break_readers_is_refused(folder, unparsed, content):
     (folder / "manifest.json").write_bytes(content)
     with pytest.raises(WeightsError, match=r"manifest\.json is not a manifest"):
@@ -215,7 +219,9 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = st.text() | st.sampled_from([*weights.REQUIRED, "", ".", "..", "/", "a/../b", "t5", "t5/", "con", "~"])
+NAMES = st.text() | st.sampled_from(
+    [*weights.REQUIRED, "", ".", "..", "/", "a/../b", "t5", "t5/", "con", "~"]
+)
 ENTRIES = st.fixed_dictionaries({"sha256": VALUES, "size": VALUES}) | VALUES
 
 
