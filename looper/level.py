@@ -23,7 +23,7 @@ _BLOCK = 64  # samples that one row of a matrix product stands for: several time
 _HEADROOM_DB = 1.0  # kept by the first loop, so that others of its loudness seldom need the limiter
 _RELEASE_SECONDS = 0.005
 _ROUNDS = 4
-_CLOSE_LU = 0.05
+_CLOSE_LU = 0.025
 _STEP = 1.4  # LU of gain for each that is missing: the limiter takes some of it back
 # LUFS above which no block passes the absolute gate at -70 by a gain: loudness moves by just it
 _LOUD = -40.0
