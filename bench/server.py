@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 import schema
+from looper import caches
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 300
@@ -154,8 +155,9 @@ class Server:
         return count("fd"), count("task")
 
     def files(self) -> list[Path]:
-        """Files under the temp folder but the log."""
-        return [p for p in self.folder.rglob("*") if p.is_file() and p.name != "server.log"]
+        """Files under the temp folder but the log and libraries' caches."""
+        found = (p for p in self.folder.rglob("*") if p.is_file() and p.name != "server.log")
+        return [p for p in found if not p.relative_to(self.folder).parts[0].startswith(caches.PREFIX)]
 
 
 def _group(pid: int) -> int:

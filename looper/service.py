@@ -17,6 +17,7 @@ from statistics import fmean
 
 from tqdm import tqdm
 
+from looper.caches import keep_in_temp_folder
 from looper.export import write_all
 from looper.machine import few_arenas, gpu_answers, out_of_memory, peak_memory_mb, return_memory
 from looper.pipeline import LoopMaker
@@ -212,6 +213,7 @@ class Service:
     @classmethod
     def start(cls) -> Service:
         """Load and warm up; see `Models.start` for what it raises."""
+        keep_in_temp_folder()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         few_arenas()
         service = cls(Models(model_mapping()))
