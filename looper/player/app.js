@@ -52,6 +52,7 @@ async function deliver(done, values = {}) {
   const hints = values.bpm ? { bpm: values.bpm } : {};
   const loops = await present(found.map(({ bytes }, i) => ({ name: `variation ${i + 1}`, label: `Variation ${i + 1}`, bytes, hints })), "loops");
   $("player-title").textContent = values.prompt || "Loops";
+  $("share").hidden = false;
   nameFiles((loop, i) => fileName({ ...values, seed }, loop, i + 1, found[i].extension));
   const { predict_time: seconds, model } = done.metrics ?? {};
   $("health").textContent = [`${loops.length} made`, model && `by ${model}`, seconds && `in ${seconds.toFixed(1)} s`, seed >= 0 && `from seed ${seed}`].filter(Boolean).join(" ");
@@ -113,7 +114,9 @@ async function openLocal(list) {
   fail(null);
   try {
     const files = await list;
-    if (files.length) await openSet(await gather(files));
+    if (!files.length) return;
+    await openSet(await gather(files));
+    $("share").hidden = true; // they are not in the link
   } catch (error) {
     fail(error);
   }

@@ -75,7 +75,16 @@ function toggle() {
   if (engine.playing) engine.stop();
   else engine.play();
   show();
-  if (engine.playing) requestAnimationFrame(frame);
+  if (!engine.playing) return;
+  requestAnimationFrame(frame);
+  setTimeout(listen, 3000);
+}
+
+/** Say so when the browser lets no sound out: without a sound device some wait for one without a word. */
+function listen() {
+  if (!engine.playing || engine.ctx.state === "running") return;
+  $("error").textContent = "The browser has not started the sound: is a sound device there, and is sound allowed for this page?";
+  $("error").hidden = false;
 }
 
 const beatsOf = (loop) => loop.beats ?? loop.bars;

@@ -145,7 +145,7 @@ class Site:
         self.thread.join(30)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # while it is there an event loop runs, and other tests' asyncio.run cannot
 def chromium():
     from playwright.sync_api import sync_playwright
 

@@ -50,6 +50,10 @@ def test_the_form_makes_loops_that_can_be_played_saved_and_shared(visit, studio,
         page.click("#all")
     with zipfile.ZipFile(whole.value.path()) as archive:
         assert [archive.read(name) for name in archive.namelist()] == [wav(k) for k in range(1, 5)]
+    assert page.is_visible("#share")
+    drop(page, **{"mine.wav": wav()})
+    cards(page, 1)
+    assert page.is_hidden("#share")  # what was dropped is not in the link
     again = visit(studio, page.url.removeprefix(studio.url))
     again.wait_for_selector("#ask:not([hidden])")
     assert again.input_value("[name=prompt]") == "deep house, wärm/chords"
