@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from looper.report import Loops, Report
 from looper.request import LoopRequest
 from looper.takes import CONFIDENCE_FLOOR as CONFIDENCE_FLOOR
 from looper.takes import Take, judge, other_cuts, seam_passages
+from looper.workers import workers
 
 if TYPE_CHECKING:
     from looper.generator import Generator
@@ -245,12 +245,9 @@ def _parallel(
     function: Callable[..., Any], *columns: Iterable[Any], done: Callable[[int], None] = lambda _: None
 ) -> list[Any]:
     """Map over rows in threads, `done` counting in this one; numpy and the stretch release the interpreter."""
-    pool = ThreadPoolExecutor(max_workers=8)
     results = []
-    try:
+    with workers() as pool:
         for result in pool.map(function, *columns):
             results.append(result)
             done(len(results))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
     return results
