@@ -163,8 +163,14 @@ def _deliver(contents: dict[Path, bytes]) -> None:
                 raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder")
         with ExitStack() as stack:
             ready = {path: stack.enter_context(_whole(path, content)) for path, content in contents.items()}
-            for path, temporary in ready.items():
-                temporary.replace(path)
+            new = [path for path in ready if not path.exists()]
+            try:
+                for path, temporary in ready.items():
+                    temporary.replace(path)
+            except BaseException:  # an interrupt too
+                for path in new:
+                    path.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise OSError(
             error.errno,

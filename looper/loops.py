@@ -20,6 +20,8 @@ from looper.seam import SeamReport
 from looper.workers import workers
 
 if TYPE_CHECKING:
+    from pydub import AudioSegment
+
     from looper.beats import BeatGrid
     from looper.key import Key
 
@@ -83,6 +85,12 @@ class Loop:
         from looper.export import write
 
         return write(self, path, format=format, subtype=subtype)
+
+    def segment(self, times: int = 1) -> AudioSegment:
+        """As pydub's AudioSegment of 16 bit, to layer, fade and chain; repeated `times` times without a gap."""
+        from looper.recordings import segment
+
+        return segment(np.tile(self.samples.T, times).T, self.sample_rate)
 
 
 def loop_length(beats: int, bpm: float, sample_rate: int) -> int:

@@ -11,7 +11,6 @@ import zipfile
 from collections.abc import Mapping
 
 from looper.export import write_all
-from looper.key import find_key
 from looper.loops import loop_beats
 from looper.names import slug
 from looper.report import Loops
@@ -23,7 +22,6 @@ def describe(loops: Loops, files: list[pathlib.Path]) -> dict[str, object]:
     report, request = loops.report, loops.request
     rows = []
     for file, loop in zip(files, loops, strict=True):
-        key = find_key(loop.samples, loop.sample_rate)
         rows.append(
             {
                 "file": file.name,
@@ -32,7 +30,7 @@ def describe(loops: Loops, files: list[pathlib.Path]) -> dict[str, object]:
                 "beatsPerBar": loop.beats_per_bar,
                 "samples": len(loop.samples),
                 "sampleRate": loop.sample_rate,
-                "key": key.name if key else None,
+                "key": loop.key.name if loop.key else None,
             }
         )
     return {

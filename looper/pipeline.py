@@ -121,8 +121,9 @@ class _Session:
             self.report.measured_bpm.append(take.grid.bpm)
             self.report.confidence.append(take.grid.confidence)
             self.report.attempts.append(take.attempt + 1)
-            if take.seam_log_likelihood is not None:
-                self.report.seam_log_likelihood.append(take.seam_log_likelihood)
+        seams = [take.seam_log_likelihood for take in takes]
+        if any(seam is not None for seam in seams):
+            self.report.seam_log_likelihood = seams
         return Loops(loops, self.request, self.report)
 
     def _draw(

@@ -1,4 +1,4 @@
-"""Read a recording: by libsndfile, and what that does not know (m4a, aac, wma ...) by ffmpeg, where there is one."""
+"""Recordings as arrays: by libsndfile, what that does not know (m4a, aac, wma ...) by ffmpeg; and arrays for pydub."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pydub import AudioSegment
 
 LONGEST_SECONDS = 3600
 FFMPEG_SECONDS = 300  # an hour of music takes it a few
@@ -30,6 +35,17 @@ def read(file: pathlib.Path) -> tuple[np.ndarray, int]:
     if samples.ndim == 2 and samples.shape[1] > 2:
         raise ValueError(f"{file} has {samples.shape[1]} channels: mix it down to mono or stereo first")
     return samples, sample_rate
+
+
+def segment(samples: np.ndarray, sample_rate: int) -> AudioSegment:
+    """Samples float [T] or [T, C] as pydub's AudioSegment of 16 bit; what lies beyond -1..1 is clipped."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it misses ffmpeg, which this does not take
+        from pydub import AudioSegment
+
+    whole = np.clip(np.rint(np.asarray(samples, float) * 32768), -32768, 32767).astype("<i2")
+    channels = 1 if whole.ndim == 1 else whole.shape[1]
+    return AudioSegment(whole.tobytes(), frame_rate=sample_rate, sample_width=2, channels=channels)
 
 
 def _by_libsndfile(sound: pathlib.Path, file: pathlib.Path) -> tuple[np.ndarray, int] | None:

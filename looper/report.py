@@ -29,7 +29,7 @@ class Report:
         Of each variation before the stretch.
     attempts : list of int
         Draws that each variation took.
-    seam_log_likelihood : list of float
+    seam_log_likelihood : list of float or None
         Of each variation: how much more (or, negative, less) likely the model finds the loop's beginning
         after its own end than where it was played, nats per token; empty without a model.
     seconds : dict
@@ -44,7 +44,7 @@ class Report:
     measured_bpm: list[float] = field(default_factory=list)
     confidence: list[float] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
-    seam_log_likelihood: list[float] = field(default_factory=list)
+    seam_log_likelihood: list[float | None] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     steps_per_second: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

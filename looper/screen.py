@@ -75,13 +75,10 @@ def show_on(bars: Progress) -> Callable[[str, int, int], None]:
 
 def made_facts(loops: Loops, files: list[pathlib.Path]) -> dict[str, Any]:
     """What `looper make --json` prints: the request, its stages and one row for each file."""
-    from looper.key import find_key
-
     report, request = loops.report, loops.request
     likely: list[float | None] = [*report.seam_log_likelihood] or [None] * len(loops)
     rows = []
     for k, (file, loop, fit) in enumerate(zip(files, loops, likely, strict=True)):
-        key = find_key(loop.samples, loop.sample_rate)
         rows.append(
             {
                 "file": str(file),
@@ -93,7 +90,7 @@ def made_facts(loops: Loops, files: list[pathlib.Path]) -> dict[str, Any]:
                 "click_ratio": round(loop.seam.click_ratio, 3),
                 "level_step_db": round(loop.seam.level_step_db, 3),
                 "seam_log_likelihood": None if fit is None else round(fit, 3),
-                "key": key.name if key else None,
+                "key": loop.key.name if loop.key else None,
             }
         )
     return {

@@ -299,8 +299,8 @@ class Service:
         }
         facts |= {f"seconds.{stage}": round(seconds, 3) for stage, seconds in report.seconds.items()}
         facts |= {f"steps_per_second.{stage}": round(s, 1) for stage, s in report.steps_per_second.items()}
-        if report.seam_log_likelihood:
-            facts["seam_log_likelihood"] = round(fmean(report.seam_log_likelihood), 3)
+        if seams := [seam for seam in report.seam_log_likelihood if seam is not None]:
+            facts["seam_log_likelihood"] = round(fmean(seams), 3)
         for name, value in facts.items():
             record(name, value)
         # one line for machines: the metrics again, for those who keep logs alone

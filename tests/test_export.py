@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import mutagen
@@ -310,6 +311,24 @@ def test_an_interrupted_set_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_all([cadence(), cadence()], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(errno.EIO, "I/O error")])
+def test_a_set_interrupted_between_two_names_leaves_no_new_file(tmp_path, monkeypatch, stop):
+    old = tmp_path / file_name(cadence(), 1, "wav")
+    old.write_bytes(b"old")
+    named, rename = [], Path.replace
+
+    def interrupted(self, target):
+        named.append(target)
+        if len(named) == 3:
+            raise stop
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        write_all([cadence()] * 4, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [old.name]
 
 
 @pytest.mark.parametrize(

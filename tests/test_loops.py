@@ -285,3 +285,28 @@ def test_nothing_in_nothing_out():
 
 def test_the_same_input_gives_the_same_samples():
     assert np.array_equal(finish(loops_of(2))[1].samples, finish(loops_of(2))[1].samples)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_loop_is_a_pydub_segment_of_as_many_rounds(times, channels):
+    from pydub import AudioSegment
+
+    t = np.arange(round(240 / 127.003 * 32_000)) / 32_000
+    wave = 0.9 * np.sin(2 * np.pi * 440 * t)
+    samples = wave.astype(np.float32) if channels == 1 else np.stack([wave, -wave], 1).astype(np.float32)
+    loop = replace(cut(np.tile(wave, 3).astype(np.float32), 32_000, 127.003), samples=samples)
+    segment = loop.segment(times)
+    assert isinstance(segment, AudioSegment)
+    assert (segment.frame_rate, segment.channels, segment.frame_count()) == (32_000, channels, times * len(t))
+    heard = np.array(segment.get_array_of_samples(), float).reshape(-1, channels) / 32768
+    expected = np.tile(samples.reshape(len(t), channels), (times, 1))
+    assert np.abs(heard - expected).max() <= 1 / 65536 + 1e-7
+    assert (segment * 2 - 6).duration_seconds == pytest.approx(2 * times * len(t) / 32_000)
+
+
+def test_a_segment_too_loud_for_16_bit_is_clipped_not_wrapped():
+    from looper.recordings import segment
+
+    loud = segment(np.array([1.5, -1.5, 1.0]), 8000).get_array_of_samples()
+    assert loud.tolist() == [32767, -32768, 32767]
