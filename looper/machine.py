@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 from contextlib import suppress
 from pathlib import Path
@@ -16,17 +17,31 @@ log = logging.getLogger(__name__)
 MEMORY_FILE = Path("/proc/meminfo")
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 _ARENAS = 2
-_M_ARENA_MAX = -8  # of glibc's malloc.h
+_LARGE = 1 << 20
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 
 
-def few_arenas() -> None:
-    """Keep glibc from giving each of many short-lived threads a heap of its own, which it never gives back."""
+def steady_heap() -> None:
+    """Keep glibc's heap from breaking into pieces that it cannot give back.
+
+    Large blocks are mapped, and so returned when they are freed; by itself glibc stops doing that after the
+    first few. And many short-lived threads share two heaps instead of having one each.
+    """
     with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, _ARENAS)
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        libc.mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def settle() -> None:
+    """Let the garbage collector pass over all there is by now, so that a collection takes milliseconds."""
+    gc.collect()
+    gc.freeze()
 
 
 def return_memory() -> None:
     """Hand freed memory back to the system: what a long prediction took is not kept for the short ones."""
+    gc.collect()  # cycles hold waveforms
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

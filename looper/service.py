@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from looper.caches import keep_in_temp_folder
 from looper.export import write_all
-from looper.machine import few_arenas, gpu_answers, out_of_memory, peak_memory_mb, return_memory
+from looper.machine import gpu_answers, out_of_memory, peak_memory_mb, return_memory, settle, steady_heap
 from looper.pipeline import LoopMaker
 from looper.report import Loops
 from looper.request import FORMATS, LoopRequest, whole
@@ -122,6 +122,7 @@ class Models:
     def unload(self) -> None:
         """Give all memory back; models are loaded again on demand."""
         self._loaded.clear()
+        gc.unfreeze()
         gc.collect()
         if has_gpu():
             import torch
@@ -215,10 +216,11 @@ class Service:
         """Load and warm up; see `Models.start` for what it raises."""
         keep_in_temp_folder()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        few_arenas()
+        steady_heap()
         service = cls(Models(model_mapping()))
         service.scratch.sweep()
         service.models.start()
+        settle()
         return service
 
     def predict(

@@ -77,5 +77,5 @@ def test_another_c_library_is_no_error(monkeypatch):
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    machine.few_arenas()
+    machine.steady_heap()
     machine.return_memory()
