@@ -100,7 +100,8 @@ def _check_numbers(sample_rate: int, bpm: float, wish: _Wish | None = None) -> N
     if wish is None:
         return
     for name, value in (("beats_per_bar", wish.beats_per_bar), ("beats", wish.beats)):
-        if value is not None and not isinstance(value, int | np.integer):
+        optional = name == "beats" and value is None
+        if not optional and not isinstance(value, int | np.integer):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
     if isinstance(wish.beats_per_bar, bool) or not 1 <= wish.beats_per_bar <= 16:
         raise ValueError(f"beats_per_bar must be between 1 and 16, got {wish.beats_per_bar}")

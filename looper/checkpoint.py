@@ -206,9 +206,13 @@ def _use_local_t5(cfg: Any, folder: Path) -> None:
         if section.get("model") != "t5":
             continue
         try:
-            width = json.loads((folder / "config.json").read_text())["d_model"]
-        except (OSError, ValueError, KeyError) as error:
+            config = json.loads((folder / "config.json").read_text())
+            width = config["d_model"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise WeightsError(f"no T5 encoder in {folder} ({error}); {remedy(folder.parent)}") from error
+        # transformers takes this file where it is there, and else would look for pickles
+        if "transformers_weights" in config or not (folder / "model.safetensors").is_file():
+            raise WeightsError(f"{folder} must hold its weights as model.safetensors; {remedy(folder.parent)}")
         if str(folder) not in T5Conditioner.MODELS:
             T5Conditioner.MODELS.append(str(folder))
         T5Conditioner.MODELS_DIMS[str(folder)] = width

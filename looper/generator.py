@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, SupportsInt
@@ -18,6 +19,7 @@ from looper.checkpoint import Model
 from looper.codec import Codec
 from looper.decoder import Decoder
 from looper.likelihood import Passage, log_likelihoods
+from looper.request import whole
 from looper.rows import Row
 from looper.sampling import Key, Sampling
 from looper.takes import Drawn, Heard
@@ -29,7 +31,7 @@ SMALL_MODEL = 30_000_000
 
 
 class Generator:
-    """Make audio with a loaded model.
+    """Make audio with a loaded model; calls from several threads take turns.
 
     Parameters
     ----------
@@ -66,6 +68,7 @@ class Generator:
         cores = max(1, len(os.sched_getaffinity(0))) if model.device.type == "cpu" else 1
         small = sum(p.numel() for p in model.lm.transformer.parameters()) < SMALL_MODEL
         self.threads, self.workers = (1, min(cores, 4)) if small else (cores, 1)
+        self._busy = threading.Lock()  # the decoder's state is one request's at a time
         self.codec = Codec(model.codec, model.device, self.threads, self.workers)
         with self._using_threads():
             self.decoder = Decoder(model, disable_graphs, self.workers)
@@ -171,21 +174,24 @@ class Generator:
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """As `generate`, but return the codes [rows, n_q, frames], -1 after the end of a shorter row."""
-        lengths = [int(frames)] * len(prompts) if isinstance(frames, SupportsInt) else list(frames)
+        each = [frames] * len(prompts) if isinstance(frames, SupportsInt) else frames
+        lengths = [whole("frames", length) for length in each]
         self._check(prompts, lengths, keys, audio_prompts)
-        texts = {prompt: self.encode_text(prompt) for prompt in dict.fromkeys(prompts)}
+        # what continues an audio prompt comes after what told of its text
+        tell = audio_prompts is None
+        texts = {prompt: self.encode_text(prompt, tell) for prompt in dict.fromkeys(prompts)}
         heard = _spread(audio_prompts, len(prompts), self.encode_audio)
         clocks = _spread(self._clock(clock), len(prompts), torch.from_numpy)
         rows = [
             Row(texts[prompt], tuple(key), audio, ticks, length)  # type: ignore[arg-type]
             for prompt, key, audio, ticks, length in zip(prompts, keys, heard, clocks, lengths, strict=True)
         ]
-        with self._using_threads():
+        with self._busy, self._using_threads():
             return self.decoder.decode(rows, max(lengths), sampling, progress)
 
     def log_likelihoods(self, prompt: str, passages: Sequence[Heard]) -> np.ndarray:
         """How likely the model finds the ends of passages under a text: nats per token, float32 [passages]."""
-        text = self.encode_text(prompt)
+        text = self.encode_text(prompt, tell=False)
         asked = [
             Passage(
                 text,
@@ -195,18 +201,21 @@ class Generator:
             )
             for heard in passages
         ]
-        with self._using_threads():
+        with self._busy, self._using_threads():
             return log_likelihoods(self.decoder.transformer, asked).numpy()
 
     @torch.inference_mode()
-    def encode_text(self, prompt: str) -> Tensor:
-        """Encode one text by itself, so that no other text's padding can leak into it, [tokens, dim]."""
+    def encode_text(self, prompt: str, tell: bool = True) -> Tensor:
+        """Encode one text by itself, so that no other text's padding can leak into it, [tokens, dim].
+
+        Where it is too long and has to be cut, `tell` says so in the log.
+        """
         from audiocraft.modules.conditioners import ConditioningAttributes
 
         provider = self.model.lm.condition_provider
         (name,) = provider.conditioners
         tokenized = provider.tokenize([ConditioningAttributes(text={name: prompt})])
-        tokenized[name] = _cut_tokens(tokenized[name])
+        tokenized[name] = _cut_tokens(tokenized[name], tell)
         embedding, mask = provider(tokenized)[name]
         return embedding[0, : max(1, int(mask.sum()))]
 
@@ -294,15 +303,16 @@ def _spread(batch: np.ndarray | None, rows: int, encode: Callable[[Any], Tensor]
     return encoded * rows if len(encoded) == 1 else encoded  # type: ignore[return-value]
 
 
-def _cut_tokens(tokenized: Any) -> Any:
+def _cut_tokens(tokenized: Any, tell: bool) -> Any:
     """Cut T5 input to `MAX_TEXT_TOKENS`, keeping the end mark: the tokenizer itself never does."""
     if not hasattr(tokenized, "keys") or tokenized["input_ids"].shape[1] <= MAX_TEXT_TOKENS:
         return tokenized
-    logger.warning(
-        "prompt of %d tokens cut to %d, all that the text encoder takes",
-        tokenized["input_ids"].shape[1],
-        MAX_TEXT_TOKENS,
-    )
+    if tell:
+        logger.warning(
+            "prompt of %d tokens cut to %d, all that the text encoder takes",
+            tokenized["input_ids"].shape[1],
+            MAX_TEXT_TOKENS,
+        )
     for name in ("input_ids", "attention_mask"):
         tensor = tokenized[name]
         tokenized[name] = torch.cat([tensor[:, : MAX_TEXT_TOKENS - 1], tensor[:, -1:]], dim=1)

@@ -16,6 +16,7 @@ from looper import clicks as _clicks
 from looper import level as _level
 from looper import seam as _seam
 from looper import stretch as _stretch
+from looper.request import finite, whole
 from looper.seam import SeamReport
 from looper.workers import workers
 
@@ -135,9 +136,9 @@ def _checked(samples: np.ndarray, sample_rate: int, bpm: float) -> np.ndarray:
         raise ValueError(f"samples must be floating point within -1..1, got {samples.dtype}")
     if not np.isfinite(samples).all():
         raise ValueError("samples hold NaN or infinity; repair the recording first")
-    if sample_rate <= 0:
+    if whole("sample_rate", sample_rate) <= 0:
         raise ValueError(f"sample_rate must be positive, got {sample_rate}")
-    if not (math.isfinite(bpm) and bpm > 0):
+    if finite("bpm", bpm) <= 0:
         raise ValueError(f"bpm must be a positive number, got {bpm}")
     return np.ascontiguousarray(samples.reshape(len(samples), -1), dtype=np.float32)
 

@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 def _within(name: str, value: float, bounds: tuple[float, float]) -> None:
     if not bounds[0] <= value <= bounds[1]:
-        raise ValueError(f"{name} must be between {bounds[0]} and {bounds[1]}, got {value:g}")
+        raise ValueError(f"{name} must be between {bounds[0]} and {bounds[1]}, got {value:.12g}")
 
 
 def whole(name: str, value: object) -> int:
@@ -38,9 +38,21 @@ def whole(name: str, value: object) -> int:
     ValueError
         If `value` is not a whole number.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value).is_integer():
-        raise ValueError(f"{name} must be a whole number, got {value!r:.80}")
+    try:
+        fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and float(value).is_integer()
+    except OverflowError:  # an int of hundreds of digits
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} must be a whole number, got {_shown(value)}")
     return int(float(value)) if isinstance(value, float) else int(value)  # type: ignore[call-overload]
+
+
+def _shown(value: object) -> str:
+    """`value` as it may stand in a message."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # Python does not print ints of thousands of digits
+        return "a number of thousands of digits"
 
 
 def finite(name: str, value: object) -> float:
@@ -51,9 +63,13 @@ def finite(name: str, value: object) -> float:
     ValueError
         If `value` is not a finite number.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r:.80}")
-    return float(value)
+    try:
+        fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} must be a finite number, got {_shown(value)}")
+    return float(value)  # type: ignore[arg-type]
 
 
 def tempo_words(prompt: str) -> list[str]:

@@ -17,6 +17,8 @@ MANIFEST = "manifest.json"
 SOURCES = "sources.json"
 LONGEST_NAME = 255  # bytes, as file systems have it
 REQUIRED = ("lm.safetensors", "codec.safetensors", "config.yaml")
+TEXT = "t5"  # the text encoder's folder, which transformers reads: it takes whatever lies there
+TEXT_REQUIRED = (f"{TEXT}/model.safetensors", f"{TEXT}/config.json")
 _REPO_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -25,8 +27,17 @@ class WeightsError(RuntimeError):
 
 
 def weights_root() -> Path:
-    """Folder that holds the model folders: ``$LOOPER_WEIGHTS``, else the repository's ``weights/``."""
-    return Path(os.environ.get("LOOPER_WEIGHTS") or _REPO_WEIGHTS).expanduser()
+    """Folder that holds the model folders: ``$LOOPER_WEIGHTS``, else the repository's ``weights/``.
+
+    Raises
+    ------
+    WeightsError
+        If it is there and no folder.
+    """
+    root = Path(os.environ.get("LOOPER_WEIGHTS") or _REPO_WEIGHTS).expanduser()
+    if root.exists() and not root.is_dir():
+        raise WeightsError(f"{root} is not a folder: set LOOPER_WEIGHTS to the one that holds the models")
+    return root
 
 
 def find(name_or_folder: str | os.PathLike[str]) -> Path:
@@ -130,13 +141,11 @@ def verify(folder: str | os.PathLike[str]) -> None:
     Raises
     ------
     WeightsError
-        Naming the first file that is missing, or of another size or content.
+        Naming the first file that is missing, not listed, or of another size or content.
     """
     folder = Path(folder)
     files = read_manifest(folder)["files"]
-    for required in REQUIRED:
-        if required not in files:
-            raise WeightsError(f"{folder / MANIFEST} does not list {required}; {remedy(folder)}")
+    _check_list(folder, files)
     for name, entry in files.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
@@ -151,6 +160,25 @@ def verify(folder: str | os.PathLike[str]) -> None:
         if sha256(folder / name) != entry["sha256"]:
             raise WeightsError(
                 f"{folder / name} is corrupt: its sha256 is not the manifest's; {remedy(folder)}"
+            )
+
+
+def _check_list(folder: Path, files: dict[str, Any]) -> None:
+    """Raise for a needed file that is not listed, and for one that is not and would be read all the same."""
+    text = [
+        path.relative_to(folder).as_posix()
+        for path in sorted((folder / TEXT).rglob("*"))
+        if not path.is_dir() and not path.name.startswith(".")
+    ]
+    has_text = bool(text) or any(Path(name).parts[:1] == (TEXT,) for name in files)
+    for required in REQUIRED + TEXT_REQUIRED * has_text:
+        if required not in files:
+            raise WeightsError(f"{folder / MANIFEST} does not list {required}; {remedy(folder)}")
+    for name in text:
+        if name not in files:
+            raise WeightsError(
+                f"{folder / MANIFEST} does not list {name!r:.300}, which is in the folder: remove it, "
+                f"or {remedy(folder)}"
             )
 
 

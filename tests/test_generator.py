@@ -10,6 +10,7 @@ import torch
 
 from looper.clock import clock_features
 from looper.generator import Generator, Sampling
+from looper.takes import Heard
 from tests import standin
 from tests.standin import Shape
 
@@ -209,3 +210,18 @@ def test_a_codec_that_overflows_in_half_precision_is_decoded_in_full(tmp_path, c
     generator.codec.half = True
     assert np.isfinite(full).all() and np.array_equal(generator.decode_audio(codes), full)
     assert "overflows in half precision" in caplog.text
+
+
+@pytest.mark.parametrize("frames", [[1.5, 2, 3], ["5", 5, 5], float("nan"), 10**400])
+def test_lengths_that_are_no_whole_numbers_are_refused(generator, frames):
+    with pytest.raises(ValueError, match="frames must be a whole number"):
+        generator.generate([TEXT] * 3, frames, keys=keys(3), sampling=SAMPLING)
+
+
+def test_a_cut_prompt_is_told_once_a_request(generator, caplog):
+    text = "jazz " * 600
+    tone = np.zeros((1, 640), np.float32)
+    generator.generate([text], 3, keys=keys(1), sampling=SAMPLING)
+    generator.generate([text], 3, keys=keys(1), sampling=SAMPLING, audio_prompts=tone)
+    generator.log_likelihoods(text, [Heard(np.zeros((4, 3), int), 0)])
+    assert caplog.text.count("cut to 512") == 1

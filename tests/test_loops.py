@@ -13,6 +13,7 @@ from pyloudnorm import Meter
 from scipy.signal import resample_poly
 
 import looper
+from looper import level as loudness
 from looper.beats import BeatGrid
 from looper.clicks import CLICK
 from looper.loops import cross_clicks, cut, finish, join, level, loop_beats, loop_length
@@ -310,3 +311,30 @@ def test_a_segment_too_loud_for_16_bit_is_clipped_not_wrapped():
 
     loud = segment(np.array([1.5, -1.5, 1.0]), 8000).get_array_of_samples()
     assert loud.tolist() == [32767, -32768, 32767]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sample_rate": "44100"}, "sample_rate"),
+        ({"sample_rate": None}, "sample_rate"),
+        ({"sample_rate": 32000.5}, "sample_rate"),
+        ({"bpm": "120"}, "bpm"),
+        ({"bpm": None}, "bpm"),
+        ({"beats_per_bar": None}, "beats_per_bar"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_words(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        cut(np.zeros(64_000, np.float32), **{"sample_rate": 32_000, "bpm": 120, **wrong})
+
+
+def test_a_limited_loop_has_no_dc():
+    rng = np.random.default_rng(0)
+    decay = np.exp(-(np.arange(32_000) % 4000) / 300)
+    lopsided = np.abs(rng.standard_normal(32_000)) * decay  # peaks on one side only
+    (loop,) = loudness.match([lopsided], 32_000)
+    limited = loudness.limit(lopsided - lopsided.mean(), 32_000)
+    assert abs(limited.mean()) > 1e-3, "the limiter leans to one side"
+    assert abs(loop.mean()) < 1e-6
+    assert loudness.true_peak(loop) < 10 ** (-1 / 20)

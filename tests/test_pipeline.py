@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -253,3 +254,15 @@ def test_tiny_keeps_the_asked_tempo_and_repeats_itself_for_a_seed(tiny):
         assert measured == pytest.approx(126.5, rel=0.03)
     other = tiny.make(LoopRequest(variations=1, **{**wish, "seed": 1}))
     assert not np.array_equal(other[0].samples, one[0].samples)
+
+
+def test_one_maker_serves_several_threads_in_turn(tiny):
+    wishes = [
+        LoopRequest("techno", bpm=127, variations=3, max_duration=2, seed=1),
+        LoopRequest("dub", bpm=90, variations=2, max_duration=3, seed=2),
+    ]
+    alone = [[loop.samples.tobytes() for loop in tiny.make(wish)] for wish in wishes]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(tiny.make, wishes * 2))
+    for made, expected in zip(together, alone * 2, strict=True):
+        assert [loop.samples.tobytes() for loop in made] == expected

@@ -107,3 +107,15 @@ def test_seed_minus_one_is_drawn_and_any_other_is_kept():
     assert LoopRequest("house", seed=0).with_seed().seed == 0
     drawn = {LoopRequest("house").with_seed().seed for _ in range(8)}
     assert len(drawn) == 8 and min(drawn) >= 0
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000], ids=["400", "-400", "5000"])
+@pytest.mark.parametrize("name", ["bpm", "seed", "variations", "temperature"])
+def test_numbers_of_hundreds_of_digits_are_refused_in_words(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a (whole|finite) number"):
+        LoopRequest("house", **{name: value})
+
+
+def test_a_value_just_past_its_bound_is_not_rounded_onto_it():
+    with pytest.raises(ValueError, match=r"between 40 and 300, got 300.00001"):
+        LoopRequest("house", bpm=300.00001)
