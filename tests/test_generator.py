@@ -104,7 +104,7 @@ def test_decoding_is_audiocrafts(generator):
 
 def test_a_text_is_encoded_once_and_by_itself(generator, monkeypatch):
     seen, encode = [], generator.encode_text
-    monkeypatch.setattr(generator, "encode_text", lambda text: seen.append(text) or encode(text))
+    monkeypatch.setattr(generator, "encode_text", lambda text, tell: seen.append(text) or encode(text))
     generator.generate([TEXT, "jazz", TEXT], 5, keys=keys(3), sampling=SAMPLING)
     assert seen == [TEXT, "jazz"]
 
