@@ -25,6 +25,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from looper import strict
+
 DONE = ("succeeded", "failed", "canceled")
 TINY_MODELS = "medium=weights/tiny,large=weights/tiny"
 STOP_SECONDS = 10
@@ -206,11 +208,11 @@ class Relay:
         if not _ID.fullmatch(key):
             return problem(404, "A prediction's id has 1 to 64 letters, digits, hyphens or underscores.")
         try:
-            body = json.loads(await request.body())
-        except ValueError:
-            body = None
+            body, why = strict.loads(await request.body()), ""
+        except ValueError as error:
+            body, why = None, f" ({error})"
         if not isinstance(body, dict):
-            return problem(400, 'The body must be a JSON object: {"input": {"prompt": ...}}.')
+            return problem(400, f'The body must be a JSON object: {{"input": {{"prompt": ...}}}}{why}.')
         body |= {"webhook": self.hook, "webhook_events_filter": ["start", "logs", "completed"]}
         if key not in self.board.states:  # a repeated PUT must not hide what is known
             self.board.post(key, {"id": key, "status": "starting", "logs": "", "input": body.get("input")})

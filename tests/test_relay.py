@@ -101,6 +101,24 @@ def test_a_body_that_is_no_object_is_refused_in_words(relay, upstream, body):
 
 
 @pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"[" * 100_000, "nested deeper than 50 levels"),
+        (b'{"input": ' + b"[" * 900 + b"]" * 900 + b"}", "nested deeper than 50 levels"),
+        (b'{"input": {"bpm": NaN}}', "number that is not finite"),
+        (b'{"input": {"bpm": 1e999}}', "number that is not finite"),
+        (b'{"input": {"prompt": "\\ud800"}}', "half a character"),
+    ],
+)
+def test_json_that_cannot_be_passed_on_is_refused_in_words(relay, upstream, body, why):
+    reply = ask(create_app(relay), "PUT", "/predictions/a", content=body)
+    assert reply.status_code == 400
+    assert why in reply.json()["error"]
+    assert upstream.seen == []
+    assert ask(create_app(relay), "GET", "/session.json").json()["running"] is None
+
+
+@pytest.mark.parametrize(
     "method, path",
     [("GET", "/openapi.json"), ("GET", "/health-check"), ("POST", "/predictions"), ("PUT", "/predictions/a")],
 )
