@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -51,15 +52,19 @@ def create_app(
     async def session(_: Request) -> Response:
         key = relay.board.running() if relay else None
         running = {"id": key, "input": relay.board.states[key].get("input")} if relay and key else None
-        return JSONResponse(
-            {"model": relay is not None, "running": running, "shelf": shelf and shelf.listing()}
-        )
+        try:  # in a thread, as it takes its time with a large zip or a slow disk
+            listing = await run_in_threadpool(shelf.listing) if shelf else None
+        except OSError as error:
+            return problem(503, str(error))
+        return JSONResponse({"model": relay is not None, "running": running, "shelf": listing})
 
     async def loop(request: Request) -> Response:
         try:
-            found = shelf.read(request.path_params["name"]) if shelf else None
+            found = await run_in_threadpool(shelf.read, request.path_params["name"]) if shelf else None
         except ValueError as error:
             return problem(422, str(error))
+        except OSError as error:
+            return problem(503, str(error))
         return Response(found[0], media_type=found[1]) if found else problem(404, "No such loop.")
 
     @contextlib.asynccontextmanager
@@ -148,6 +153,8 @@ def serve(
     server = uvicorn.Server(config)
     if relay:
         relay.stopping = lambda: server.should_exit
+    if shelf and (note := shelf.listing()["note"]):
+        print(note, flush=True)
     print(f"Player: {_url(sock)}  (Ctrl-C stops it)", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[sock])

@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import itertools
+import os
+import threading
 import zipfile
 import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
+
+from looper import strict
 
 TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".ogg": "audio/ogg"}
 LARGEST_FILE = 64 * 2**20
+LARGEST_DESCRIPTION = 2**20
+MOST_LOOPS = 100  # as the page has it
+DEEPEST = 8  # folders within folders
+LOOKED_AT = 100_000  # files and folders of a folder: somebody may serve a whole home
 
-# RuntimeError: encrypted, or packed in an unusual way
-_BROKEN = (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError)
+# RuntimeError: encrypted; ValueError: a name that is no text
+_BROKEN = (zipfile.BadZipFile, RuntimeError, ValueError, zlib.error, EOFError)
+
+
+class Found(NamedTuple):
+    """Loops by name, the description that goes with them, and how many loops there would be."""
+
+    loops: dict[str, Path | zipfile.ZipInfo]
+    pack: Path | zipfile.ZipInfo | None
+    total: int
 
 
 class Shelf:
-    """The loops of one folder or zip.
+    """The loops of one folder or zip: those at the least depth that has any.
 
-    A file can be read only if it stands in the listing: an audio file that lies directly in the folder, so no
-    path, link or other file leads out of it. A zip is never unpacked to disk, and an entry gives no more bytes
-    than it says it has.
+    A file can be read only if it stands in the listing: an audio file of the folder that is reached over no
+    link, so nothing leads out of it. A zip is never unpacked to disk, and an entry gives no more bytes than it
+    says it has. Hidden files and `__MACOSX`, where a Mac keeps its notes on files, are passed over.
 
     Parameters
     ----------
     path : str or Path
-        A folder, or a zip whose loops lie at its top or in its single folder.
+        A folder or a zip, which may change while it is served. Safe to ask from several threads.
 
     Raises
     ------
@@ -34,44 +54,82 @@ class Shelf:
     """
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
-        if not path.is_dir() and not _opens(path):
-            raise FileNotFoundError(f"no folder or pack at {path}: name a folder of loops or a pack's .zip")
-        self.name = path.resolve().name
-        self.path = path
-
-    def _names(self) -> set[str]:
-        if not self.path.is_dir():
-            with zipfile.ZipFile(self.path) as archive:
-                return set(_inside(archive))
-        plain = lambda file: file.is_file() and not file.is_symlink() and file.stat().st_size <= LARGEST_FILE
-        return {file.name for file in self.path.iterdir() if plain(file)}
-
-    def _bytes(self, name: str) -> bytes:
-        """Content of a file that stands in `_names`."""
-        if self.path.is_dir():
-            return (self.path / name).read_bytes()
+        self.path = Path(path)
+        self.name = _text(self.path.resolve().name) or str(path)
+        self._lock = threading.Lock()
+        self._archive: tuple[tuple[int, ...], zipfile.ZipFile, Found] | None = None
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                entry = _inside(archive)[name]
-                with archive.open(entry) as file:
-                    return file.read(entry.file_size)  # without a size it would inflate all that comes
+            self._find()
+        except OSError as error:
+            raise FileNotFoundError(
+                f"no folder or pack at {path}: name a folder of loops or a pack's .zip"
+            ) from error
+
+    def _find(self) -> Found:
+        """What there is now; a zip is looked through again only when it has changed."""
+        try:
+            if self.path.is_dir():
+                return _choose(_in_folder(self.path))
+            now = self.path.stat()
+            stamp = (now.st_ino, now.st_size, now.st_mtime_ns)
+            if self._archive is None or self._archive[0] != stamp:
+                self._close()
+                archive = zipfile.ZipFile(self.path)
+                self._archive = (stamp, archive, _choose(_in_zip(archive)))
+            return self._archive[2]
+        except (OSError, *_BROKEN) as error:
+            self._close()
+            raise OSError(
+                f"{self.name} cannot be read: it was moved or deleted, or is being written."
+            ) from error
+
+    def _close(self) -> None:
+        if self._archive is not None:
+            self._archive[1].close()
+            self._archive = None
+
+    def _bytes(self, name: str, place: Path | zipfile.ZipInfo) -> bytes:
+        try:
+            if isinstance(place, Path):
+                return place.read_bytes()
+            if place.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise zipfile.BadZipFile("packed in an unusual way")  # those inflate all that comes
+            assert self._archive is not None
+            with self._archive[1].open(place) as file:
+                return file.read(place.file_size)  # without a size it would inflate all that comes
+        except OSError as error:
+            raise ValueError(f"{name} cannot be read from {self.name}: {error.strerror or error}") from error
         except _BROKEN as error:
             raise ValueError(f"{name} cannot be read from {self.name}: {error}") from error
 
     def listing(self) -> dict:
-        """Name, loops in order of name, and what pack.json says (None without one)."""
-        names = self._names()
-        loops = [
-            {"name": name, "url": f"/loops/{quote(name, safe='')}"}
-            for name in sorted(names)
-            if Path(name).suffix.lower() in TYPES
-        ]
-        try:
-            pack = json.loads(self._bytes("pack.json")) if "pack.json" in names else None
-        except ValueError:
+        """Name, loops in order of name, what pack.json says (None without a good one), and a note.
+
+        The note is a sentence where the folder or zip has no loops or more than are shown, else None.
+
+        Raises
+        ------
+        OSError
+            If the folder or zip is gone or half written.
+        """
+        with self._lock:
+            found = self._find()
             pack = None
-        return {"name": self.name, "loops": loops, "pack": pack if isinstance(pack, dict) else None}
+            if found.pack is not None:
+                with contextlib.suppress(ValueError):
+                    pack = strict.loads(self._bytes("pack.json", found.pack))
+        note = None
+        if not found.total:
+            note = f"No loops in {self.name}: looking for .wav, .mp3, .flac and .ogg files."
+        elif found.total > len(found.loops):
+            note = f"{found.total} loops in {self.name}: the first {len(found.loops)} by name are shown."
+        loops = [{"name": name, "url": f"/loops/{quote(name, safe='')}"} for name in found.loops]
+        return {
+            "name": self.name,
+            "loops": loops,
+            "pack": pack if isinstance(pack, dict) else None,
+            "note": note,
+        }
 
     def read(self, name: str) -> tuple[bytes, str] | None:
         """Bytes and media type of a listed loop, or None.
@@ -79,27 +137,90 @@ class Shelf:
         Raises
         ------
         ValueError
-            If the zip's entry is damaged, encrypted or packed in an unusual way.
+            If the file may not be read, or the zip's entry is damaged, encrypted or packed in an unusual way.
+        OSError
+            If the folder or zip is gone or half written.
         """
-        kind = TYPES.get(Path(name).suffix.lower())
-        return (self._bytes(name), kind) if kind and name in self._names() else None
+        with self._lock:
+            place = self._find().loops.get(name)
+            return (self._bytes(name, place), TYPES[_suffix(name)]) if place is not None else None
 
 
-def _opens(path: Path) -> bool:
-    try:
-        zipfile.ZipFile(path).close()
-    except (OSError, zipfile.BadZipFile):
-        return False
-    return True
+def _text(name: str) -> str:
+    """`name` with the bytes that are no UTF-8 written out, so that it can be sent."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _inside(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Files at the top of a zip, or in the one folder that all its files lie in, by their bare names."""
+def _suffix(name: str) -> str:
+    return Path(name).suffix.lower()
+
+
+def _hidden(name: str) -> bool:
+    return name in ("", "__MACOSX") or name.startswith(".")  # with "." and "..", that lead elsewhere
+
+
+def _fits(name: str, size: int) -> bool:
+    return size <= (LARGEST_DESCRIPTION if name == "pack.json" else LARGEST_FILE)
+
+
+def _in_zip(archive: zipfile.ZipFile) -> dict[tuple[str, ...], zipfile.ZipInfo]:
+    """Files of a zip by their paths."""
     paths = {tuple(entry.filename.split("/")): entry for entry in archive.infolist() if not entry.is_dir()}
-    tops = {parts[0] for parts in paths}
-    depth = 2 if len(tops) == 1 and all(len(parts) > 1 for parts in paths) else 1
     return {
-        parts[-1]: entry
+        parts: entry
         for parts, entry in paths.items()
-        if len(parts) == depth and not {"", ".", ".."} & {*parts} and entry.file_size <= LARGEST_FILE
+        if len(parts) <= DEEPEST and not any(map(_hidden, parts)) and _fits(parts[-1], entry.file_size)
     }
+
+
+def _in_folder(folder: Path) -> dict[tuple[str, ...], Path]:
+    """Loops and descriptions of a folder by their paths, down to the first level that has loops."""
+    found: dict[tuple[str, ...], Path] = {}
+    depth = DEEPEST
+    for parts, entry in itertools.islice(_walk(folder), LOOKED_AT):
+        if len(parts) > depth:
+            break
+        name = parts[-1]
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if (name == "pack.json" or _suffix(name) in TYPES) and entry.is_file(follow_symlinks=False):
+                if not _fits(name, entry.stat(follow_symlinks=False).st_size):
+                    continue
+                found[parts] = Path(entry.path)
+                depth = len(parts) if name != "pack.json" else depth
+    return found
+
+
+def _walk(folder: Path) -> Iterator[tuple[tuple[str, ...], os.DirEntry[str]]]:
+    """Everything below `folder` that is not hidden, level by level; links are not followed."""
+    ahead: deque[tuple[tuple[str, ...], str | Path]] = deque([((), folder)])
+    while ahead:
+        above, here = ahead.popleft()
+        try:
+            entries = os.scandir(here)
+        except OSError:
+            if above:
+                continue  # a folder within, that may not be looked into
+            raise
+        with entries:
+            for entry in entries:
+                if _hidden(entry.name):
+                    continue
+                parts = (*above, _text(entry.name))
+                yield parts, entry
+                if len(parts) < DEEPEST and entry.is_dir(follow_symlinks=False):
+                    ahead.append((parts, entry.path))
+
+
+def _choose(files: Mapping[tuple[str, ...], Path | zipfile.ZipInfo]) -> Found:
+    """Loops at the least depth, named from the folder that they share, and the pack.json nearest above."""
+    sounds = [parts for parts in files if _suffix(parts[-1]) in TYPES]
+    depth = min(map(len, sounds), default=0)
+    sounds = sorted(parts for parts in sounds if len(parts) == depth)
+    ends = (
+        zip(sounds[0][:-1], sounds[-1][:-1], strict=True) if sounds else ()
+    )  # sorted: what these share, all do
+    shared = tuple(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
+    above = [(*shared[:k], "pack.json") for k in range(len(shared), -1, -1)]
+    pack = next((files[parts] for parts in above if parts in files), None)
+    loops = {"/".join(parts[len(shared) :]): files[parts] for parts in sounds[:MOST_LOOPS]}
+    return Found(loops, pack, len(sounds))

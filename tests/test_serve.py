@@ -54,6 +54,13 @@ def test_a_port_in_use_is_named(tmp_path):
         serve(folder=tmp_path, port=httpx.URL(url).port)
 
 
+def test_a_folder_without_loops_is_told_at_the_start(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with running("folder", str(tmp_path)) as (_, process):
+        pass
+    assert f"No loops in {tmp_path.name}: looking for .wav" in process.said
+
+
 START = """
 import sys
 from looper.serve import serve
@@ -85,7 +92,11 @@ def running(option, value):
         [sys.executable, "-c", START, option, value], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
-        line = next(line for line in process.stdout if b"Player:" in line).decode()
+        process.said = ""
+        while "Player:" not in process.said:
+            line = process.stdout.readline().decode()
+            assert line, process.said
+            process.said += line
         yield re.search(r"http://\S+", line)[0], process
     finally:
         process.terminate()

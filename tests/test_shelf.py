@@ -1,9 +1,12 @@
 """A folder or a pack's zip in the player: what is listed, what is read, and what never is."""
 
+import asyncio
 import io
+import os
 import struct
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import httpx
 import pytest
@@ -143,3 +146,181 @@ def test_a_file_that_is_no_zip_is_named(tmp_path, content):
     (tmp_path / "p.zip").write_bytes(content)
     with pytest.raises(FileNotFoundError, match=r"no folder or pack at .*p\.zip"):
         Shelf(tmp_path / "p.zip")
+
+
+BAD_JSON = {
+    "NaN": b'{"bpm": NaN}',
+    "infinity": b'{"bpm": 1e999}',
+    "half a character": b'{"prompt": "\\ud800"}',
+    "too deep to read": b"[" * 200_000,
+    "too deep to write": b'{"a":' + b"[" * 900 + b"]" * 900 + b"}",
+    "no UTF-8": b'{"prompt": "\xff"}',
+    "no object": b"[1]",
+    "large": b'{"prompt": "' + b"x" * 2**20 + b'"}',
+}
+
+
+@pytest.mark.parametrize("content", BAD_JSON.values(), ids=BAD_JSON)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_bad_description_is_passed_over(tmp_path, content, zipped):
+    if zipped:
+        (tmp_path / "p.zip").write_bytes(packed(**{"a.wav": wav(), "pack.json": content}))
+    else:
+        (tmp_path / "p.zip").mkdir()
+        (tmp_path / "p.zip" / "a.wav").write_bytes(wav())
+        (tmp_path / "p.zip" / "pack.json").write_bytes(content)
+    reply = ask(create_app(shelf=Shelf(tmp_path / "p.zip")), "GET", "/session.json")
+    assert reply.status_code == 200
+    assert reply.json()["shelf"]["pack"] is None
+    assert [loop["name"] for loop in reply.json()["shelf"]["loops"]] == ["a.wav"]
+
+
+def test_names_that_are_no_text_are_written_out_and_can_be_played(tmp_path):
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/\xfffolder"))
+    folder.mkdir()
+    (folder / "good.wav").write_bytes(wav())
+    (folder / os.fsdecode(b"\xff\xfe.wav")).write_bytes(wav(0.2))
+    page = create_app(shelf=Shelf(folder))
+    shelf = ask(page, "GET", "/session.json").json()["shelf"]
+    assert shelf["name"] == r"\xfffolder"
+    assert [loop["name"] for loop in shelf["loops"]] == [r"\xff\xfe.wav", "good.wav"]
+    assert ask(page, "GET", shelf["loops"][0]["url"]).content == wav(0.2)
+
+
+@pytest.mark.parametrize("path", ["/session.json", "/loops/a.wav"])
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("how", ["deleted", "half written"])
+def test_a_source_that_goes_away_is_told_and_may_come_back(tmp_path, kind, path, how):
+    source, aside, whole = tmp_path / "p.zip", tmp_path / "aside", packed(**{"a.wav": wav()})
+    if kind == "zip":
+        source.write_bytes(whole)
+    else:
+        source.mkdir()
+        (source / "a.wav").write_bytes(wav())
+    page = create_app(shelf=Shelf(source))
+    assert ask(page, "GET", path).status_code == 200
+    source.rename(aside)
+    if how == "half written":
+        source.write_bytes(whole[:-30])
+    reply = ask(page, "GET", path)
+    assert reply.status_code == 503
+    assert reply.json()["error"].startswith("p.zip cannot be read: it was moved or deleted")
+    source.unlink(missing_ok=True)
+    aside.rename(source)
+    assert ask(page, "GET", path).status_code == 200
+
+
+def test_a_zip_that_is_replaced_is_read_anew(tmp_path):
+    (tmp_path / "p.zip").write_bytes(packed(**{"a.wav": wav()}))
+    shelf = Shelf(tmp_path / "p.zip")
+    (tmp_path / "p.zip").write_bytes(packed(**{"b.wav": wav(), "c.wav": wav(0.2)}))
+    assert [loop["name"] for loop in shelf.listing()["loops"]] == ["b.wav", "c.wav"]
+    assert shelf.read("a.wav") is None
+    assert shelf.read("c.wav") == (wav(0.2), "audio/wav")
+
+
+LAID_OUT = {
+    "re-zipped on a Mac": (["pack/a.wav", "pack/pack.json", "__MACOSX/pack/._a.wav"], ["a.wav"]),
+    "a Mac's folder notes": ([".DS_Store", "pack/a.wav", "pack/._a.wav", "pack/pack.json"], ["a.wav"]),
+    "folders in folders": (["x/y/z/a.wav", "x/y/z/b.wav", "x/y/z/pack.json"], ["a.wav", "b.wav"]),
+    "described above": (["x/loops/a.wav", "x/loops/b.wav", "x/pack.json", "x/readme"], ["a.wav", "b.wav"]),
+    "two packs": (["x/p/a.wav", "x/q/a.wav", "x/pack.json"], ["p/a.wav", "q/a.wav"]),
+    "the upper ones": (["x/a.wav", "x/y/b.wav", "x/pack.json"], ["a.wav"]),
+}
+
+
+@pytest.mark.parametrize(("files", "names"), LAID_OUT.values(), ids=LAID_OUT)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_loops_are_found_where_they_lie(tmp_path, files, names, zipped):
+    contents = {name: b'{"prompt": "x"}' if name.endswith(".json") else name.encode() for name in files}
+    source = tmp_path / "p.zip"
+    if zipped:
+        source.write_bytes(packed(**contents))
+    for name, content in contents.items() if not zipped else ():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    page = create_app(shelf=Shelf(source))
+    shelf = ask(page, "GET", "/session.json").json()["shelf"]
+    assert [loop["name"] for loop in shelf["loops"]] == names
+    assert shelf["pack"] == {"prompt": "x"}
+    assert shelf["note"] is None
+    for loop in shelf["loops"]:
+        assert ask(page, "GET", loop["url"]).content.decode().endswith(loop["name"])
+
+
+def test_no_link_leads_to_a_folder_elsewhere(tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "a.wav").write_bytes(wav())
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "link").symlink_to(tmp_path / "secret")
+    shelf = Shelf(tmp_path / "served")
+    assert shelf.listing()["loops"] == []
+    assert shelf.read("a.wav") is None and shelf.read("link/a.wav") is None
+
+
+@pytest.mark.parametrize("names", [[], ["notes.txt"], ["/".join("abcdefghij") + "/deep.wav"]])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_source_without_loops_says_so(tmp_path, names, zipped):
+    source = tmp_path / "p.zip"
+    if zipped:
+        source.write_bytes(packed(**dict.fromkeys(names, b"x")))
+    else:
+        source.mkdir()
+    for name in names if not zipped else ():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(b"x")
+    listing = Shelf(source).listing()
+    assert listing["loops"] == []
+    assert listing["note"] == "No loops in p.zip: looking for .wav, .mp3, .flac and .ogg files."
+
+
+def test_more_loops_than_can_be_played_are_counted_and_the_first_are_shown(tmp_path):
+    (tmp_path / "p.zip").write_bytes(packed(**{f"{k:03d}.wav": b"x" for k in range(103)}))
+    shelf = Shelf(tmp_path / "p.zip")
+    listing = shelf.listing()
+    assert [loop["name"] for loop in listing["loops"]] == [f"{k:03d}.wav" for k in range(100)]
+    assert listing["note"] == "103 loops in p.zip: the first 100 by name are shown."
+    assert shelf.read("100.wav") is None
+
+
+def test_a_zips_directory_is_read_once_and_not_with_every_request(tmp_path, monkeypatch):
+    (tmp_path / "p.zip").write_bytes(packed(**{"a.wav": wav()}))
+    opened, whole = [], zipfile.ZipFile
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *a, **k: opened.append(a) or whole(*a, **k))
+    page = create_app(shelf=Shelf(tmp_path / "p.zip"))
+    for path in ("/session.json", "/loops/a.wav", "/loops/a.wav", "/session.json"):
+        assert ask(page, "GET", path).status_code == 200
+    assert len(opened) == 1
+
+
+def test_slow_reading_does_not_hold_up_the_server(folder, monkeypatch):
+    """While the listing waits for its disk, the event loop still answers others."""
+    shelf = Shelf(folder)
+    page = create_app(shelf=shelf)
+
+    async def story():
+        loop, answered = asyncio.get_running_loop(), asyncio.Event()
+
+        def slow():  # returns only when another request has been answered meanwhile
+            asyncio.run_coroutine_threadsafe(answered.wait(), loop).result(30)
+            return {"name": "slow", "loops": [], "pack": None, "note": None}
+
+        monkeypatch.setattr(shelf, "listing", slow)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(page), base_url="http://127.0.0.1"
+        ) as client:
+            session = asyncio.create_task(client.get("/session.json"))
+            await asyncio.sleep(0)
+            assert (await client.get("/style.css")).status_code == 200
+            answered.set()
+            return (await session).json()["shelf"]["name"]
+
+    assert asyncio.run(story()) == "slow"
+
+
+def test_an_entry_in_an_unusual_packing_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "p.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x.wav", bytes(1000))
+    reply = ask(create_app(shelf=Shelf(tmp_path / "p.zip")), "GET", "/loops/x.wav")
+    assert reply.status_code == 422
+    assert reply.json()["error"] == "x.wav cannot be read from p.zip: packed in an unusual way"
