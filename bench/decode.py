@@ -23,6 +23,8 @@ from typing import Any
 
 import torch
 
+from looper.dense import Dense
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # an installed package is called tests, too
 
@@ -71,7 +73,12 @@ def bytes_per_step(generator: Any, rows: int, frames: int) -> float:
     """What a step must read: all weights once, and half of the final cache on the average."""
     t = generator.decoder.transformer
     size = torch.finfo(t.dtype).bits // 8
-    weights = sum(p.numel() for p in generator.model.lm.transformer.parameters()) + t.output.weight.numel()
+    weights = t.output.weight.numel() + sum(
+        dense.weight.numel()
+        for layer in t.layers
+        for dense in vars(layer).values()
+        if isinstance(dense, Dense) and dense is not getattr(layer, "cross_kv", None)  # once a request
+    )
     return size * (weights + 2 * rows * len(t.layers) * 2 * t.dim * frames / 2)
 
 
@@ -108,6 +115,8 @@ def measure(
     def ours() -> None:
         generator.codes([PROMPT] * rows, frames, keys, Sampling())
 
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     ours()  # captures the graphs
     torch.set_num_threads(generator.threads)
     taken, cpu = seconds(device, ours, args.repeats)
@@ -167,6 +176,7 @@ def main() -> None:
             table.append(measure(generator, shape, rows, args, bandwidth))
             if not args.json:
                 show(table[-1], header=len(table) == 1)
+        del generator  # room for the next one
     if args.json:
         print(json.dumps(table, indent=2))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ class Codec:
     def encode(self, samples: np.ndarray) -> Tensor:
         """Encode samples [n * hop_length] to codes [n_q, n]."""
         audio = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)).to(self.device)
-        codes, _ = self.model.encode(audio[None, None])
+        with _repeatable(self.device):
+            codes, _ = self.model.encode(audio[None, None])
         return codes[0]
 
     def decode(self, codes: Tensor) -> np.ndarray:
@@ -67,10 +69,18 @@ class Codec:
     @torch.inference_mode()
     def _decode_block(self, codes: Tensor) -> np.ndarray:
         torch.set_num_threads(self.threads)  # of this thread
-        if self.half:
-            with torch.autocast(codes.device.type, torch.float16):
-                samples = self.model.decode(codes)[:, 0].float()
-            if samples.isfinite().all():
-                return samples.cpu().numpy()
-            logger.warning("the codec overflows in half precision: decoding in full")
-        return self.model.decode(codes)[:, 0].float().cpu().numpy()
+        with _repeatable(self.device):
+            if self.half:
+                with torch.autocast(codes.device.type, torch.float16):
+                    samples = self.model.decode(codes)[:, 0].float()
+                if samples.isfinite().all():
+                    return samples.cpu().numpy()
+                logger.warning("the codec overflows in half precision: decoding in full")
+            return self.model.decode(codes)[:, 0].float().cpu().numpy()
+
+
+def _repeatable(device: torch.device) -> AbstractContextManager[None]:
+    """Convolutions that give the same bits each time: cuDNN's fastest ones add up in any order, or in TF32."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import torch
+
+from looper.machine import out_of_memory
+
+log = logging.getLogger(__name__)
 
 KILL_SWITCH = "LOOPER_NO_CUDA_GRAPH"
 
@@ -22,8 +29,8 @@ class Graphed:
     where they are. With ``disable`` (and so on every CPU) it is the plain function.
     """
 
-    def __init__(self, function: Callable[[], None], disable: bool = False) -> None:
-        self.function, self.disable = function, disable
+    def __init__(self, function: Callable[[], None], disable: bool = False, pool: Any = None) -> None:
+        self.function, self.disable, self.pool = function, disable, pool
         self.graph: torch.cuda.CUDAGraph | None = None
         self.warm = False
 
@@ -38,9 +45,27 @@ class Graphed:
             self.function()
             self.warm = True
         else:
-            # capturing records the step and does not run it
-            torch.cuda.synchronize()
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            self._capture()
+
+    def _capture(self) -> None:
+        """Record the function and run it once; eagerly, and from then on, where that cannot be done."""
+        torch.cuda.synchronize()
+        stream, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+        try:
+            # other threads' work, such as a health probe, does not break a capture of this thread
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
                 self.function()
-            self.graph.replay()
+        except BaseException as error:  # a cancellation may come between any two lines
+            # half a graph must not be kept, nor its stream: `torch.cuda.graph` leaves both where ending it fails
+            with suppress(RuntimeError):
+                if torch.cuda.is_current_stream_capturing():
+                    graph.capture_end()
+            torch.cuda.set_stream(stream)
+            if not isinstance(error, RuntimeError) or out_of_memory(error):
+                raise
+            log.warning("no CUDA graph could be captured, going on without: %s", error)
+            self.disable = True
+            self.function()
+        else:
+            self.graph = graph
+            graph.replay()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from looper.checkpoint import Model
 from looper.cudagraph import Graphed, graphs_wanted
-from looper.machine import free_bytes
+from looper.machine import free_bytes, out_of_memory
 from looper.rows import (
     TEXT_LENGTHS,
     Row,
@@ -35,19 +35,20 @@ from looper.rows import (
     text_length,
 )
 from looper.sampling import Plan, Sampling, row_uniforms
-from looper.step import State, finish_step, make_step
+from looper.step import State, finish_step, kept_bytes, make_step, state_bytes
 from looper.transformer import Cache, Transformer, windows
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
+Graphs = dict[tuple[Plan, int], Graphed]
+MOST_GRAPHS = 64  # for a state
 
 COLUMNS = 256  # caches have room for a multiple of this
 # attention looks at the cache in steps of so many columns: each is a graph of its own on CUDA
 LENGTH_STEP = {"cpu": 16, "cuda": 64}
 MOST_ROWS = 32  # with guidance, one tile of products on CUDA
 ROW_BLOCK = {"cpu": 1, "cuda": 4}  # rows are padded to a multiple, so that fewer graphs serve all requests
-KEPT_STATES = 3  # per worker
 FEWEST_PER_WORKER = 4  # fewer rows are mostly Python, which threads do not share
 HOST_EVERY = 16  # steps between looks at the device, for progress and cancellation
 
@@ -75,7 +76,9 @@ class Decoder:
         self.delays = self.transformer.delays
         self.graphs = graphs_wanted(self.transformer.device) and not disable_graphs
         self._lock = threading.Lock()
-        self._states: dict[tuple, tuple[State, dict[int, Graphed]]] = {}
+        self._states: dict[tuple, tuple[State, Graphs]] = {}
+        # all graphs share their scratch memory: they run one after another and leave nothing in it
+        self._pool = torch.cuda.graph_pool_handle() if self.graphs else None
 
     @torch.inference_mode()
     def decode(
@@ -125,8 +128,10 @@ class Decoder:
 
             try:
                 made = self._decode_batch([rows[i] for i in batch], frames, sampling, plan, report_batch)
-            except torch.OutOfMemoryError as error:
-                others = len(self._states) > 1  # kept from other requests: without them it may fit
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                others = bool(self._states)  # of other requests: without them it may fit
                 self._states.clear()
                 if len(batch) == 1 and not others:
                     raise DecodeError("out of memory with a single variation: ask for less audio") from error
@@ -201,7 +206,7 @@ class Decoder:
         codes = torch.full((len(rows), len(self.delays), frames), -1, device=self.transformer.device)
         start = 1 + (0 if rows[0].prompt is None else rows[0].prompt.shape[1])
         left, batch = list(range(len(rows))), self._padded(rows)
-        state, graphs = self._prepare(batch, columns, sampling, plan, slot)
+        key, state, graphs = self._prepare(batch, columns, sampling, slot)
         self._fill(state, batch, longest, columns)
         self._prefill(state, batch, start, plan)
         self._report(state, 1, report)
@@ -219,24 +224,29 @@ class Decoder:
             if going and 2 * len(self._padded(going)) <= len(state.sequence):
                 left, whole = [left[place] for place in going], state
                 batch = self._padded([rows[i] for i in left])
-                state, graphs = self._prepare(batch, columns, sampling, plan, slot)
-                state.adopt(whole, self._padded(going))
+                smaller = self._prepare(batch, columns, sampling, slot)
+                smaller[1].adopt(whole, self._padded(going))
+                self._keep(key, state, graphs)
+                key, state, graphs = smaller
+        self._keep(key, state, graphs)
         return codes
 
     def _padded(self, rows: list[T]) -> list[T]:
         """Repeat the first row until there are whole blocks of them."""
         return rows + rows[:1] * (-len(rows) % ROW_BLOCK[self.transformer.device.type])
 
-    def _step(self, state: State, graphs: dict[int, Graphed], plan: Plan, position: int) -> None:
+    def _step(self, state: State, graphs: Graphs, plan: Plan, position: int) -> None:
         """Feed the column at `position`, looking at as many columns as the next graph does."""
         length = round_up(position + 1, LENGTH_STEP[self.transformer.device.type])
-        if length not in graphs:
-            graphs[length] = Graphed(make_step(self.transformer, state, plan, length), not self.graphs)
-        graphs[length]()
+        if (plan, length) not in graphs:
+            while len(graphs) >= MOST_GRAPHS:
+                del graphs[next(iter(graphs))]
+            one = make_step(self.transformer, state, plan, length)
+            graphs[plan, length] = Graphed(one, not self.graphs, self._pool)
+        graphs[plan, length]()
 
     def _report(self, state: State, done: int, report: Callable[[int], None]) -> None:
         if not state.check.isfinite().item():
-            self._states.clear()  # what is not finite would leak from the cache into the next request
             raise DecodeError(
                 f"the model's output stopped being finite at step {done}: its weights are broken or "
                 "overflow; check them with `looper weights verify`"
@@ -244,20 +254,39 @@ class Decoder:
         report(done)
 
     def _prepare(
-        self, rows: list[Row], columns: int, sampling: Sampling, plan: Plan, slot: int
-    ) -> tuple[State, dict[int, Graphed]]:
-        """Take an earlier request's state and graphs where they fit, else make new ones."""
+        self, rows: list[Row], columns: int, sampling: Sampling, slot: int
+    ) -> tuple[tuple, State, Graphs]:
+        """Take an earlier request's state and graphs where they fit, else make new ones.
+
+        They are nobody else's until `_keep` puts them back; what a failure leaves behind never comes back.
+        """
+        t = self.transformer
         text = 0 if rows[0].text is None else text_length(rows[0].text.shape[0])
-        key = (len(rows), round_up(columns, COLUMNS), text, sampling.guided, plan, slot)
+        key = (len(rows), round_up(columns, COLUMNS), text, sampling.guided, slot)
         with self._lock:
-            if key not in self._states:
-                while len(self._states) >= KEPT_STATES * self.workers:
-                    del self._states[next(iter(self._states))]
-                self._states[key] = State(self.transformer, *key[:4]), {}
-            self._states[key] = self._states.pop(key)  # the youngest stand last
-            state, graphs = self._states[key]
+            found = self._states.pop(key, None)
+            if found is None:
+                self._forget_beyond(kept_bytes(t.device) - state_bytes(t, *key[:4]))
+        state, graphs = found or (State(t, *key[:4]), {})
         state.set_sampling(sampling)
-        return state, graphs
+        return key, state, graphs
+
+    def _keep(self, key: tuple, state: State, graphs: Graphs) -> None:
+        """Put back what `_prepare` gave; the youngest stand last."""
+        with self._lock:
+            self._states[key] = state, graphs
+
+    def forget(self) -> None:
+        """Let all states and graphs of earlier requests go."""
+        with self._lock:
+            self._forget_beyond(-1)
+
+    def _forget_beyond(self, room: int) -> None:
+        """Let the oldest states go until the others fit."""
+        while self._states and sum(state.nbytes for state, _ in self._states.values()) > room:
+            if self.graphs:
+                torch.cuda.synchronize()  # a replay may still read it
+            del self._states[next(iter(self._states))]
 
     def _fill(self, state: State, rows: list[Row], frames: int, columns: int) -> None:
         """Write a request into the state: given tokens, random numbers, clock, texts."""

@@ -61,6 +61,10 @@ class Dense:
                 x = self.room
             return self._multiply(x)
         x = x.to(self.weight.dtype)
+        if self.room is not None and x.device.type == "cuda":
+            return self._multiply(
+                x
+            )  # many rows are one prompt's or one text's: nobody else's rows are among them
         if self.tile is None and rows >= MIN_ROWS:
             return self._multiply(x)
         size = self.tile or MIN_ROWS

@@ -84,7 +84,15 @@ class Generator:
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(checkpoint.load(checkpoint.find(folder), device))
+        model = checkpoint.load(checkpoint.find(folder), device)
+        if torch.device(device).index:
+            torch.cuda.set_device(device)  # graphs are captured on the current one
+        return cls(model)
+
+    def rest(self) -> None:
+        """Give back what is kept between requests; the next one makes it anew."""
+        with self._busy:
+            self.decoder.forget()
 
     @torch.inference_mode()
     def generate(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from looper.machine import out_of_memory
 from looper.rows import sharing, split, text_length
 from looper.transformer import Transformer, windows
 
@@ -72,8 +73,8 @@ def log_likelihoods(transformer: Transformer, passages: Sequence[Passage]) -> Te
         batch = queue.pop(0)
         try:
             means = _means(transformer, [passages[i] for i in batch])
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
+        except RuntimeError as error:
+            if len(batch) == 1 or not out_of_memory(error):
                 raise
             queue[:0] = split(batch, (len(batch) + 1) // 2)
             continue

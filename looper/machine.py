@@ -17,6 +17,14 @@ log = logging.getLogger(__name__)
 MEMORY_FILE = Path("/proc/meminfo")
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 _ARENAS = 2
+# torch's words for it on a CPU, and on a GPU where it is not torch's own allocator that runs out
+_OUT_OF_MEMORY = (
+    "allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+)
 _LARGE = 1 << 20
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 
@@ -101,12 +109,19 @@ def out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    # torch's words for it on a CPU
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def watch_peak() -> None:
+    """Begin to watch the GPU's peak anew; a process has one peak in its life."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak_memory_mb() -> float:
-    """Most memory used so far, MiB: the GPU's where there is one, else the process's."""
+    """Most memory used, MiB: of the GPU since `watch_peak` where there is one, else of the process so far."""
     import torch
 
     if torch.cuda.is_available():

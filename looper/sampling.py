@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 Key = tuple[int, int, int]
 COLDEST = 1e-3  # temperatures below are greedy: dividing by them would overflow
+SCANNED = 256  # rows of a running sum on CUDA: 32 variations of 8 codebooks
 Plan = tuple[str, int]  # the drawing rule, and how many tokens it looks at
 
 
@@ -121,7 +123,7 @@ def draw(
         ranked, tokens = logits.sort(dim=-1, descending=True)
         probabilities = (ranked / temperature).softmax(dim=-1)
         # audiocraft keeps the token that crosses p: those before it sum to p or less
-        kept = probabilities.cumsum(dim=-1) - probabilities <= top_p
+        kept = running_sum(probabilities) - probabilities <= top_p
         return tokens.gather(-1, _invert(probabilities * kept, uniforms)[..., None])[..., 0]
     if width < logits.shape[-1]:
         least = logits.topk(width, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
@@ -129,9 +131,22 @@ def draw(
     return _invert((logits / temperature).softmax(dim=-1), uniforms)
 
 
+def running_sum(weights: torch.Tensor) -> torch.Tensor:
+    """Cumulative sum over the last axis, the same bits whatever the other rows.
+
+    CUDA's scan shares a row among more threads, and so adds in another order, the fewer rows there are
+    (ATen's `get_log_num_threads_x_inner_scan`): there it always gets as many.
+    """
+    if weights.device.type != "cuda":
+        return weights.cumsum(dim=-1)
+    rows = weights.flatten(0, -2)
+    padded = F.pad(rows, (0, 0, 0, -len(rows) % SCANNED))
+    return padded.cumsum(dim=-1)[: len(rows)].view_as(weights)
+
+
 def _invert(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """Index into `weights` [..., n] that each uniform number [...] falls on; never one of weight 0."""
-    cumulative = weights.cumsum(dim=-1)
+    cumulative = running_sum(weights)
     total = cumulative[..., -1:]
     # rounding may lift the product to the total itself, past the last weight
     reached = torch.minimum(uniforms[..., None] * total, total.nextafter(torch.zeros_like(total)))

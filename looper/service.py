@@ -19,7 +19,15 @@ from tqdm import tqdm
 
 from looper.caches import keep_in_temp_folder
 from looper.export import write_all
-from looper.machine import gpu_answers, out_of_memory, peak_memory_mb, return_memory, settle, steady_heap
+from looper.machine import (
+    gpu_answers,
+    out_of_memory,
+    peak_memory_mb,
+    return_memory,
+    settle,
+    steady_heap,
+    watch_peak,
+)
 from looper.pipeline import LoopMaker
 from looper.report import Loops
 from looper.request import FORMATS, LoopRequest, whole
@@ -105,6 +113,10 @@ class Models:
                 self.unload()
             log.info("loading %s from %s", name, folder)
             self._loaded[folder] = LoopMaker.load(str(folder))
+        if self._gpu:
+            for other in self._loaded:
+                if other != folder:
+                    self._loaded[other].generator.rest()  # what it keeps is room for this one's batches
         return self._loaded[folder]
 
     def _fits(self, folder: pathlib.Path) -> bool:
@@ -279,6 +291,7 @@ class Service:
         except ValueError as error:  # at this door the input has a longer name
             raise ValueError(str(error).replace("cfg_coef", "classifier_free_guidance")) from None
         print(f"seed {request.seed}, {request.bpm:g} BPM, prompt {request.model_text[:200]!r}")
+        watch_peak()
         loops = self.models.get(model).make(request, ProgressLines())
         with loops.report.timed("export"):
             files = write_all(loops, folder, output_format)

@@ -10,6 +10,22 @@ from torch import Tensor
 from looper.sampling import Plan, Sampling, draw
 from looper.transformer import Transformer, Window, windows
 
+KEPT_SHARE = 0.3  # of a GPU's memory
+KEPT_ON_CPU = 1 << 30
+
+
+def kept_bytes(device: torch.device) -> int:
+    """Most that states of earlier requests may hold."""
+    if device.type != "cuda":
+        return KEPT_ON_CPU
+    return int(KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory)
+
+
+def state_bytes(transformer: Transformer, rows: int, columns: int, text_length: int, guided: bool) -> int:
+    """Bytes of the caches of a `State` of these sizes."""
+    steps = rows * ((2 if guided else 1) * columns + text_length)
+    return 2 * len(transformer.layers) * transformer.dim * steps * (torch.finfo(transformer.dtype).bits // 8)
+
 
 class State:
     """Everything a step reads and writes, at addresses that stay.

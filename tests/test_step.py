@@ -21,7 +21,7 @@ from looper.dense import Dense
 from looper.generator import Generator
 from looper.rows import Row
 from looper.sampling import Sampling, draw
-from looper.step import State, step
+from looper.step import State, state_bytes, step
 from looper.transformer import Transformer, windows
 from tests import standin
 from tests.decoding import TEXT, described, prompt_codes
@@ -114,7 +114,7 @@ def test_a_disabled_graph_is_the_plain_function():
     assert len(calls) == 3
 
 
-def test_states_are_kept_between_requests_of_one_shape_and_the_oldest_dropped(models):
+def test_states_are_kept_between_requests_of_one_size_and_the_oldest_go_where_room_ends(models, monkeypatch):
     """What a captured graph reads must stay where it is; what is no longer asked for must go."""
     decoder = Decoder(models("t5").model)
     text = models("t5").encode_text(TEXT)
@@ -125,16 +125,48 @@ def test_states_are_kept_between_requests_of_one_shape_and_the_oldest_dropped(mo
 
     first = state_of(1)
     assert state_of(1, temperature=0.5, cfg_coef=2.0) is first
-    others = [state_of(1, top_k=10), state_of(2)]
+    assert state_of(1, top_k=10) is first, "another rule has graphs of its own, not a state"
+    second = state_of(2)
+    assert second.nbytes == state_bytes(decoder.transformer, 2, 256, 32, True)
     assert state_of(1) is first
-    assert state_of(3) not in others
-    assert len(decoder._states) == 3
-    assert state_of(1, top_k=10) is not others[0]
+    monkeypatch.setattr("looper.decoder.kept_bytes", lambda device: 3.5 * first.nbytes)
+    third = state_of(3)  # alone as large as the others together
+    assert list(decoder._states.values()) == [(third, decoder._states[next(iter(decoder._states))][1])]
+    assert state_of(1) is not first
+
+
+def test_graphs_of_a_state_do_not_add_up_without_end(models, monkeypatch):
+    monkeypatch.setattr("looper.decoder.MOST_GRAPHS", 5)
+    decoder = Decoder(models("t5").model)
+    row = Row(models("t5").encode_text(TEXT), (0, 0, 0))
+    for top_k in range(1, 9):
+        decoder.decode([row], 40, Sampling(top_k=top_k))
+    ((_, graphs),) = decoder._states.values()
+    assert len(graphs) == 5
+
+
+def test_a_state_in_use_when_something_goes_wrong_is_not_used_again(models):
+    decoder = Decoder(models("t5").model)
+    rows = [Row(models("t5").encode_text(TEXT), (0, 0, 0))]
+    whole = decoder.decode(rows, 20, Sampling(top_k=20))
+    ((state, _),) = decoder._states.values()
+
+    def cancel(done, total):
+        if done == 7:
+            state.cache[0].fill_(float("nan"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decoder.decode(rows, 20, Sampling(top_k=20), cancel)
+    assert not decoder._states
+    assert torch.equal(decoder.decode(rows, 20, Sampling(top_k=20)), whole)
 
 
 @pytest.fixture
-def as_on_cuda(monkeypatch):
-    """Rows padded to blocks, products in padded tiles."""
+def as_on_cuda(models, monkeypatch):
+    """Rows padded to blocks, products in padded tiles, for decoders made in the test."""
+    for shape in ("t5", "biases", "custom", "wide"):
+        models(shape)  # made before, as they are for all other tests
     monkeypatch.setitem(looper.decoder.ROW_BLOCK, "cpu", 4)
     monkeypatch.setattr(
         "looper.transformer.Dense", lambda weight, bias, tile, packing: Dense(weight, bias, 64, False)
