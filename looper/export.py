@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import soundfile as sf
 from looper import mp3, riff
 from looper.key import Key
 from looper.loops import Loop
-from looper.names import plain, slug
+from looper.names import plain, slug, tempo
 from looper.workers import workers
 
 FORMATS = ("wav", "mp3", "flac", "ogg")
@@ -57,7 +57,7 @@ def _comment(loop: Loop, key: Key | None) -> str:
     """prompt, seed, variation, model, bpm, bars: all that makes the loop again."""
     facts = {
         **{name: plain(value) for name, value in loop.info.items() if value is not None},
-        "bpm": f"{loop.bpm:g}",
+        "bpm": tempo(loop.bpm),
         "bars": f"{loop.bars:g}",
         "beats_per_bar": str(loop.beats_per_bar),
         **({"key": key.name} if key else {}),
@@ -101,7 +101,7 @@ def _libsndfile(loop: Loop, container: str, subtype: str, key: Key | None) -> by
 
 
 def _mp3(loop: Loop, key: Key | None) -> bytes:
-    texts = {"TIT2": _title(loop), "TBPM": f"{loop.bpm:g}", "TSSE": _SOFTWARE}
+    texts = {"TIT2": _title(loop), "TBPM": tempo(loop.bpm), "TSSE": _SOFTWARE}
     texts |= {"TKEY": key.id3} if key else {}
     return mp3.encode(dithered(loop.samples), loop.sample_rate, {**texts, "COMM": _comment(loop, key)})
 
@@ -153,15 +153,33 @@ def _whole(path: Path, content: bytes) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make `folder` for what is written within; where that fails, what was made for it goes again."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:  # an interrupt too
+        for place in new:
+            with suppress(OSError):  # never made, or somebody else's files are in it
+                place.rmdir()
+        raise
+
+
+def cannot_write(folder: Path, why: str, number: int | None) -> OSError:
+    """Name the folder that the user chose, the reason and the remedy."""
+    return OSError(number, f"cannot write to {folder}: {why}; free space there or choose another folder")
+
+
 def _deliver(contents: dict[Path, bytes]) -> None:
     """Write all files or none."""
     folder = next(iter(contents)).parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in contents:
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder")
-        with ExitStack() as stack:
+        with made(folder), ExitStack() as stack:
+            for path in contents:
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder")
             ready = {path: stack.enter_context(_whole(path, content)) for path, content in contents.items()}
             new = [path for path in ready if not path.exists()]
             try:
@@ -172,10 +190,7 @@ def _deliver(contents: dict[Path, bytes]) -> None:
                     path.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"cannot write to {folder}: {error.strerror or error}; free space there or choose another folder",
-        ) from error
+        raise cannot_write(folder, error.strerror or str(error), error.errno) from error
 
 
 def write(loop: Loop, path: str | Path, *, format: str | None = None, subtype: str | None = None) -> Path:
@@ -220,7 +235,7 @@ def file_name(loop: Loop, variation: int, format: str) -> str:
     key, seed = loop.key, loop.info.get("seed")
     parts = [
         slug(str(loop.info.get("prompt", ""))),
-        f"{loop.bpm:g}bpm",
+        f"{tempo(loop.bpm)}bpm",
         _bars(loop) if loop.bars >= 1 else f"{loop.beats}beat{'s' * (loop.beats > 1)}",
         *([key.name] if key else []),
         *([f"s{int(str(seed))}"] if seed is not None else []),

@@ -25,6 +25,11 @@ def slug(text: str) -> str:
     return "loop" if not short or short in _RESERVED else short
 
 
+def tempo(bpm: float) -> str:
+    """`bpm` with all the digits that tell it from any other: 124, 93.7, 128.00001."""
+    return repr(float(bpm)).removesuffix(".0")
+
+
 def plain(text: object, limit: int = TEXT_LENGTH) -> str:
     """`text` on one line for metadata: no control or direction-changing characters, at most `limit` long."""
     line = unicodedata.normalize("NFC", " ".join(str(text)[: 4 * limit].split()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -10,9 +11,9 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 
-from looper.export import write_all
+from looper.export import cannot_write, made, write_all
 from looper.loops import loop_beats
-from looper.names import slug
+from looper.names import slug, tempo
 from looper.report import Loops
 from looper.request import LoopRequest
 
@@ -56,8 +57,8 @@ def check_room(request: LoopRequest, folder: pathlib.Path) -> None:
     bars = beats / request.beats_per_bar
     length = (f"{bars:g}bar" if bars >= 1 else f"{beats}beat") + "s?"
     # the key in a pack's name is known only after the work
-    tempo = re.escape(f"{request.bpm:g}bpm")
-    name = rf"{slug(request.prompt)}_{tempo}_{length}(_[A-G]b?(maj|min))?_s{request.seed}(\.zip)?"
+    asked = re.escape(f"{tempo(request.bpm)}bpm")
+    name = rf"{slug(request.prompt)}_{asked}_{length}(_[A-G]b?(maj|min))?_s{request.seed}(\.zip)?"
     for path in sorted(folder.iterdir()):
         if re.fullmatch(name, path.name):
             raise FileExistsError(_taken(path))
@@ -79,7 +80,6 @@ def write_loops(
     """
     if pack:
         return sorted(write_pack(loops, folder, format, subtype=subtype)["folder"].glob(f"*.{format}"))
-    folder.mkdir(parents=True, exist_ok=True)
     return write_all(loops, folder, format, subtype=subtype)
 
 
@@ -108,28 +108,39 @@ def write_pack(
     ------
     FileExistsError
         If a pack of that name is there already.
+    OSError
+        If it cannot be written; nothing is left behind then.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".pack-") as scratch:
-        made = pathlib.Path(scratch) / "pack"
-        made.mkdir()
-        files = write_all(loops, made, format, **how)
-        (made / "pack.json").write_text(
-            json.dumps(describe(loops, files), indent=2, ensure_ascii=False) + "\n"
-        )
-        name = files[0].stem.rpartition("_")[0]
-        target, archive = folder / name, folder / f"{name}.zip"
-        for path in (target, archive):
-            if path.exists():
-                raise FileExistsError(_taken(path))
-        whole = pathlib.Path(scratch) / "pack.zip"
-        with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as bundle:
-            for file in sorted(made.iterdir()):
-                bundle.write(file, f"{name}/{file.name}")
-        made.rename(target)
-        try:
-            whole.replace(archive)
-        except BaseException:  # Ctrl-C too leaves no folder without its zip
-            shutil.rmtree(target)
-            raise
+    try:
+        with made(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".pack-") as scratch:
+            return _write_pack(loops, folder, format, pathlib.Path(scratch), **how)
+    except FileExistsError:
+        raise
+    except OSError as error:  # it may name the scratch folder, which is nobody's choice
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise cannot_write(folder, why, error.errno) from error
+
+
+def _write_pack(
+    loops: Loops, folder: pathlib.Path, format: str, scratch: pathlib.Path, **how: str | None
+) -> Mapping[str, pathlib.Path]:
+    """Write it in `scratch`, then move it to its place."""
+    inside, whole = scratch / "pack", scratch / "pack.zip"
+    inside.mkdir()
+    files = write_all(loops, inside, format, **how)
+    (inside / "pack.json").write_text(json.dumps(describe(loops, files), indent=2, ensure_ascii=False) + "\n")
+    name = files[0].stem.rpartition("_")[0]
+    target, archive = folder / name, folder / f"{name}.zip"
+    for path in (target, archive):
+        if path.exists():
+            raise FileExistsError(_taken(path))
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as bundle:
+        for file in sorted(inside.iterdir()):
+            bundle.write(file, f"{name}/{file.name}")
+    inside.rename(target)
+    try:
+        whole.replace(archive)
+    except BaseException:  # Ctrl-C too leaves no folder without its zip
+        shutil.rmtree(target)
+        raise
     return {"folder": target, "zip": archive}

@@ -189,6 +189,40 @@ def test_names_say_it_all():
     assert file_name(beats, 12, "mp3") == "loop_41.7bpm_2beats_12.mp3"
 
 
+@pytest.mark.parametrize(
+    ("bpm", "digits"),
+    [
+        (124, "124"),
+        (93.7, "93.7"),
+        (128.00001, "128.00001"),
+        (128.00049, "128.00049"),
+        (100 / 3, "33.333333333333336"),
+    ],
+)
+def test_a_tempo_has_all_its_digits_in_names_and_tags(tmp_path, bpm, digits):
+    loop = replace(cadence(120.0, 2), bpm=bpm)
+    assert f"_{digits}bpm_" in file_name(loop, 1, "wav")
+    assert str(mutagen.File(loop.save(tmp_path / "x.mp3"))["TBPM"]) == digits
+    comment = sf.SoundFile(loop.save(tmp_path / "x.flac")).comment
+    assert re.search(r"bpm: ([\d.]+);", comment)[1] == digits and float(digits) == bpm
+
+
+@pytest.mark.parametrize("there", [0, 1, 2])
+def test_folders_made_for_files_that_cannot_be_written_go_again(tmp_path, monkeypatch, there):
+    out = tmp_path / "a" / "b"
+    for folder in (out.parent, out)[:there]:
+        folder.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"cannot write to {out}: No space left on device"):
+        write_all([cadence()], out)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("prompt", AWKWARD.values(), ids=AWKWARD.keys())
 @pytest.mark.parametrize("format", ["wav", "mp3"])
 def test_awkward_prompts_make_plain_names_inside_the_folder(tmp_path, prompt, format):

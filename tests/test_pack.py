@@ -1,6 +1,8 @@
 """A pack's folder and zip: whole or not there, and never over another one."""
 
+import errno
 import json
+import os
 import zipfile
 
 import pytest
@@ -72,3 +74,24 @@ def test_a_zip_that_fails_takes_its_folder_with_it(loops, tmp_path, monkeypatch,
     with pytest.raises(type(error)):
         write_pack(loops, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_of_the_folder_that_was_asked_for(loops, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("os.fsync", "pathlib.Path.write_text", "zipfile.ZipFile.write", "tempfile.mkdtemp"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, full)
+            with pytest.raises(OSError, match="No space left on device") as caught:
+                write_pack(loops, tmp_path / "new")
+        assert caught.value.strerror.startswith(f"cannot write to {tmp_path / 'new'}: No space")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tempo_close_to_another_is_another_pack(tmp_path):
+    wish = lambda bpm: LoopRequest("boom bap", bpm=bpm, max_duration=6, seed=3)
+    (tmp_path / "boom-bap_90.50001bpm_2bars_s3").mkdir()
+    check_room(wish(90.50049), tmp_path)
+    with pytest.raises(FileExistsError):
+        check_room(wish(90.50001), tmp_path)
