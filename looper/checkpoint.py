@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,6 +75,27 @@ class Model:
         return float(self.config["lm"].dataset.segment_duration)
 
 
+def check_device(device: str | None) -> None:
+    """Raise ValueError for a name that is no device's, without importing torch; None stands for the best."""
+    if device is not None and not re.fullmatch(r"cpu|cuda(:\d{1,2})?", device):
+        raise ValueError(f"device must be cpu, cuda or cuda:N, got {device!r:.80}")
+
+
+def _device(device: str | torch.device) -> torch.device:
+    """The device, if it is here."""
+    import torch
+
+    check_device(str(device))
+    asked = torch.device(device)
+    count = torch.cuda.device_count()
+    if asked.type == "cuda" and (asked.index or 0) >= count:
+        here = {0: "no GPU that PyTorch can use", 1: "only cuda:0"}.get(
+            count, f"only cuda:0 to cuda:{count - 1}"
+        )
+        raise ValueError(f"device {asked} is not here: this machine has {here}; cpu is always there")
+    return asked
+
+
 def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
     """Verify and load a model folder.
 
@@ -92,16 +114,17 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
     ------
     WeightsError
         If a file is missing, corrupt or does not fit the config; the message names the remedy.
+    ValueError
+        If there is no such device.
     """
-    import torch
     from omegaconf.errors import OmegaConfBaseException
     from safetensors import SafetensorError
 
-    folder = Path(folder)
+    folder, place = Path(folder), _device(device)
     verify(folder)
     _hush()
     try:
-        return _build(folder, torch.device(device))
+        return _build(folder, place)
     except OmegaConfBaseException as error:
         raise WeightsError(f"{folder / 'config.yaml'} is not a model config: {error}") from error
     except (SafetensorError, OSError, ValueError) as error:  # T5's files, which transformers reads
@@ -212,7 +235,9 @@ def _use_local_t5(cfg: Any, folder: Path) -> None:
             raise WeightsError(f"no T5 encoder in {folder} ({error}); {remedy(folder.parent)}") from error
         # transformers takes this file where it is there, and else would look for pickles
         if "transformers_weights" in config or not (folder / "model.safetensors").is_file():
-            raise WeightsError(f"{folder} must hold its weights as model.safetensors; {remedy(folder.parent)}")
+            raise WeightsError(
+                f"{folder} must hold its weights as model.safetensors; {remedy(folder.parent)}"
+            )
         if str(folder) not in T5Conditioner.MODELS:
             T5Conditioner.MODELS.append(str(folder))
         T5Conditioner.MODELS_DIMS[str(folder)] = width

@@ -177,8 +177,7 @@ def _check_list(folder: Path, files: dict[str, Any]) -> None:
     for name in text:
         if name not in files:
             raise WeightsError(
-                f"{folder / MANIFEST} does not list {name!r:.300}, which is in the folder: remove it, "
-                f"or {remedy(folder)}"
+                f"{folder / MANIFEST} does not list {name!r:.300}, which lies there: remove that file"
             )
 
 

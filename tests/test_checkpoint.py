@@ -102,6 +102,26 @@ def test_the_text_encoder_keeps_only_its_encoder(published, tmp_path):
     assert set(load_file(out / "t5" / "model.safetensors")) == set(state)
 
 
+@pytest.mark.parametrize("device", ["nonsense", "cuda:x", "", "CPU", "cuda:", "meta", "mps"])
+def test_what_is_no_device_is_said_in_words(made, device):
+    with pytest.raises(ValueError, match="device must be cpu, cuda or cuda:N, got"):
+        checkpoint.load(made, device)
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "said"),
+    [
+        ("cuda", 0, "device cuda is not here: this machine has no GPU"),
+        ("cuda:1", 1, "only cuda:0;"),
+        ("cuda:7", 2, "only cuda:0 to cuda:1;"),
+    ],
+)
+def test_a_gpu_that_is_not_here_is_said_in_words(made, monkeypatch, device, count, said):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(ValueError, match=said):
+        checkpoint.load(made, device)
+
+
 # --- broken folders ------------------------------------------------------------------------------
 
 

@@ -149,6 +149,71 @@ def test_a_pickle_in_the_text_encoders_folder_is_never_run(folder, tmp_path, bes
     assert not mark.exists()
 
 
+def unlist(folder, name):
+    """Remove a file and its entry."""
+    (folder / name).unlink()
+    rewrite(folder, lambda files: files.pop(name))
+
+
+def test_a_pickled_text_encoder_that_the_manifest_does_not_list_is_refused(folder, tmp_path, unparsed):
+    mark = tmp_path / "executed"
+    unlist(folder, "t5/model.safetensors")
+    (folder / "t5" / "pytorch_model.bin").write_bytes(pickle.dumps(Malicious(mark)))
+    for action in (weights.verify, checkpoint.load):
+        with pytest.raises(WeightsError, match=r"does not list t5/model\.safetensors"):
+            action(folder)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model.bin",
+        "model.safetensors.index.json",
+        "adapter_config.json",
+        "added_tokens.json",
+        "x/y.py",
+    ],
+)
+def test_a_file_beside_the_text_encoder_that_the_manifest_does_not_list_is_refused(folder, unparsed, name):
+    (folder / "t5" / name).parent.mkdir(exist_ok=True)
+    (folder / "t5" / name).write_text("{}")
+    for action in (weights.verify, checkpoint.load):
+        with pytest.raises(WeightsError, match=f"does not list 't5/{name}', which lies there: remove"):
+            action(folder)
+
+
+@pytest.mark.parametrize("name", ["t5/model.safetensors", "t5/config.json"])
+def test_a_text_encoder_without_what_it_needs_is_refused(folder, unparsed, name):
+    unlist(folder, name)
+    with pytest.raises(WeightsError, match=f"does not list {name}"):
+        checkpoint.load(folder)
+
+
+def test_a_model_that_needs_a_text_encoder_and_has_none_is_refused(folder):
+    shutil.rmtree(folder / "t5")
+    weights.write_manifest(folder, "mini")
+    with pytest.raises(WeightsError, match="no T5 encoder in"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("other", ["adapter_model.bin", "other.safetensors"])
+def test_a_config_cannot_name_other_weights_for_the_text_encoder(folder, tmp_path, other):
+    mark = tmp_path / "executed"
+    (folder / "t5" / other).write_bytes(pickle.dumps(Malicious(mark)))
+    config = json.loads((folder / "t5" / "config.json").read_text())
+    (folder / "t5" / "config.json").write_text(json.dumps({**config, "transformers_weights": other}))
+    weights.write_manifest(folder, "mini")
+    with pytest.raises(WeightsError, match=r"must hold its weights as model\.safetensors"):
+        checkpoint.load(folder)
+    assert not mark.exists()
+
+
+def test_hidden_files_beside_the_text_encoder_do_no_harm(folder):
+    (folder / "t5" / ".DS_Store").write_bytes(b"x")
+    weights.verify(folder)
+
+
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 def test_a_text_encoder_that_asks_for_its_own_code_does_not_get_it_run(folder, tmp_path, file):
     mark = tmp_path / "executed"
