@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from looper.beats import BeatGrid
 
+BOX = "\N{WHITE SQUARE}"
 COLUMNS = 4000  # waveform columns: more than the picture has pixels
 
 
@@ -26,6 +28,15 @@ def outline(
     step = max(1, len(x) // columns)
     rows = x[: len(x) // step * step].reshape(-1, step)
     return np.arange(len(rows)) * step / sample_rate, rows.min(axis=1), rows.max(axis=1)
+
+
+def drawable(text: str) -> str:
+    """`text` with a box in place of each run of signs that the font lacks, such as emoji; no formula is meant."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    glyphs = get_font(findfont(FontProperties())).get_charmap()
+    boxes = "".join(c if ord(c) in glyphs else BOX for c in text)
+    return re.sub(f"{BOX}+", BOX, boxes).replace("$", r"\$")
 
 
 def save_picture(figure: Figure, path: str | Path, dpi: int = 100) -> Path:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from looper.clicks import CLICK
-from looper.names import plain
-from looper.plot import outline, save_picture
+from looper.names import plain, tempo
+from looper.plot import drawable, outline, save_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +41,8 @@ def plot_loops(loops: Sequence[Loop], path: str | pathlib.Path) -> pathlib.Path:
         _draw_loop(wide, loop, mono, number)
         _draw_seam(close, loop, mono)
     first = loops[0]
-    prompt = plain(first.info.get("prompt", ""), 70).replace("$", r"\$")  # no formula is meant
-    facts = [prompt, f"{first.bpm:g} BPM", f"{first.bars:g} bar{'s' * (first.bars != 1)}"]
+    prompt = drawable(plain(first.info.get("prompt", ""), 70))
+    facts = [prompt, f"{tempo(first.bpm)} BPM", f"{first.bars:g} bar{'s' * (first.bars != 1)}"]
     axes[0, 0].set_title("  ·  ".join(filter(None, facts)), loc="left", fontsize=11)
     axes[0, 1].set_title("the seam", loc="left", fontsize=11)
     axes[-1, 0].set_xlabel("bar.beat")

@@ -6,7 +6,8 @@ from PIL import Image
 
 from looper.beats import analyse
 from looper.loops import cut
-from looper.plot import outline, plot_grid
+from looper.names import plain
+from looper.plot import drawable, outline, plot_grid
 from looper.plot_loops import plot_loops
 from tests.conftest import SAMPLE_RATE, drum_track
 
@@ -45,6 +46,25 @@ def test_any_prompt_can_be_drawn(loop, tmp_path, prompt):
     from dataclasses import replace
 
     assert plot_loops([replace(loop, info={"prompt": prompt})], tmp_path / "x.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("prompt", "title"),
+    [
+        ("🎹🎸 house 🥁", "□ house □"),
+        ("日本語", "□"),
+        ("café $x_2$", r"café \$x_2\$"),
+        ("a\u0301 ok", "á ok"),
+    ],
+)
+def test_signs_that_the_font_lacks_are_drawn_as_a_box_and_not_complained_of(loop, tmp_path, prompt, title):
+    import warnings
+    from dataclasses import replace
+
+    assert drawable(plain(prompt)) == title
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_loops([replace(loop, info={"prompt": prompt})], tmp_path / "x.png")
 
 
 def test_a_picture_that_cannot_be_written_leaves_nothing(loop, tmp_path):
