@@ -27,10 +27,12 @@ def read(file: pathlib.Path) -> tuple[np.ndarray, int]:
         If there is no such file, it is no recording, it has over two channels, it lasts over an hour, or only
         ffmpeg could read it and that is not installed or does not come to an end.
     """
-    if not file.is_file():
-        raise ValueError(
-            f"{file} is a folder: name one recording" if file.is_dir() else f"no such file: {file}"
-        )
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: name one recording")
+    if not file.exists():
+        raise ValueError(f"no such file: {file}")
+    if not file.is_file():  # a device or a pipe may have no end
+        raise ValueError(f"{file} is no regular file: name one recording")
     samples, sample_rate = _by_libsndfile(file, file) or _by_ffmpeg(file)
     if samples.ndim == 2 and samples.shape[1] > 2:
         raise ValueError(f"{file} has {samples.shape[1]} channels: mix it down to mono or stereo first")

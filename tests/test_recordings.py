@@ -1,3 +1,4 @@
+import os
 import signal
 import stat
 import subprocess
@@ -201,3 +202,12 @@ def test_an_interrupt_stops_ffmpeg_too(m4a, bin_folder, tmp_path):
         read(file)
     thread.join()
     assert gone(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"]
+)
+def test_what_may_have_no_end_is_no_recording(tmp_path, make):
+    make(tmp_path / "x.wav")
+    with pytest.raises(ValueError, match=r"x\.wav is no regular file"):
+        read(tmp_path / "x.wav")
