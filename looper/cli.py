@@ -1,223 +1,40 @@
-"""The command line: make loops, cut loops, keep weights, serve."""
+"""The command line's door: runs `looper.commands` and turns what goes wrong into one sentence and an exit code."""
 
 from __future__ import annotations
 
-import json
-import logging
-import pathlib
-import time
-from typing import TYPE_CHECKING, Annotated
+import os
 
-import typer
-from rich.table import Table
-
-from looper import options as opt
-from looper.screen import err, out, progress_bars, show_on, tell_cut, tell_made
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from looper.report import Loops
-    from looper.request import LoopRequest
-
-app = typer.Typer(
-    help="Text prompt and tempo in, seamless bar-aligned music loops out, at exactly the asked BPM.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-weights_app = typer.Typer(help="Fetch, list and check model weights.", no_args_is_help=True)
-app.add_typer(weights_app, name="weights")
-
-
-@app.command()
-def make(
-    prompt: opt.Prompt,
-    bpm: opt.Bpm = 140,
-    variations: opt.Variations = 4,
-    max_duration: opt.MaxDuration = 8,
-    model: opt.Model = "medium",
-    seed: opt.Seed = -1,
-    beats_per_bar: opt.BeatsPerBar = 4,
-    top_k: opt.TopK = 250,
-    top_p: opt.TopP = 0.0,
-    temperature: opt.Temperature = 1.0,
-    guidance: opt.Guidance = 3.0,
-    folder: opt.Folder = pathlib.Path("loops"),
-    format: opt.Format = "wav",
-    depth: opt.Depth = "16",
-    device: opt.Device = None,
-    pack: opt.Pack = False,
-    plot: opt.LoopsPlot = None,
-    as_json: opt.Json = False,
-) -> None:
-    """Make loops from a text prompt.
-
-    Example: looper make "boom bap, dusty drums" --bpm 93.7 -n 8 --model tiny --seed 7
-    """
-    from looper.pack import check_room, write_loops
-    from looper.request import LoopRequest
-
-    subtype = opt.subtype(format, depth)
-    opt.check_outputs(folder, plot)
-    request = LoopRequest(
-        prompt, bpm, variations, max_duration, beats_per_bar, top_k, top_p, temperature, guidance, seed
-    )  # fmt: skip
-    if pack:
-        check_room(request, folder)
-    with progress_bars(as_json) as bars:
-        loops = _loops(request, model, device, bars)
-        with loops.report.timed("export"):
-            files = write_loops(loops, folder, format, pack=pack, subtype=subtype)
-    if plot:
-        from looper.plot_loops import plot_loops
-
-        plot_loops(loops, plot)
-    tell_made(loops, files, as_json)
-
-
-def _loops(request: LoopRequest, model: str, device: str | None, bars: Progress) -> Loops:
-    """Load the model and make the loops, each with a bar of its own."""
-    from looper.pipeline import LoopMaker
-
-    loading = bars.add_task("loading", total=None)
-    started = time.perf_counter()
-    maker = LoopMaker.load(model, device)
-    loaded = time.perf_counter() - started
-    bars.remove_task(loading)
-    loops = maker.make(request, show_on(bars))
-    loops.report.seconds = {"load": loaded, **loops.report.seconds}
-    return loops
-
-
-@app.command()
-def cut(
-    file: opt.Recording,
-    bpm: opt.CutBpm,
-    beats_per_bar: opt.BeatsPerBar = 4,
-    max_duration: opt.CutDuration = None,
-    min_start: opt.MinStart = 0.0,
-    folder: opt.Folder = pathlib.Path(),
-    format: opt.Format = "wav",
-    depth: opt.Depth = "16",
-    plot: opt.CutPlot = None,
-    as_json: opt.Json = False,
-) -> None:
-    """Cut a seamless loop of exactly BPM out of a recording.
-
-    Example: looper cut jam.wav --bpm 120 --plot jam.png
-    """
-    from looper.beats import fit_grid
-    from looper.loops import cut as cut_loop
-    from looper.loops import level, loop_beats
-    from looper.names import slug
-    from looper.pipeline import CONFIDENCE_FLOOR
-    from looper.recordings import read
-
-    subtype = opt.subtype(format, depth)
-    opt.check_outputs(folder, plot)
-    if max_duration is not None:
-        if not max_duration > 0:
-            raise ValueError(f"max_duration must be above 0 seconds, got {max_duration:g}")
-        loop_beats(bpm, max_duration, beats_per_bar)
-    samples, sample_rate = read(file)
-    grid = fit_grid(samples, sample_rate, bpm, beats_per_bar, max_seconds=max_duration, min_start=min_start)
-    (loop,) = level([cut_loop(samples, sample_rate, bpm, beats_per_bar, grid=grid)])
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{slug(file.stem) or 'loop'}_{round(bpm, 3):g}bpm_{loop.bars:g}bars.{format}"
-    written = loop.save(folder / name, subtype=subtype)
-    if plot:
-        from looper.plot import plot_grid
-
-        plot_grid(samples, sample_rate, grid, plot)
-    if grid.confidence < CONFIDENCE_FLOOR:
-        err.print(
-            f"note: no clear beat near {bpm:g} BPM was found: the loop is cut on the likeliest grid",
-            markup=False,
-        )
-    tell_cut(loop, grid, written, as_json)
-
-
-@weights_app.command("get")
-def weights_get(name: Annotated[str, typer.Argument(help="medium or large.")]) -> None:
-    """Fetch MusicGen's published weights, convert them and check them. They are CC-BY-NC 4.0."""
-    from looper.checkpoint import fetch
-
-    with err.status(f"fetching {name}"):
-        folder = fetch(name, progress=lambda *what: err.print(*[str(part) for part in what]))
-    out.print(str(folder))
-
-
-@weights_app.command("list")
-def weights_list(as_json: opt.Json = False) -> None:
-    """List the models and whether their weights are here."""
-    from looper.weights import list_models, read_sources, weights_root
-
-    here = list_models()
-    rows = [
-        {"name": n, "here": n in here, "folder": str(weights_root() / n)}
-        for n in sorted({*here, *read_sources()})
-    ]
-    if as_json:
-        out.print_json(json.dumps(rows))
-        return
-    table = Table("model", "weights", "folder or command")
-    for row in rows:
-        name, is_here = str(row["name"]), bool(row["here"])
-        table.add_row(
-            name,
-            "here" if is_here else "missing",
-            str(row["folder"]) if is_here else f"looper weights get {name}",
-        )
-    out.print(table)
-
-
-@weights_app.command("verify")
-def weights_verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Models or folders; all if none.")] = None,
-) -> None:
-    """Check sizes and sha256 of a model's files."""
-    from looper.checkpoint import find, verify
-    from looper.weights import list_models
-
-    for name in names or list_models():
-        verify(find(name))
-        out.print(f"{name}: ok")
-
-
-@weights_app.command("path")
-def weights_path(name: Annotated[str, typer.Argument(help="A model's name.")]) -> None:
-    """Print the folder of a model."""
-    from looper.checkpoint import find
-
-    out.print(str(find(name)))
-
-
-@app.command()
-def serve(
-    folder: Annotated[
-        pathlib.Path | None, typer.Argument(help="Open this folder of loops; no model server then.")
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)] = 8393,
-    tiny: Annotated[
-        bool, typer.Option("--tiny", help="Serve the small demonstration model; needs no GPU.")
-    ] = False,
-) -> None:
-    """Start the Cog server and the player page together, or open a folder of loops in the player."""
-    from looper.serve import serve as run
-
-    run(host=host, port=port, folder=folder, tiny=tiny)
+INTERRUPTED = 130  # what shells say of Ctrl-C
 
 
 def main() -> None:
     """Run the command line; errors become one sentence on stderr and exit code 1, wrong usage 2, Ctrl-C 130."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # while modules are imported; in a command, typer sees to it
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _run() -> None:
+    import logging
+
+    from looper.commands import app
+    from looper.screen import err
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         app()
     except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
-        err.print(f"looper: {error}", markup=False, style="red")
+        err.print(f"looper: {_words(error)}", markup=False, style="red")
         raise SystemExit(1) from None
+
+
+def _words(error: Exception) -> str:
+    """What `error` says, without the number that Python puts before the system's errors."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    said = error.strerror or os.strerror(error.errno)
+    return said if error.filename is None else f"{error.filename}: {said}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import pathlib
 import tempfile
 from collections.abc import Collection
@@ -24,7 +26,7 @@ TopK = Annotated[int, typer.Option(help="Sample from the k likeliest tokens.")]
 TopP = Annotated[float, typer.Option(help="Above 0: sample from this share of likelihood instead.")]
 Temperature = Annotated[float, typer.Option(help="Higher is more diverse; 0 is greedy.")]
 Guidance = Annotated[float, typer.Option(help="How closely to follow the prompt (classifier-free guidance).")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; the GPU where there is one.")]
 Pack = Annotated[bool, typer.Option("--pack", help="Write a folder with pack.json and a zip of it.")]
 LoopsPlot = Annotated[
     pathlib.Path | None, typer.Option("--plot", help="Also write a picture of the loops and their seams.")
@@ -62,27 +64,40 @@ def subtype(format: str, depth: str) -> str | None:
 
 def check_outputs(folder: pathlib.Path, plot: pathlib.Path | None) -> None:
     """Complain about where the results shall go before the work, not after it."""
-    missing = [p for p in (folder.absolute(), *folder.absolute().parents) if not p.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-        for made in missing:  # only tried: a failure later on shall leave no empty folder
-            made.rmdir()
+        _try_folder(folder.absolute())
     except OSError as error:
         raise ValueError(
             f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
         ) from error
     if plot is not None:
-        _check_picture(plot)
+        _check_picture(plot, folder)
 
 
-def _check_picture(plot: pathlib.Path) -> None:
+def _try_folder(folder: pathlib.Path) -> None:
+    """Write where `folder` is or would be made; it is not made, for a failure later on shall leave none.
+
+    Its new names are tried in a scratch folder, which no other process removes.
+    """
+    new = list(itertools.takewhile(lambda place: not os.path.lexists(place), (folder, *folder.parents)))
+    base = new[-1].parent if new else folder
+    with tempfile.TemporaryDirectory(dir=base, prefix=".looper-") as scratch:
+        for place in new:
+            pathlib.Path(scratch, place.name).mkdir(exist_ok=True)
+
+
+def _check_picture(plot: pathlib.Path, folder: pathlib.Path) -> None:
+    """Complain of a picture that cannot be written; `folder` will be there by then."""
     if plot.suffix.lower() not in PLOT_SUFFIXES:
         raise ValueError(f"the picture must end in {', '.join(PLOT_SUFFIXES)}, got {str(plot)!r}")
-    if plot.is_dir() or not plot.absolute().parent.is_dir():
+    place, out = plot.resolve(), folder.resolve()
+    made = (out, *out.parents)
+    if place.is_dir() or place in made or not (place.parent in made or place.parent.is_dir()):
         raise ValueError(f"cannot write the picture {plot}: its folder must be there")
+    if not place.parent.is_dir():  # made with `folder`, and tried with it
+        return
     try:
-        tempfile.TemporaryFile(dir=plot.absolute().parent).close()
+        tempfile.TemporaryFile(dir=place.parent).close()
     except OSError as error:
         raise ValueError(
             f"cannot write the picture {plot} ({error.strerror}): choose another place with --plot"

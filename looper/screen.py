@@ -20,6 +20,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from looper.clicks import CLICK
+from looper.names import tempo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +133,7 @@ def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
         for stage, value in facts["seconds"].items()
     )
     out.print(
-        f"{files[0].parent}: {facts['bpm']:g} BPM, seed {facts['seed']}, model {facts['model']}; {took}",
+        f"{files[0].parent}: {tempo(facts['bpm'])} BPM, seed {facts['seed']}, model {facts['model']}; {took}",
         markup=False,
     )
 

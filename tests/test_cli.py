@@ -58,14 +58,14 @@ def test_a_pack_is_a_folder_with_a_description_and_a_zip(tmp_path):
 
 INTERRUPTED = """
 import os, pathlib, signal, sys
-import looper.cli
+import looper.cli, looper.commands
 from looper.pipeline import LoopMaker
 from tests.conftest import FakeGenerator
 
 when = sys.argv.pop(1)
 press = lambda: os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C
 LoopMaker.load = classmethod(lambda *_: press() if when == "loading" else LoopMaker(FakeGenerator()))
-looper.cli.show_on = lambda bars: lambda stage, *_: press() if stage == when else None
+looper.commands.show_on = lambda bars: lambda stage, *_: press() if stage == when else None
 sync, write = os.fsync, pathlib.Path.write_bytes
 if when == "writing":
     os.fsync = lambda file: (sync(file), press())
@@ -87,7 +87,8 @@ looper.cli.main()
     ],
 )
 def test_ctrl_c_ends_it_with_130_and_nothing_half_written(tmp_path, when, pack):
-    words = ("make", "x", "-n", 3, "--max-duration", 4, "--seed", 1, "--out", tmp_path / "o", *pack)
+    wish = ("--model", "tiny", "-n", 3, "--max-duration", 4, "--seed", 1)
+    words = ("make", "x", *wish, "--out", tmp_path / "o", *pack)
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, when, *map(str, words), "--plot", str(tmp_path / "p.png")],
         capture_output=True,
@@ -100,7 +101,100 @@ def test_ctrl_c_ends_it_with_130_and_nothing_half_written(tmp_path, when, pack):
     if when == "the picture":  # by then the loops are whole
         assert sorted(path.suffix for path in files) == [".json", ".wav", ".wav", ".wav", ".zip"]
     else:
-        assert files == []
+        assert list(tmp_path.iterdir()) == []
+
+
+EARLY = """
+import os, signal, sys
+
+when, sys.argv[1:] = sys.argv[1], ["weights", "verify", "tiny"]
+
+class Press:  # Ctrl-C while a module is looked for
+    def find_spec(self, name, path, target=None):
+        if name == when:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Press())
+from looper.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["logging", "typer", "rich.progress", "looper.screen", "looper.weights"])
+def test_ctrl_c_while_modules_are_imported_is_as_quiet(module):
+    done = subprocess.run([sys.executable, "-c", EARLY, module], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+TORCHLESS = """
+import sys
+sys.modules["torch"] = sys.modules["librosa"] = None  # whoever imports them fails
+from looper.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--device", "nonsense"], "device must be cpu, cuda or cuda:N, got 'nonsense'"),
+        (["--device", "cuda:x"], "device must be cpu, cuda or cuda:N"),
+        (["--model", "nothing"], "unknown model 'nothing'"),
+        (["--model", "medium"], "looper weights get medium"),
+    ],
+)
+def test_a_device_or_model_that_cannot_be_is_refused_before_anything_slow_is_imported(tmp_path, words, said):
+    wish = ["make", "x", "--model", "tiny", "--out", str(tmp_path / "o"), *words]
+    done = subprocess.run(
+        [sys.executable, "-c", TORCHLESS, *wish], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and said in done.stderr, done.stderr
+
+
+FULL_DISK = """
+import errno, os
+import looper.cli
+from looper.pipeline import LoopMaker
+from tests.conftest import FakeGenerator
+
+def full(file):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+LoopMaker.load = classmethod(lambda *_: LoopMaker(FakeGenerator()))
+os.fsync = full
+looper.cli.main()
+"""
+
+
+@pytest.mark.parametrize("pack", [(), ("--pack",)])
+def test_a_full_disk_is_said_of_the_users_folder_which_is_not_left_behind(tmp_path, pack):
+    out = tmp_path / "a" / "o"
+    wish = ("make", "x", "--model", "tiny", "-n", 2, "--max-duration", 2, "--seed", 1, "--out", out, *pack)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *map(str, wish)], capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 1
+    assert f"looper: cannot write to {out}: No space left on device; free space" in done.stderr
+    assert ".pack-" not in done.stderr and "Errno" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_picture_may_go_where_the_loops_will(recording, tmp_path):
+    new = tmp_path / "new"
+    done = run("cut", recording, "--bpm", 120, "--out", new / "deep", "--plot", new / "p.png")
+    assert done.returncode == 0, done.stderr
+    assert (new / "p.png").read_bytes().startswith(b"\x89PNG")
+    done = run("cut", recording, "--bpm", 120, "--out", tmp_path / "x.png", "--plot", tmp_path / "x.png")
+    assert done.returncode == 1 and "cannot write the picture" in done.stderr
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_tempi_that_differ_a_little_make_files_of_their_own(recording, tmp_path):
+    for bpm in ("120.00001", "120.00049"):
+        assert run("cut", recording, "--bpm", bpm, "--out", tmp_path / "o").returncode == 0
+    names = sorted(path.name for path in (tmp_path / "o").iterdir())
+    assert [name.split("_")[1] for name in names] == ["120.00001bpm", "120.00049bpm"]
 
 
 def test_a_picture_that_cannot_be_written_is_said_before_the_work(tmp_path):
@@ -142,6 +236,8 @@ def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
         (["make", "x", "--model", "nothing"], 1, "unknown model 'nothing'"),
         (["make", "x", "--model", "tiny", "--format", "aiff"], 1, "format must be one of"),
         (["cut", "missing.wav", "--bpm", "120"], 1, "no such file"),
+        (["cut", "/dev/zero", "--bpm", "120"], 1, "/dev/zero is no regular file"),
+        (["make", "x", "--model", "tiny", "--out", "o" * 300], 1, "File name too long"),
         (["weights", "get", "tiny2"], 1, "tiny2"),
         (["make", "x", "--model", "tiny", "--out", "/proc/x"], 1, "--out"),
         (["make", "x", "--model", "tiny", "--plot", "/nope/x.png"], 1, "its folder must be there"),
@@ -210,10 +306,51 @@ def test_an_unwritable_folder_is_an_error_without_leftovers(recording, tmp_path)
     assert done.returncode == 1 and "looper:" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_weights_list_and_verify_know_tiny():
+@pytest.fixture
+def in_repository(monkeypatch):
+    monkeypatch.delenv("LOOPER_WEIGHTS", raising=False)
+
+
+@pytest.mark.usefixtures("in_repository")
+def test_weights_list_and_verify_know_the_models_and_nothing_else():
     rows = json.loads(run("weights", "list", "--json").stdout)
-    assert {row["name"]: row["here"] for row in rows}["tiny"] is True
+    assert [row["name"] for row in rows] == ["large", "medium", "tiny"]
+    assert rows[2]["here"] is True
+    table = run("weights", "list").stdout
+    assert re.findall(r"^\W*(\w+)\W+(?:here|missing)\b", table, re.M) == ["large", "medium", "tiny"]
     assert "tiny: ok" in run("weights", "verify", "tiny").stdout
+
+
+@pytest.mark.parametrize(
+    ("root", "words", "said"),
+    [
+        ("empty", ["verify"], "no models in {root}"),
+        ("nowhere", ["verify"], "no models in {root}"),
+        ("file", ["verify"], "{root} is not a folder: set LOOPER_WEIGHTS"),
+        ("file", ["list"], "{root} is not a folder: set LOOPER_WEIGHTS"),
+        ("file", ["get", "medium"], "{root} is not a folder: set LOOPER_WEIGHTS"),
+        ("file", ["path", "tiny"], "{root} is not a folder: set LOOPER_WEIGHTS"),
+    ],
+)
+def test_a_place_without_models_is_an_error(tmp_path, monkeypatch, root, words, said):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path / root))
+    done = run("weights", *words)
+    assert done.returncode == 1 and done.stdout == "", done.stdout
+    assert said.format(root=tmp_path / root) in done.stderr.replace("\n", " ")
+
+
+def test_processes_that_try_one_new_folder_at_once_are_not_in_each_others_way(tmp_path):
+    code = (
+        "import pathlib, sys; from looper.options import check_outputs\n"
+        "for k in range(300): check_outputs(pathlib.Path(sys.argv[1], 'a', 'b'), None)"
+    )
+    all_of_them = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE) for _ in "123"
+    ]
+    assert [process.communicate(timeout=120)[1] for process in all_of_them] == [b""] * 3
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_importing_looper_needs_neither_torch_nor_audiocraft():
