@@ -9,6 +9,11 @@ import { cancel, complaint, files, follow, progress, start, usedSeed } from "./p
 const $ = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const get = async (path) => (await fetch(path)).json();
+const good = async (path) => {
+  const response = await fetch(path);
+  if (!response.ok) throw new Error(await complaint(response));
+  return response;
+};
 const fromHash = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 let form;
 
@@ -89,24 +94,27 @@ async function makeForm() {
   });
 }
 
+/** What a row of pack.json says that can be true: anybody may have written it. */
+const hints = ({ bpm, beats, beatsPerBar, key }) => Object.fromEntries([
+  ...Object.entries({ bpm, beats, beatsPerBar }).filter(([, number]) => Number.isFinite(number) && number > 0 && number < 1e5),
+  ...Object.entries({ key }).filter(([, word]) => typeof word === "string"),
+]);
+
 /** Show loops of a folder or pack, [{name, read()}], with what its pack.json says. */
 async function openSet({ name, loops, pack }) {
-  const said = Object.fromEntries((Array.isArray(pack?.loops) ? pack.loops : []).map((entry) => [entry.file ?? entry.name, entry]));
+  const rows = Array.isArray(pack?.loops) ? pack.loops : [];
+  const said = Object.fromEntries(rows.filter(Boolean).map((entry) => [entry.file ?? entry.name, hints(entry)]));
   const load = async ({ name: file, read }) => ({ name: file, hints: said[file], bytes: await read() });
   await present(await Promise.all(loops.map(load)), name.replace(/\.zip$/i, ""));
   document.title = `${name} – musicgen-looper`;
   $("player-title").textContent = pack?.title ?? pack?.prompt ?? name;
 }
 
-async function openShelf({ name, loops, pack }) {
-  $("empty").textContent = `No loops in ${name}: looking for .wav, .mp3, .flac and .ogg files.`;
-  const read = async (url) => {
-    const response = await fetch(url);
-    if (!response.ok) throw new Error(await complaint(response));
-    return response.arrayBuffer();
-  };
-  const remote = ({ name: file, url }) => ({ name: file, read: () => read(url) });
+async function openShelf({ name, loops, pack, note }) {
+  if (!loops.length) $("empty").textContent = note;
+  const remote = ({ name: file, url }) => ({ name: file, read: async () => (await good(url)).arrayBuffer() });
   await openSet({ name, loops: loops.map(remote), pack });
+  if (loops.length && note) fail(new Error(note));
 }
 
 /** Open files of this computer; `list` may be a promise. */
@@ -154,7 +162,7 @@ addEventListener("drop", (event) => {
 });
 
 try {
-  const { model, running, shelf } = await get("session.json");
+  const { model, running, shelf } = await (await good("session.json")).json();
   $("share").hidden = !model; // a folder is not in the link
   if (!model) $("empty").textContent = "Open or drop loops, a folder or a pack's .zip: they play in time with each other.";
   if (shelf) await openShelf(shelf);

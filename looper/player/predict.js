@@ -4,7 +4,7 @@
 export async function complaint(response) {
   const body = await response.json().catch(() => ({}));
   if (response.status === 409) return "The model is busy with another request. Wait for it, or cancel it, and try again.";
-  if (response.status === 503) return "The model is not ready yet. Try again in a moment.";
+  if (response.status === 503 && !body.error) return "The model is not ready yet. Try again in a moment.";
   if (Array.isArray(body.detail)) {
     return body.detail.map(({ loc, msg }) => `${(loc ?? []).filter((part) => !["body", "input"].includes(part)).join(".")}: ${msg}`.replace(/^: /, "")).join("\n");
   }

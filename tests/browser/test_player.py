@@ -256,6 +256,120 @@ def test_a_packs_zip_is_dropped_on_the_page(visit, site, method, prefix):
     assert saved.value.path().read_bytes() == wav(3)
 
 
+LAID_OUT = {
+    "re-zipped on a Mac": ({"__MACOSX/my pack/._take1.wav": b"notes", ".DS_Store": b"x"}, "my pack/"),
+    "wrapped three times": ({"a/b/c/._take1.wav": b"notes"}, "a/b/c/"),
+    "with deeper ones": ({"deeper/inner.wav": wav()}, ""),
+}
+
+
+@pytest.mark.parametrize(("more", "prefix"), LAID_OUT.values(), ids=LAID_OUT)
+@pytest.mark.parametrize("served", [False, True])
+def test_loops_of_a_zip_are_found_where_they_lie(visit, site, tmp_path, more, prefix, served):
+    content = packed(zipfile.ZIP_STORED, prefix, **more)
+    (tmp_path / "p.zip").write_bytes(content)
+    if served:
+        with Site(shelf=Shelf(tmp_path / "p.zip")) as other:
+            page = visit(other)
+            cards(page, 3)
+    else:
+        page = visit(site)
+        cards(page, 4)
+        drop(page, **{"p.zip": content})
+        cards(page, 3)
+    assert page.locator("#loops .name").all_inner_texts() == [f"take{k}.wav" for k in (1, 2, 3)]
+    assert page.inner_text("#player-title") == "from a zip"
+    assert page.is_hidden("#error")
+
+
+@pytest.mark.parametrize("deep", ["", "wrapped/twice"])
+def test_a_picked_folder_is_looked_through_without_its_hidden_files(visit, site, tmp_path, deep):
+    inside = tmp_path / "picked" / deep
+    (inside / ".hidden").mkdir(parents=True)
+    for name in ("a.wav", "b.wav", "._a.wav", ".hidden/c.wav"):
+        (inside / name).write_bytes(wav() if name in ("a.wav", "b.wav") else b"notes")
+    (inside / "pack.json").write_text('{"title": "picked pack"}')
+    page = visit(site)
+    cards(page, 4)
+    page.set_input_files("#pick-folder", str(tmp_path / "picked"))
+    cards(page, 2)
+    assert page.inner_text("#player-title") == "picked pack"
+    assert page.locator("#loops .name").all_inner_texts() == ["a.wav", "b.wav"]
+
+
+FOLDERS = """
+async (paths) => {
+  const { dropped, gather } = await import("./open.js");
+  const entry = (name, inside) => (inside === null
+    ? { name, isFile: true, isDirectory: false, file: (done) => done(new File(["x"], name)) }
+    : { name, isFile: false, isDirectory: true, createReader: () => {
+        const batches = [Object.entries(inside).map(([child, below]) => entry(child, below)), []];
+        return { readEntries: (done) => done(batches.shift()) };
+      } });
+  const item = ([name, inside]) => ({ kind: "file", webkitGetAsEntry: () => entry(name, inside) });
+  const items = Object.entries(paths).map(item);
+  const { name, loops } = await gather(await dropped({ items }));
+  return [name, loops.map(({ name: loop }) => loop)];
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("tree", "found"),
+    [
+        ({"p": {"x": {"y": {"a.wav": None}}, "__MACOSX": {"z.wav": None}}}, ["p", ["a.wav"]]),
+        ({"p": {"a.wav": None, "._a.wav": None, "x": {"b.wav": None}}}, ["p", ["a.wav"]]),
+        ({".p": {"a.wav": None}}, [".p", ["a.wav"]]),  # asked for by name
+        ({"p": {"a.wav": None}, "q": {"a.wav": None}}, ["p", ["p/a.wav", "q/a.wav"]]),
+    ],
+)
+def test_dropped_folders_are_looked_through(visit, site, tree, found):
+    page = visit(site)
+    cards(page, 4)
+    assert page.evaluate(FOLDERS, tree) == found
+
+
+def test_a_served_folder_without_loops_says_so(visit, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    with Site(shelf=Shelf(tmp_path / "nothing")) as site:
+        page = visit(site)
+        expect(page.locator("#empty")).to_have_text(
+            "No loops in nothing: looking for .wav, .mp3, .flac and .ogg files."
+        )
+        assert page.is_hidden("#error")
+
+
+def test_loops_left_out_are_counted_on_the_page(visit, tmp_path):
+    for k in range(101):
+        (tmp_path / f"{k:03d}.wav").write_bytes(wav(samples=np.zeros(64)))
+    with Site(shelf=Shelf(tmp_path)) as site:
+        page = visit(site)
+        cards(page, 100)
+        expect(page.locator("#error")).to_contain_text("101 loops in")
+        expect(page.locator("#error")).to_contain_text("the first 100 by name are shown")
+
+
+def test_a_folder_that_is_gone_is_told_in_words(visit, site, loops):
+    page = visit(site, quiet=False)  # Chromium itself notes the 503
+    cards(page, 4)
+    loops.rename(loops.with_name("elsewhere"))
+    page.reload()
+    page.wait_for_selector("#error:not([hidden])")
+    assert page.inner_text("#error") == (
+        "night pack cannot be read: it was moved or deleted, or is being written."
+    )
+
+
+@pytest.mark.parametrize(
+    "rows", [[None, 1, "x"], {}, [{"file": "loop_01.wav", "bpm": "fast", "beats": {}, "key": [1]}]]
+)
+def test_a_description_that_makes_no_sense_hides_no_loop(visit, site, loops, rows):
+    (loops / "pack.json").write_text(json.dumps({"title": "odd", "loops": rows}))
+    page = visit(site)
+    assert "127.003 BPM · 2 bars" in cards(page, 4).nth(0).inner_text().replace("\xa0", " ")
+    assert page.inner_text("#player-title") == "odd"
+
+
 def bomb():
     """A zip whose entry says 1000 bytes and inflates to 50 MB."""
     buffer = io.BytesIO()
