@@ -28,7 +28,9 @@ format: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.decode
 	$(BIN)/python -m bench.predict
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.post
 	$(BIN)/python -m bench.lengths
+	$(BIN)/python -m bench.fit
 	$(if $(CLIPS),$(BIN)/python -m bench.beats --set $(CLIPS))
 	$(if $(CLIPS),$(BIN)/python -m bench.seams --clips $(CLIPS) --tiny 20)
 

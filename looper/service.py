@@ -294,7 +294,10 @@ class Service:
         watch_peak()
         loops = self.models.get(model).make(request, ProgressLines())
         with loops.report.timed("export"):
-            files = write_all(loops, folder, output_format)
+            try:
+                files = write_all(loops, folder, output_format)
+            except OSError as error:  # its text without "[Errno 28]"
+                raise OSError(error.strerror or str(error)) from error
         self._tell(loops, record)
         return files
 
