@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import socket
 
 import numpy as np
@@ -9,6 +10,10 @@ from looper.clock import FEATURES
 from looper.takes import Drawn
 
 SAMPLE_RATE = 32_000
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell that starts a job in the background has it ignore Ctrl-C, and all its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
