@@ -114,8 +114,8 @@ def cut(
     from looper.loops import cut as cut_loop
     from looper.loops import level, loop_beats
     from looper.names import slug, tempo
-    from looper.pipeline import CONFIDENCE_FLOOR
     from looper.recordings import read
+    from looper.takes import CONFIDENCE_FLOOR
 
     subtype = opt.subtype(format, depth)
     opt.check_outputs(folder, plot)

@@ -115,6 +115,18 @@ class Decoder:
             share = max(FEWEST_PER_WORKER, -(-len(rows) // self.workers))
             pieces = [piece for group in groups for piece in split(group, min(limit, share))]
             return self._decode_in_threads(rows, pieces, (frames, sampling, plan), steps, report)
+        return self._decode_in_turn(rows, groups, limit, (frames, sampling, plan), steps, report)
+
+    def _decode_in_turn(
+        self,
+        rows: Sequence[Row],
+        groups: list[list[int]],
+        limit: int,
+        what: tuple[int, Sampling, Plan],
+        steps: int,
+        report: Progress,
+    ) -> Tensor:
+        """Decode one batch after the other, in smaller ones where memory runs out."""
         codes: dict[int, Tensor] = {}
         queue = [(group, limit) for group in groups]
         while queue:
@@ -127,12 +139,12 @@ class Decoder:
                 report((len(codes) * steps + len(batch) * done) // len(rows), steps)
 
             try:
-                made = self._decode_batch([rows[i] for i in batch], frames, sampling, plan, report_batch)
+                made = self._decode_batch([rows[i] for i in batch], *what, report_batch)
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
                 others = bool(self._states)  # of other requests: without them it may fit
-                self._states.clear()
+                self.forget()
                 if len(batch) == 1 and not others:
                     raise DecodeError("out of memory with a single variation: ask for less audio") from error
                 limit = len(batch) if others else (len(batch) + 1) // 2

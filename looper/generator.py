@@ -23,6 +23,7 @@ from looper.request import whole
 from looper.rows import Row
 from looper.sampling import Key, Sampling
 from looper.takes import Drawn, Heard
+from looper.workers import cores
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +63,14 @@ class Generator:
         self.name = model.name
         self.sample_rate = int(model.codec.sample_rate)
         self.frame_rate = float(model.codec.frame_rate)
-        self.hop_length = round(self.sample_rate / self.frame_rate)
         self.window_seconds = model.window_seconds
         self.clocked = model.clock is not None
-        cores = max(1, len(os.sched_getaffinity(0))) if model.device.type == "cpu" else 1
+        here = cores() if model.device.type == "cpu" else 1
         small = sum(p.numel() for p in model.lm.transformer.parameters()) < SMALL_MODEL
-        self.threads, self.workers = (1, min(cores, 4)) if small else (cores, 1)
+        self.threads, self.workers = (1, min(here, 4)) if small else (here, 1)
         self._busy = threading.Lock()  # the decoder's state is one request's at a time
         self.codec = Codec(model.codec, model.device, self.threads, self.workers)
+        self.hop_length = self.codec.hop_length
         with self._using_threads():
             self.decoder = Decoder(model, disable_graphs, self.workers)
 

@@ -14,7 +14,6 @@ from looper.loops import Loop, cut, finish
 from looper.plan import plan
 from looper.report import Loops, Report
 from looper.request import LoopRequest
-from looper.takes import CONFIDENCE_FLOOR as CONFIDENCE_FLOOR
 from looper.takes import Take, judge, other_cuts, seam_passages
 from looper.workers import workers
 

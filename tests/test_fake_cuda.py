@@ -190,7 +190,6 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
 
 SHAPES = {
     "t5": Shape(codec_lstm=2),
-    "lut": Shape(dim=48, num_heads=6, num_layers=2, n_q=3, text="lut"),
     "biases": Shape(bias=True, layer_scale=0.6, memory_efficient=False, num_layers=2),
     "custom": Shape(
         custom=True, memory_efficient=False, qk_layer_norm=True, bias=True, num_heads=2, num_layers=2
