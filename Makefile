@@ -12,7 +12,7 @@ demo: $(VENV)/runtime
 	@echo "Listen: the four loops are in demo/"
 
 test: $(VENV)/dev lint
-	$(BIN)/python schema.py --check
+	$(BIN)/python -m scripts.openapi_schema --check
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/dev
@@ -24,21 +24,21 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# CLIPS=DIR adds what needs labelled clips (training/clips.py makes some)
+# CLIPS=DIR adds what needs labelled clips (training.clips.render makes some)
 bench: $(VENV)/dev
-	$(BIN)/python -m bench.decode
-	$(BIN)/python -m bench.predict
-	OMP_NUM_THREADS=1 $(BIN)/python -m bench.post
-	$(BIN)/python -m bench.lengths
-	$(BIN)/python -m bench.fit
-	$(if $(CLIPS),$(BIN)/python -m bench.beats --set $(CLIPS))
-	$(if $(CLIPS),$(BIN)/python -m bench.seams --clips $(CLIPS) --tiny 20)
+	$(BIN)/python -m bench.speed.decode
+	$(BIN)/python -m bench.speed.predict
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.speed.post_processing
+	$(BIN)/python -m bench.quality.loop_lengths
+	$(BIN)/python -m bench.quality.seam_likelihood
+	$(if $(CLIPS),$(BIN)/python -m bench.quality.beats --set $(CLIPS))
+	$(if $(CLIPS),$(BIN)/python -m bench.quality.seams --clips $(CLIPS) --tiny 20)
 
 serve: $(VENV)/runtime
 	$(BIN)/looper serve --tiny
 
 schema: $(VENV)/runtime
-	$(BIN)/python schema.py
+	$(BIN)/python -m scripts.openapi_schema
 
 licences: $(VENV)/dev
 	$(BIN)/python scripts/licences.py
@@ -49,10 +49,10 @@ audit: $(VENV)/dev
 	$(BIN)/python -m scripts.audit
 
 train-tiny: $(VENV)/runtime
-	$(BIN)/python -m training.codec
-	$(BIN)/python -m training.lm encode
-	$(BIN)/python -m training.lm train
-	$(BIN)/python -m training.export
+	$(BIN)/python -m training.tiny.codec
+	$(BIN)/python -m training.tiny.lm encode
+	$(BIN)/python -m training.tiny.lm train
+	$(BIN)/python -m training.tiny.export
 
 clean:
 	rm -rf $(VENV) .cog demo loops

@@ -5,7 +5,7 @@ Cog reads the inputs below statically: every Input and every string in it stays 
 
 from cog import BaseModel, BasePredictor, Input, Path
 
-from looper.service import Service
+from looper.service.service import Service
 
 
 class Outputs(BaseModel):

@@ -17,30 +17,30 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from looper import audiocraft_import
+from looper.runtime import audiocraft_compat
 
 if TYPE_CHECKING:
-    from looper.beats import BeatGrid, analyse
-    from looper.checkpoint import WeightsError
-    from looper.loops import Loop, cut
-    from looper.pipeline import LoopMaker
-    from looper.report import Loops, Report
+    from looper.beats.grid import BeatGrid, analyse
+    from looper.checkpoints.store import WeightsError
+    from looper.loops.cut import Loop, cut
+    from looper.pipeline.maker import LoopMaker
+    from looper.pipeline.result import Loops, Report
     from looper.request import LoopRequest
 
 __version__ = "0.1.0"
 
-audiocraft_import.install()
+audiocraft_compat.install()
 
 _HOMES = {
-    "BeatGrid": "beats",
-    "Loop": "loops",
-    "LoopMaker": "pipeline",
+    "BeatGrid": "beats.grid",
+    "Loop": "loops.cut",
+    "LoopMaker": "pipeline.maker",
     "LoopRequest": "request",
-    "Loops": "report",
-    "Report": "report",
-    "WeightsError": "checkpoint",
-    "analyse": "beats",
-    "cut": "loops",
+    "Loops": "pipeline.result",
+    "Report": "pipeline.result",
+    "WeightsError": "checkpoints.store",
+    "analyse": "beats.grid",
+    "cut": "loops.cut",
 }
 
 __all__ = [

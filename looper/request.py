@@ -103,7 +103,7 @@ class LoopRequest:
     beats_per_bar : int
         Beats in a bar.
     top_k, top_p, temperature, cfg_coef
-        Sampling: see `looper.sampling.Sampling`, which checks them against the model.
+        Sampling: see `looper.generation.sampling.Sampling`, which checks them against the model.
     seed : int
         Any whole number from 0 names a seed, 0 included; -1 stands for a random one.
 

@@ -1,7 +1,7 @@
 """Generate openapi.json from predict.py, and hold both against the contract.
 
-    python schema.py          # write openapi.json and put it where Cog's runtime looks (.cog/)
-    python schema.py --check  # fail when the committed file is not what predict.py says
+    python -m scripts.openapi_schema          # write openapi.json and put it where Cog's runtime looks (.cog/)
+    python -m scripts.openapi_schema --check  # fail when the committed file is not what predict.py says
 
 Cog's runtime serves this file and validates against it; `COG_OPENAPI_SCHEMA=openapi.json cog build` ships it. Our own
 generator writes what Cog's static one cannot: the title "Outputs" and outputs without "nullable".
@@ -17,7 +17,7 @@ import shutil
 import sys
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parent
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILE = ROOT / "openapi.json"
 TYPES = {"str": "string", "float": "number", "int": "integer", "bool": "boolean"}
 

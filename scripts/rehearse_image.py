@@ -135,7 +135,7 @@ def install(build: dict[str, Any], target: Path, venv: Path) -> None:
 PREDICT = """
 import base64, io, json, sys
 import soundfile
-from bench.server import Server
+from testkit.cog_server import Server
 with Server({folder!r}, root={target!r}, python={python!r}, **{environment!r}) as server:
     output = server.output({wish!r})
     for name in ("variation_01", "variation_02"):

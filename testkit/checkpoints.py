@@ -17,8 +17,8 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from looper import checkpoint
-from looper.convert import convert
+from looper.checkpoints import load
+from looper.checkpoints.convert import convert
 
 WORDS = re.findall(
     r"\w+",
@@ -218,7 +218,7 @@ def publish(folder: Path, shape: Shape = TINY, seed: int = 0, scale: float = 1.0
     folder.mkdir(parents=True, exist_ok=True)
     t5 = write_t5(folder / "t5", shape.t5_dim) if shape.text == "t5" else folder / "none"
     cfg = lm_config(shape)
-    lm = checkpoint.build_lm(OmegaConf.create(cfg), t5, torch.device("cpu"))
+    lm = load.build_lm(OmegaConf.create(cfg), t5, torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
     state = {name: _random(name, tensor, generator, scale) for name, tensor in lm.state_dict().items()}
     _save(folder / "state_dict.bin", state, cfg)
@@ -226,7 +226,7 @@ def publish(folder: Path, shape: Shape = TINY, seed: int = 0, scale: float = 1.0
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        codec = checkpoint.build_codec(OmegaConf.create(cfg))
+        codec = load.build_codec(OmegaConf.create(cfg))
     for name, tensor in codec.state_dict().items():
         if name.endswith("codebook.embed"):
             tensor.normal_(generator=generator)
@@ -260,12 +260,12 @@ def weights(folder: Path, shape: Shape = TINY, **kwargs) -> Path:
     return convert(published, published / "t5" if shape.text == "t5" else None, folder)
 
 
-def random_model(shape: Shape, device: str = "cpu", folder: Path | None = None) -> checkpoint.Model:
+def random_model(shape: Shape, device: str = "cpu", folder: Path | None = None) -> load.Model:
     """Build a random model straight on the device, without files: for measuring speed at full size."""
     with tempfile.TemporaryDirectory() as scratch:
         t5 = write_t5(Path(folder or scratch) / "t5", shape.t5_dim)
         config = OmegaConf.create(lm_config(shape))
-        lm = checkpoint.build_lm(config, t5, torch.device(device))
+        lm = load.build_lm(config, t5, torch.device(device))
     half = torch.float16 if device.startswith("cuda") else torch.float32
     generator = torch.Generator(device).manual_seed(0)
     state = {}
@@ -278,8 +278,6 @@ def random_model(shape: Shape, device: str = "cpu", folder: Path | None = None) 
         )
     lm.load_state_dict(state, assign=True)
     codec_cfg = OmegaConf.create(codec_config(shape))
-    codec = checkpoint.build_codec(codec_cfg).to(device).eval()
+    codec = load.build_codec(codec_cfg).to(device).eval()
     config = {"lm": config, "codec": codec_cfg, "looper": {}}
-    return checkpoint.Model(
-        lm.eval().requires_grad_(False), codec, config, "random", None, torch.device(device)
-    )
+    return load.Model(lm.eval().requires_grad_(False), codec, config, "random", None, torch.device(device))

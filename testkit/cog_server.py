@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
 import schema
-from looper import caches
+
+from looper.runtime import cache_dirs
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 300
@@ -157,7 +157,7 @@ class Server:
     def files(self) -> list[Path]:
         """Files under the temp folder but the log and libraries' caches."""
         found = (p for p in self.folder.rglob("*") if p.is_file() and p.name != "server.log")
-        return [p for p in found if not p.relative_to(self.folder).parts[0].startswith(caches.PREFIX)]
+        return [p for p in found if not p.relative_to(self.folder).parts[0].startswith(cache_dirs.PREFIX)]
 
 
 def _group(pid: int) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from audiocraft.modules.conditioners import ConditioningAttributes
 
-from looper.generator import Generator
-from tests.standin import Shape
+from looper.generation.generator import Generator
+from testkit.checkpoints import Shape
 
 TEXT = "deep house warm chords 120"
 SHAPES = {

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from looper import download
-from tests import standin
-from tests.standin import Shape
+from looper.checkpoints import download
+from testkit import checkpoints
+from testkit.checkpoints import Shape
 
 MINI = Shape(num_layers=1, dim=16, num_heads=2, codec_dim=8)
 MUSICGEN, T5 = "facebook/musicgen-medium", "google-t5/t5-base"
@@ -84,7 +84,7 @@ class Hub:
     def process(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """`looper weights get medium` in a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "looper.cli", "weights", "get", "medium", *arguments],
+            [sys.executable, "-m", "looper", "weights", "get", "medium", *arguments],
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    return standin.publish(tmp_path_factory.mktemp("published"), MINI)
+    return checkpoints.publish(tmp_path_factory.mktemp("published"), MINI)
 
 
 @pytest.fixture

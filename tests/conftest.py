@@ -6,8 +6,8 @@ import socket
 import numpy as np
 import pytest
 
-from looper.clock import FEATURES
-from looper.takes import Drawn
+from looper.model.beat_clock import FEATURES
+from looper.pipeline.takes import Drawn
 
 SAMPLE_RATE = 32_000
 
@@ -97,7 +97,7 @@ class FakeGenerator:
 
 @pytest.fixture(scope="session")
 def tiny():
-    from looper.pipeline import LoopMaker
+    from looper.pipeline.maker import LoopMaker
 
     return LoopMaker.load("tiny", "cpu")
 
@@ -115,12 +115,12 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """Generators of stand-in models by the name of their shape (`tests.decoding.SHAPES`), each made once."""
+    """Generators of stand-in models by the name of their shape (`testkit.decoding.SHAPES`), each made once."""
     import torch
 
-    from looper.generator import Generator
-    from tests import standin
-    from tests.decoding import SHAPES
+    from looper.generation.generator import Generator
+    from testkit import checkpoints
+    from testkit.decoding import SHAPES
 
     made: dict[str, Generator] = {}
 
@@ -129,7 +129,7 @@ def models(tmp_path_factory):
             before = torch.get_num_threads()
             torch.set_num_threads(1)
             made[name] = Generator.load(
-                standin.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[name]), "cpu"
+                checkpoints.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[name]), "cpu"
             )
             torch.set_num_threads(before)
         return made[name]

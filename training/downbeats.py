@@ -1,8 +1,8 @@
-"""Fit the bar-line scorer of ``looper/barline.py`` on clips made by ``training/clips.py``.
+"""Fit the bar-line scorer of ``looper/downbeats.py`` on clips made by ``training/clips.py``.
 
-    python -m training.clips --out training/work/fit --count 4000 --seed 1
-    python -m training.clips --out training/work/held --count 360 --seed 2
-    python -m training.fit_downbeat --fit training/work/fit --held training/work/held
+    python -m training.clips.render --out training/work/fit --count 4000 --seed 1
+    python -m training.clips.render --out training/work/held --count 360 --seed 2
+    python -m training.downbeats --fit training/work/fit --held training/work/held
 
 Writes ``looper/beats.npz`` (float16) and ``looper/beats.json`` (figures of the held-out part). The
 first half of the held clips calibrates the confidence, the second half is only measured. (The
@@ -23,9 +23,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.beats import loop_right, ours, reliability
-from looper import barline, onsets, tempo
-from looper.downbeat import LEVELS, PER_BEAT, Reading, readings
+from bench.quality.beats import loop_right, ours, reliability
+from looper.beats import downbeats, features, tempo
+from looper.beats.hypotheses import LEVELS, PER_BEAT, Reading, readings
 
 FLAGS = 6  # the last columns of a beat's features: the clip's edges, not its sound
 HIDDEN = 48
@@ -66,7 +66,7 @@ def examples(folder: Path) -> list[Example]:
         if len(clip["beats"]) < 5 or not clip["downbeats"]:
             continue
         samples, rate = sf.read(folder / clip["file"], dtype="float32")
-        frames = onsets.frames(onsets.mono(samples), rate)
+        frames = features.frames(features.mono(samples), rate)
         period, _ = tempo.find_period(frames, 60 / clip["requested_bpm"], clip["beats_per_bar"])
         true = np.ptp(clip["beats"]) / (len(clip["beats"]) - 1) / clip["level"]
         found = readings(frames, period) if abs(period / true - 1) < 0.005 else []
@@ -76,7 +76,7 @@ def examples(folder: Path) -> list[Example]:
 
 
 class Scorer(nn.Module):
-    """The network whose forward pass ``looper.barline`` repeats in NumPy."""
+    """The network whose forward pass ``looper.beats.downbeats`` repeats in NumPy."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -239,11 +239,11 @@ def finish(nets: list[Scorer], held: Path, out: Path) -> None:
         c for c in json.loads((held / "truth.json").read_text()) if len(c["beats"]) > 4 and c["downbeats"]
     ]
     half = len(clips) // 2
-    barline.WEIGHTS = out
+    downbeats.WEIGHTS = out
     save(nets, np.array([1.0, 0.0, 0.0]), out)
-    barline._weights.cache_clear()
+    downbeats._weights.cache_clear()
     save(nets, calibrate(measured(clips[:half], held)), out)
-    barline._weights.cache_clear()
+    downbeats._weights.cache_clear()
     rows = measured(clips[half:], held)
     ranked = sorted(rows, key=lambda r: -r["confidence"])
     figures = {

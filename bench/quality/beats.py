@@ -1,6 +1,6 @@
 """Score our beat grid beside librosa's tracker on clips with known beats.
 
-    python -m bench.beats --set DIR [--limit N] [--json]
+    python -m bench.quality.beats --set DIR [--limit N] [--json]
 
 DIR holds ``truth.json`` and audio files, as ``training/clips.py`` writes them. librosa's loop is the
 longest power-of-two number of bars from its first beat: it finds beats, not bar lines. Prints one row

@@ -14,10 +14,10 @@ import soundfile as sf
 from imageio_ffmpeg import get_ffmpeg_exe
 from scipy.signal import correlate
 
-from bench.labelled import grid_of, true_grid
-from looper import mp3
-from looper.export import dithered, write
-from looper.loops import cut, finish
+from bench.quality.labelled_clips import grid_of, true_grid
+from looper.files import mp3
+from looper.files.write import dithered, write
+from looper.loops.cut import cut, finish
 
 UNUSUAL_TEMPI = (41.7, 299.9, 127.003)
 

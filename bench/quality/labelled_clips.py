@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from looper.beats import BeatGrid
-from looper.spans import Span
+from looper.beats.grid import BeatGrid
+from looper.beats.spans import Span
 
 
 def grid_of(start: float, end: float, beats: int, beats_per_bar: int, beat_times: np.ndarray) -> BeatGrid:

@@ -1,6 +1,6 @@
 """Sample counts of real loops at many tempi and durations, read back from the files by libsndfile.
 
-python -m bench.lengths [--model tiny] [--variations 2] [--json]
+python -m bench.quality.loop_lengths [--model tiny] [--variations 2] [--json]
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import tempfile
 
 import soundfile
 
-from looper.export import write_all
-from looper.pipeline import LoopMaker
+from looper.files.write import write_all
+from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
 
 TEMPI = (40, 61.3, 93.7, 120, 127.003, 174, 299.9)

@@ -1,6 +1,6 @@
 """How the model finds the seams of the loops that are chosen, by three ways of choosing.
 
-    python -m bench.fit [--requests 40] [--model tiny] [--json]
+    python -m bench.quality.seam_likelihood [--requests 40] [--model tiny] [--json]
 
 For each request the same four candidates are drawn. `drawn` takes the first one, as a program that
 draws once must; `beats` the one with the surest grid; `ranked` is what the pipeline takes, which knows
@@ -19,9 +19,9 @@ import json
 
 import numpy as np
 
-from looper.pipeline import CANDIDATES, LoopMaker, _Session
+from looper.pipeline.maker import CANDIDATES, LoopMaker, _Session
+from looper.pipeline.takes import Take
 from looper.request import LoopRequest
-from looper.takes import Take
 
 PROMPTS = (
     "deep house, warm bass",

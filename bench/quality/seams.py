@@ -1,6 +1,6 @@
 """Measure loops where they start again: clicks, length, attacks, loudness, MP3.
 
-    python -m bench.seams --clips DIR [--limit N] [--tiny N] [--json]
+    python -m bench.quality.seams --clips DIR [--limit N] [--tiny N] [--json]
 
 DIR holds recordings and a truth.json with their beats. Every recording is cut twice, on its true
 beats and on the grid that looper finds, and once more by the recipe of the public model this project
@@ -33,13 +33,13 @@ import soundfile as sf
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import correlate
 
-from bench.exact import exact_lengths, mp3_offset
-from bench.labelled import bar_grids, true_grid
-from looper import level as loudness
-from looper.beats import BeatGrid, fit_grid
-from looper.clicks import CLICK, click_ratio, cross_click_ratios
-from looper.loops import cut, finish, loop_length
-from looper.stretch import stretch
+from bench.quality.exactness import exact_lengths, mp3_offset
+from bench.quality.labelled_clips import bar_grids, true_grid
+from looper.beats.grid import BeatGrid, fit_grid
+from looper.loops import loudness
+from looper.loops.clicks import CLICK, click_ratio, cross_click_ratios
+from looper.loops.cut import cut, finish, loop_length
+from looper.loops.stretch import stretch
 
 
 @dataclass

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from bench.server import Server
+from testkit.cog_server import Server
 
 LONG = {"prompt": "techno", "bpm": 120, "variations": 8, "max_duration": 20, "seed": 9}
 HUGE = {**LONG, "variations": 20}

@@ -1,6 +1,6 @@
 """Load, faults and fuzz on a real server with weights/tiny, watched from outside.
 
-    python -m bench.soak [--predictions 200] [--fuzz 120] [--json]
+    python -m bench.reliability.soak [--predictions 200] [--fuzz 120] [--json]
 
 Figures, and what they should be:
   predictions       in a row, of a few known wishes in turn
@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from bench import faults, fuzz
-from bench.server import Server
+from bench.reliability import faults, fuzz
+from testkit.cog_server import Server
 
 WISHES = [
     {"prompt": "house", "bpm": 124, "variations": 1, "max_duration": 2, "seed": 5},

@@ -1,7 +1,7 @@
 """How fast codes are decoded, against audiocraft's own loop, in one process on the same weights.
 
-    python -m bench.decode                              # tiny, and dim 512 with 12 layers, on this machine
-    python -m bench.decode --shape medium --json        # random weights: speed does not depend on them
+    python -m bench.speed.decode                              # tiny, and dim 512 with 12 layers, on this machine
+    python -m bench.speed.decode --shape medium --json        # random weights: speed does not depend on them
 
 Columns: `steps_per_s` of ours, audio seconds made per second, GB/s that the weights and the cache ask
 for and their share of the measured copy bandwidth, and two ratios of time: against one batched call of
@@ -23,9 +23,9 @@ from typing import Any
 
 import torch
 
-from looper.dense import Dense
+from looper.model.linear import Dense
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # an installed package is called tests, too
 
 PROMPT = "deep house warm chords 120 bpm"
@@ -33,19 +33,18 @@ SHAPES = ("tiny", "dim512", "small", "medium", "large")
 
 
 def load(shape: str, device: str) -> Any:
-    from looper import checkpoint
-    from looper.generator import Generator
-    from tests import standin
+    from looper.generation.generator import Generator
+    from testkit import checkpoints
 
     if shape == "tiny":
         return Generator.load("tiny", device)
     standin_shape = {
-        "dim512": standin.DIM512,
-        "small": standin.SMALL,
-        "medium": standin.MEDIUM,
-        "large": standin.LARGE,
+        "dim512": checkpoints.DIM512,
+        "small": checkpoints.SMALL,
+        "medium": checkpoints.MEDIUM,
+        "large": checkpoints.LARGE,
     }[shape]
-    model: checkpoint.Model = standin.random_model(standin_shape, device)
+    model: load.Model = checkpoints.random_model(standin_shape, device)
     return Generator(model)
 
 
@@ -107,7 +106,7 @@ def audiocraft_seconds(
 def measure(
     generator: Any, shape: str, rows: int, args: argparse.Namespace, bandwidth: float
 ) -> dict[str, Any]:
-    from looper.sampling import Sampling
+    from looper.generation.sampling import Sampling
 
     device, frames = generator.model.device.type, round(args.seconds * generator.frame_rate)
     keys = [(0, variation, 0) for variation in range(rows)]

@@ -1,6 +1,6 @@
 """Rehearse the published models' real sizes without their weights: random ones in the same files.
 
-    python -m bench.rehearse --shape medium          # needs 9 GB of disk and 10 GB of memory; a few minutes
+    python -m bench.speed.full_size --shape medium          # needs 9 GB of disk and 10 GB of memory; a few minutes
 
 Writes state_dict.bin, compression_state_dict.bin and a T5 of t5-base's size as facebook/musicgen-* and
 the hub have them, converts them, then loads the model folder in a fresh process and decodes a few steps.
@@ -18,18 +18,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # an installed package is called tests, too
 
 
 def make(shape: str, folder: Path) -> dict[str, float]:
     """Publish and convert a random model; return the seconds of both."""
-    from looper.convert import convert
-    from tests import standin
+    from looper.checkpoints.convert import convert
+    from testkit import checkpoints
 
     start = time.perf_counter()
-    size = {"small": standin.SMALL, "medium": standin.MEDIUM, "large": standin.LARGE}[shape]
-    published = standin.publish(folder / "published", size)
+    size = {"small": checkpoints.SMALL, "medium": checkpoints.MEDIUM, "large": checkpoints.LARGE}[shape]
+    published = checkpoints.publish(folder / "published", size)
     middle = time.perf_counter()
     convert(published, published / "t5", folder / shape)
     return {"publish_s": middle - start, "convert_s": time.perf_counter() - middle}
@@ -39,11 +39,11 @@ def load(folder: Path, device: str, steps: int) -> dict[str, Any]:
     """Load a model folder and decode `steps` frames of one variation."""
     import torch
 
-    from looper import checkpoint
-    from looper.generator import Generator, Sampling
+    from looper.checkpoints import load
+    from looper.generation.generator import Generator, Sampling
 
     start = time.perf_counter()
-    model = checkpoint.load(folder, device)
+    model = load.load(folder, device)
     loaded = time.perf_counter() - start
     peak = peak_bytes()
     generator = Generator(model)
@@ -89,7 +89,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         made = make(args.shape, Path(scratch))
-        command = [sys.executable, "-m", "bench.rehearse", "--load", str(Path(scratch) / args.shape)]
+        command = [sys.executable, "-m", "bench.speed.full_size", "--load", str(Path(scratch) / args.shape)]
         command += ["--device", args.device, "--steps", str(args.steps)]
         done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     result = json.loads(done.stdout.splitlines()[-1]) | made

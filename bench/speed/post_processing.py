@@ -1,6 +1,6 @@
 """CPU seconds for a loop after generation: judging, cutting, levelling and joining, writing.
 
-    OMP_NUM_THREADS=1 python -m bench.post [--model tiny] [--variations 20] [--bpm 120 174 93.5] [--json]
+    OMP_NUM_THREADS=1 python -m bench.speed.post_processing [--model tiny] [--variations 20] [--bpm 120 174 93.5] [--json]
 
 A request is made once and its music kept; then the same request is made of that music again, in the pipeline's own
 threads, while the CPU time of each stage is counted: `judge` fits the beat grid of every draw, also of those that
@@ -26,18 +26,19 @@ from unittest import mock
 import librosa
 import numpy as np
 
-from looper import export, pipeline, takes
-from looper.pipeline import LoopMaker
-from looper.report import Loops
+from looper.files import write
+from looper.pipeline import maker, takes
+from looper.pipeline.maker import LoopMaker
+from looper.pipeline.result import Loops
 from looper.request import LoopRequest
 
 TARGET = 0.15  # CPU seconds a loop
 # judge and cut run in the pipeline's threads, the others have the process to themselves
 STAGES = {
     "judge": (takes, "fit_grid", time.thread_time),
-    "cut": (pipeline, "cut", time.thread_time),
-    "finish": (pipeline, "finish", time.process_time),
-    "write": (export, "write_all", time.process_time),
+    "cut": (maker, "cut", time.thread_time),
+    "finish": (maker, "finish", time.process_time),
+    "write": (write, "write_all", time.process_time),
 }
 
 
@@ -102,7 +103,7 @@ def ours(maker: LoopMaker, request: LoopRequest) -> tuple[Meter, float, float, L
             stack.enter_context(mock.patch.object(module, name, timed))
         wall, cpu = time.perf_counter(), time.process_time()
         made = maker.make(request)
-        export.write_all(made, pathlib.Path(folder))
+        write.write_all(made, pathlib.Path(folder))
         return meter, time.process_time() - cpu, time.perf_counter() - wall, made
 
 
@@ -126,7 +127,7 @@ def measure(generator: Any, bpm: float, variations: int) -> dict[str, Any]:
     maker = LoopMaker(tape)  # type: ignore[arg-type]
     request = LoopRequest("deep house", bpm=bpm, variations=variations, max_duration=8, seed=1)
     with tempfile.TemporaryDirectory() as folder:  # first calls import and make filters
-        export.write_all(maker.make(request), pathlib.Path(folder))
+        write.write_all(maker.make(request), pathlib.Path(folder))
     tape.rewind()
     meter, cpu, wall, made = ours(maker, request)
     baseline = librosas(made)

@@ -1,6 +1,6 @@
 """Whole predictions, from the request to the files, against the original's way on the same weights.
 
-    python -m bench.predict [--model tiny] [--variations 1 4 20] [--json]
+    python -m bench.speed.predict [--model tiny] [--variations 1 4 20] [--json]
 
 The original's way is audiocraft's own loop: the first loop by itself, then one continuation after another, each decoded
 by itself. Its beat tracking, stretch and files are not counted, ours are. `ratio_vs_original` is its time over ours.
@@ -16,8 +16,8 @@ import time
 
 import torch
 
-from looper.export import write_all
-from looper.pipeline import LoopMaker
+from looper.files.write import write_all
+from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
 
 

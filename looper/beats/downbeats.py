@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from looper.downbeat import LEVELS, Reading
+from looper.beats.hypotheses import LEVELS, Reading
 
 WEIGHTS = Path(__file__).with_name("beats.npz")
 GAP = 4  # beats: as far as a convolution reaches

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from looper import barline, onsets, spans, tempo, warp
-from looper.downbeat import readings
-from looper.onsets import Frames
-from looper.spans import Span
-from looper.warp import Warp
+from looper.beats import downbeats, features, spans, tempo, tempo_map
+from looper.beats.features import Frames
+from looper.beats.hypotheses import readings
+from looper.beats.spans import Span
+from looper.beats.tempo_map import Warp
 
 MIN_BPM, MAX_BPM = 40.0, 300.0
 MIN_RATE, MAX_RATE = 4_000, 400_000
@@ -117,7 +117,7 @@ def _check_numbers(sample_rate: int, bpm: float, wish: _Wish | None = None) -> N
 
 def _audio(samples: np.ndarray, sample_rate: int, wish: _Wish) -> np.ndarray:
     """Return the samples as mono, or raise ValueError if they cannot hold a loop of one beat."""
-    x = onsets.mono(samples)
+    x = features.mono(samples)
     seconds = len(x) / sample_rate
     if seconds - wish.min_start < wish.asked - 1e-6:
         raise ValueError(
@@ -133,7 +133,7 @@ def _excerpt(frames: Frames) -> tuple[Frames, float]:
         return frames, 0.0
     size, total = round(EXCERPT * frames.rate), np.cumsum(np.r_[0.0, frames.onset])
     first = int(np.argmax(total[size:] - total[:-size]))
-    return onsets.crop(frames, first, first + size), first / frames.rate
+    return features.crop(frames, first, first + size), first / frames.rate
 
 
 def _beat_map(frames: Frames, wish: _Wish) -> tuple[Warp, float]:
@@ -142,25 +142,25 @@ def _beat_map(frames: Frames, wish: _Wish) -> tuple[Warp, float]:
     period, clarity = tempo.find_period(part, wish.asked, wish.beats_per_bar)
     pulse = max(tempo.phases(part, period), key=lambda p: p.weight)
     centre = start + part.duration / 2
-    return warp.follow(frames, period, start + pulse.phase, centre), clarity
+    return tempo_map.follow(frames, period, start + pulse.phase, centre), clarity
 
 
 def _bar_map(
     frames: Frames, pulse: Warp, wish: _Wish
-) -> tuple[Warp, barline.BarLine, barline.BarLine, float]:
+) -> tuple[Warp, downbeats.BarLine, downbeats.BarLine, float]:
     """Place the bar line: the map with position 0 on it, lines shown and to cut at, and how sure that is."""
     origin, period = float(pulse.position(np.array(0.0))), pulse.period
-    even = frames if len(pulse.times) == 2 else warp.straighten(frames, pulse)
-    lines = barline.bar_lines(readings(even, period), wish.beats_per_bar)
+    even = frames if len(pulse.times) == 2 else tempo_map.straighten(frames, pulse)
+    lines = downbeats.bar_lines(readings(even, period), wish.beats_per_bar)
     if wish.downbeat is None:
-        shown, cut, sure = barline.choose(lines)
+        shown, cut, sure = downbeats.choose(lines)
     else:
         near = float(pulse.position(np.array(wish.downbeat)) - origin) * period
-        cut, sure = barline.known(lines, near, period * wish.beats_per_bar)
+        cut, sure = downbeats.known(lines, near, period * wish.beats_per_bar)
         shown = cut
     phase = tempo.refine(even, period, cut.line)
     if len(pulse.times) == 2:
-        return warp.straight(period, phase, frames.duration), shown, cut, sure
+        return tempo_map.straight(period, phase, frames.duration), shown, cut, sure
     # position (phase / period) of straightened time is the bar line
     return pulse.shifted(origin + phase / period), shown, cut, sure
 
@@ -252,8 +252,8 @@ def fit_grid(
     _check_numbers(sample_rate, bpm, wish)
     x = _audio(samples, sample_rate, wish)
     duration = len(x) / sample_rate
-    frames = onsets.frames(x, sample_rate)
-    if onsets.is_silent(x):
+    frames = features.frames(x, sample_rate)
+    if features.is_silent(x):
         return _asked_grid(frames, wish)
     pulse, clarity = _beat_map(frames, wish)
     if clarity < CLEAR:
@@ -261,13 +261,13 @@ def fit_grid(
     grid, shown, cut, sure = _bar_map(frames, pulse, wish)
     bar, strong = (round(2 * line.bar / grid.period) / 2 for line in (shown, cut))
     found = _candidates(frames, grid, bar, strong, wish)
-    result = _grid(grid, found, barline.calibrated(sure, clarity), wish, duration, bar)
+    result = _grid(grid, found, downbeats.calibrated(sure, clarity), wish, duration, bar)
     return replace(result, clarity=clarity)
 
 
 def _asked_grid(frames: Frames, wish: _Wish) -> BeatGrid:
     """Return the asked tempo's grid, for audio that says nothing of its own."""
-    even = warp.straight(wish.asked, wish.downbeat or 0.0, frames.duration)
+    even = tempo_map.straight(wish.asked, wish.downbeat or 0.0, frames.duration)
     bar = float(wish.beats_per_bar)
     return _grid(even, _candidates(frames, even, bar, bar, wish), 0.0, wish, frames.duration, bar)
 

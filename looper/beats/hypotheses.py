@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from looper import tempo
-from looper.onsets import BANDS, Frames
+from looper.beats import tempo
+from looper.beats.features import BANDS, Frames
 
 SLOTS = 4  # per beat
 TIGHT = 0.02  # seconds around a slot in which a hit counts as on it

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from looper.onsets import Frames
-from looper.warp import Warp
+from looper.beats.features import Frames
+from looper.beats.tempo_map import Warp
 
 SURE = 1.5  # score of a line that begins a bar at every metrical level that is likely
 LONGER = 7.0  # score of twice the length: more than all else can give

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from looper.onsets import Frames
+from looper.beats.features import Frames
 
 SEARCH = 0.075  # share of the asked period that is searched on either side
 STEP = 0.001

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from looper.onsets import Frames
+from looper.beats.features import Frames
 
 GATE = 0.05  # seconds, at most, between an onset and the beat it may correct
 LONG = 25.0  # seconds

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from looper.weights import WeightsError, write_manifest
+from looper.checkpoints.store import WeightsError, write_manifest
 
 T5_FILES = (
     "config.json",

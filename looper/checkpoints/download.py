@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from looper.weights import WeightsError, sha256
+from looper.checkpoints.store import WeightsError, sha256
 
 if TYPE_CHECKING:
     import httpx

@@ -17,9 +17,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from looper.convert import convert, replace_folder
-from looper.download import TIMEOUT, Wanted, download
-from looper.weights import SOURCES, WeightsError, fetchable, read_manifest, read_sources, verify, weights_root
+from looper.checkpoints.convert import convert, replace_folder
+from looper.checkpoints.download import TIMEOUT, Wanted, download
+from looper.checkpoints.store import (
+    SOURCES,
+    WeightsError,
+    fetchable,
+    read_manifest,
+    read_sources,
+    verify,
+    weights_root,
+)
 
 LOCK = ".fetch.lock"
 
@@ -44,7 +52,7 @@ def fetch(
     name : str
         "medium" or "large".
     root : path, optional
-        Weights root; default as `looper.weights.weights_root`.
+        Weights root; default as `looper.checkpoints.store.weights_root`.
     revision : str, optional
         Commit of the model's repository, instead of the pinned one; its files are not held against
         the pins, nor recorded.

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from looper.convert import convert
-from looper.fetch import fetch
-from looper.weights import WeightsError, find, read_manifest, remedy, verify
+from looper.checkpoints.convert import convert
+from looper.checkpoints.fetch import fetch
+from looper.checkpoints.store import WeightsError, find, read_manifest, remedy, verify
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ class Clock:
     weight : torch.Tensor
         [dim, C], on the model's device.
     config : dict
-        The ``looper.clock`` section of ``config.yaml``, for whoever makes the features.
+        The ``looper.model.beat_clock`` section of ``config.yaml``, for whoever makes the features.
     """
 
     weight: torch.Tensor

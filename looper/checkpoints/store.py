@@ -13,13 +13,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from looper.runtime import paths
+
 MANIFEST = "manifest.json"
 SOURCES = "sources.json"
 LONGEST_NAME = 255  # bytes, as file systems have it
 REQUIRED = ("lm.safetensors", "codec.safetensors", "config.yaml")
 TEXT = "t5"  # the text encoder's folder, which transformers reads: it takes whatever lies there
 TEXT_REQUIRED = (f"{TEXT}/model.safetensors", f"{TEXT}/config.json")
-_REPO_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
 class WeightsError(RuntimeError):
@@ -34,7 +35,7 @@ def weights_root() -> Path:
     WeightsError
         If it is there and no folder.
     """
-    root = Path(os.environ.get("LOOPER_WEIGHTS") or _REPO_WEIGHTS).expanduser()
+    root = Path(os.environ.get("LOOPER_WEIGHTS") or paths.WEIGHTS).expanduser()
     if root.exists() and not root.is_dir():
         raise WeightsError(f"{root} is not a folder: set LOOPER_WEIGHTS to the one that holds the models")
     return root
@@ -81,7 +82,7 @@ def list_models(root: Path | None = None) -> list[str]:
 
 def read_sources(root: Path | None = None) -> dict[str, Any]:
     """Read where published models come from: ``models``, and ``repositories`` with their pins."""
-    for folder in (root or weights_root(), _REPO_WEIGHTS):
+    for folder in (root or weights_root(), paths.WEIGHTS):
         if (path := folder / SOURCES).is_file():
             try:
                 sources = json.loads(path.read_text())

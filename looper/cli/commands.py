@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from looper import options as opt
-from looper.screen import err, out, progress_bars, show_on, tell_cut, tell_made
+from looper.cli import options as opt
+from looper.cli.output import err, out, progress_bars, show_on, tell_cut, tell_made
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from looper.report import Loops
+    from looper.pipeline.result import Loops
     from looper.request import LoopRequest
 
 app = typer.Typer(
@@ -54,7 +54,7 @@ def make(
 
     Example: looper make "boom bap, dusty drums" --bpm 93.7 -n 8 --model tiny --seed 7
     """
-    from looper.checkpoint import check_device, find
+    from looper.checkpoints.load import check_device, find
     from looper.request import LoopRequest
 
     subtype = opt.subtype(format, depth)
@@ -64,7 +64,7 @@ def make(
         prompt, bpm, variations, max_duration, beats_per_bar, top_k, top_p, temperature, guidance, seed
     )  # fmt: skip
     find(model)  # what takes seconds to import comes after all that can be refused without it
-    from looper.pack import check_room, write_loops
+    from looper.export.pack import check_room, write_loops
 
     if pack:
         check_room(request, folder)
@@ -73,7 +73,7 @@ def make(
         with loops.report.timed("export"):
             files = write_loops(loops, folder, format, pack=pack, subtype=subtype)
     if plot:
-        from looper.plot_loops import plot_loops
+        from looper.export.plot_loops import plot_loops
 
         plot_loops(loops, plot)
     tell_made(loops, files, as_json)
@@ -81,7 +81,7 @@ def make(
 
 def _loops(request: LoopRequest, model: str, device: str | None, bars: Progress) -> Loops:
     """Load the model and make the loops, each with a bar of its own."""
-    from looper.pipeline import LoopMaker
+    from looper.pipeline.maker import LoopMaker
 
     loading = bars.add_task("loading", total=None)
     started = time.perf_counter()
@@ -110,12 +110,12 @@ def cut(
 
     Example: looper cut jam.wav --bpm 120 --plot jam.png
     """
-    from looper.beats import fit_grid
-    from looper.loops import cut as cut_loop
-    from looper.loops import level, loop_beats
-    from looper.names import slug, tempo
-    from looper.recordings import read
-    from looper.takes import CONFIDENCE_FLOOR
+    from looper.beats.grid import fit_grid
+    from looper.files.read import read
+    from looper.files.text import slug, tempo
+    from looper.loops.cut import cut as cut_loop
+    from looper.loops.cut import level, loop_beats
+    from looper.pipeline.takes import CONFIDENCE_FLOOR
 
     subtype = opt.subtype(format, depth)
     opt.check_outputs(folder, plot)
@@ -129,7 +129,7 @@ def cut(
     name = f"{slug(file.stem) or 'loop'}_{tempo(bpm)}bpm_{loop.bars:g}bars.{format}"
     written = loop.save(folder / name, subtype=subtype)
     if plot:
-        from looper.plot import plot_grid
+        from looper.export.plot_grid import plot_grid
 
         plot_grid(samples, sample_rate, grid, plot)
     if grid.confidence < CONFIDENCE_FLOOR:
@@ -143,7 +143,7 @@ def cut(
 @weights_app.command("get")
 def weights_get(name: Annotated[str, typer.Argument(help="medium or large.")]) -> None:
     """Fetch MusicGen's published weights, convert them and check them. They are CC-BY-NC 4.0."""
-    from looper.checkpoint import fetch
+    from looper.checkpoints.load import fetch
 
     with err.status(f"fetching {name}"):
         folder = fetch(name, progress=lambda *what: err.print(*[str(part) for part in what]))
@@ -153,7 +153,7 @@ def weights_get(name: Annotated[str, typer.Argument(help="medium or large.")]) -
 @weights_app.command("list")
 def weights_list(as_json: opt.Json = False) -> None:
     """List the models and whether their weights are here."""
-    from looper.weights import fetchable, list_models, weights_root
+    from looper.checkpoints.store import fetchable, list_models, weights_root
 
     here = list_models()
     rows = [
@@ -179,7 +179,7 @@ def weights_verify(
     names: Annotated[list[str] | None, typer.Argument(help="Models or folders; all if none.")] = None,
 ) -> None:
     """Check sizes and sha256 of a model's files."""
-    from looper.weights import WeightsError, find, list_models, verify, weights_root
+    from looper.checkpoints.store import WeightsError, find, list_models, verify, weights_root
 
     if not (names := names or list_models()):
         raise WeightsError(
@@ -193,7 +193,7 @@ def weights_verify(
 @weights_app.command("path")
 def weights_path(name: Annotated[str, typer.Argument(help="A model's name.")]) -> None:
     """Print the folder of a model."""
-    from looper.weights import find
+    from looper.checkpoints.store import find
 
     out.print(str(find(name)))
 
@@ -210,6 +210,6 @@ def serve(
     ] = False,
 ) -> None:
     """Start the Cog server and the player page together, or open a folder of loops in the player."""
-    from looper.serve import serve as run
+    from looper.web.server import serve as run
 
     run(host=host, port=port, folder=folder, tiny=tiny)

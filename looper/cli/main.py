@@ -1,4 +1,4 @@
-"""The command line's door: runs `looper.commands` and turns what goes wrong into one sentence and an exit code."""
+"""The command line's door: runs `looper.cli.commands` and turns what goes wrong into one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def main() -> None:
 def _run() -> None:
     import logging
 
-    from looper.commands import app
-    from looper.screen import err
+    from looper.cli.commands import app
+    from looper.cli.output import err
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:

@@ -19,17 +19,17 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from looper.clicks import CLICK
-from looper.names import tempo
+from looper.files.text import tempo
+from looper.loops.clicks import CLICK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.progress import TaskID
 
-    from looper.beats import BeatGrid
-    from looper.loops import Loop
-    from looper.report import Loops
+    from looper.beats.grid import BeatGrid
+    from looper.loops.cut import Loop
+    from looper.pipeline.result import Loops
 
 # paths and prompts are printed as they are: what looks like markup in them is not
 out, err = Console(soft_wrap=True, markup=False), Console(stderr=True, soft_wrap=True, markup=False)

@@ -11,10 +11,10 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 
-from looper.export import cannot_write, made, write_all
-from looper.loops import loop_beats
-from looper.names import slug, tempo
-from looper.report import Loops
+from looper.files.text import slug, tempo
+from looper.files.write import cannot_write, made, write_all
+from looper.loops.cut import loop_beats
+from looper.pipeline.result import Loops
 from looper.request import LoopRequest
 
 
@@ -76,7 +76,7 @@ def write_loops(
     Raises
     ------
     OSError, ValueError, RuntimeError
-        As `looper.export.write_all` and `write_pack`; nothing is left behind then.
+        As `looper.files.write.write_all` and `write_pack`; nothing is left behind then.
     """
     if pack:
         return sorted(write_pack(loops, folder, format, subtype=subtype)["folder"].glob(f"*.{format}"))
@@ -97,7 +97,7 @@ def write_pack(
     format : str
         "wav", "mp3", "flac" or "ogg".
     **how
-        Passed on to `looper.export.write_all`.
+        Passed on to `looper.files.write.write_all`.
 
     Returns
     -------

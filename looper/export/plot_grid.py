@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from looper.onsets import mono
+from looper.beats.features import mono
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from looper.beats import BeatGrid
+    from looper.beats.grid import BeatGrid
 
 BOX = "\N{WHITE SQUARE}"
 COLUMNS = 4000  # waveform columns: more than the picture has pixels

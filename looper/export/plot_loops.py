@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from looper.clicks import CLICK
-from looper.names import plain, tempo
-from looper.plot import drawable, outline, save_picture
+from looper.export.plot_grid import drawable, outline, save_picture
+from looper.files.text import plain, tempo
+from looper.loops.clicks import CLICK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
-    from looper.loops import Loop
+    from looper.loops.cut import Loop
 
 _SEAM_SECONDS = 0.02
 _INK, _WAVE, _BAR, _BEAT = "#44403c", "#78716c", "#c2410c", "#d6d3d1"

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from looper import mp3, riff
-from looper.key import Key
-from looper.loops import Loop
-from looper.names import plain, slug, tempo
-from looper.workers import workers
+from looper.files import mp3, wav_chunks
+from looper.files.text import plain, slug, tempo
+from looper.loops.cut import Loop
+from looper.loops.key import Key
+from looper.runtime.threads import workers
 
 FORMATS = ("wav", "mp3", "flac", "ogg")
 SUBTYPES = ("PCM_16", "PCM_24", "FLOAT")
@@ -76,13 +76,13 @@ def _wav(loop: Loop, subtype: str, key: Key | None) -> bytes:
     bar = 60 / loop.bpm * loop.beats_per_bar * loop.sample_rate
     starts = [round(k * bar) for k in range(max(1, int(loop.bars)))]
     texts = {"INAM": _title(loop), "ISFT": _SOFTWARE, "ICMT": _comment(loop, key)}
-    return riff.append(
+    return wav_chunks.append(
         buffer.getvalue(),
         [
-            riff.smpl(len(loop.samples), loop.sample_rate),
-            riff.acid(loop.beats, loop.bpm, loop.beats_per_bar, None if key is None else 60 + key.root),
-            riff.cues(starts),
-            riff.info(texts),
+            wav_chunks.smpl(len(loop.samples), loop.sample_rate),
+            wav_chunks.acid(loop.beats, loop.bpm, loop.beats_per_bar, None if key is None else 60 + key.root),
+            wav_chunks.cues(starts),
+            wav_chunks.info(texts),
         ],
     )
 

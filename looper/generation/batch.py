@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from looper.sampling import Key
+from looper.generation.sampling import Key
 
 TEXT_LENGTHS = (32, 64, 128, 256, 512)
 

@@ -2,8 +2,8 @@
 
 Sequence and pattern are audiocraft's (Copet et al., "Simple and Controllable Music Generation",
 2023): column 0 holds the special token, and codebook q of frame t stands in column 1 + t + delay_q.
-A row's codes depend on its own text, key, prompt and clock alone: see `looper.dense` for the
-arithmetic, `looper.sampling` for the random numbers, and `batches` for what may share a batch.
+A row's codes depend on its own text, key, prompt and clock alone: see `looper.model.linear` for the
+arithmetic, `looper.generation.sampling` for the random numbers, and `batches` for what may share a batch.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from looper.checkpoint import Model
-from looper.cudagraph import Graphed, graphs_wanted
-from looper.machine import free_bytes, out_of_memory
-from looper.rows import (
+from looper.checkpoints.load import Model
+from looper.generation.batch import (
     TEXT_LENGTHS,
     Row,
     batches,
@@ -34,9 +32,11 @@ from looper.rows import (
     split,
     text_length,
 )
-from looper.sampling import Plan, Sampling, row_uniforms
-from looper.step import State, finish_step, kept_bytes, make_step, state_bytes
-from looper.transformer import Cache, Transformer, windows
+from looper.generation.sampling import Plan, Sampling, row_uniforms
+from looper.generation.step import State, finish_step, kept_bytes, make_step, state_bytes
+from looper.model.transformer import Cache, Transformer, windows
+from looper.runtime.cuda_graph import Graphed, graphs_wanted
+from looper.runtime.memory import free_bytes, out_of_memory
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -62,7 +62,7 @@ class Decoder:
 
     Parameters
     ----------
-    model : looper.checkpoint.Model
+    model : looper.checkpoints.load.Model
     disable_graphs : bool
         Run every step eagerly on CUDA too; so does the environment's ``LOOPER_NO_CUDA_GRAPH=1``.
     workers : int

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from looper import checkpoint
-from looper.checkpoint import Model
-from looper.codec import Codec
-from looper.decoder import Decoder
-from looper.likelihood import Passage, log_likelihoods
+from looper.checkpoints import load
+from looper.checkpoints.load import Model
+from looper.generation.batch import Row
+from looper.generation.decoder import Decoder
+from looper.generation.likelihood import Passage, log_likelihoods
+from looper.generation.sampling import Key, Sampling
+from looper.model.codec import Codec
+from looper.pipeline.takes import Drawn, Heard
 from looper.request import whole
-from looper.rows import Row
-from looper.sampling import Key, Sampling
-from looper.takes import Drawn, Heard
-from looper.workers import cores
+from looper.runtime.threads import cores
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Generator:
 
     Parameters
     ----------
-    model : looper.checkpoint.Model
+    model : looper.checkpoints.load.Model
     disable_graphs : bool
         Never use CUDA graphs.
 
@@ -54,7 +54,7 @@ class Generator:
         Longest audio, prompt included.
     clocked : bool
         Whether the model takes a beat clock.
-    codec : looper.codec.Codec
+    codec : looper.model.codec.Codec
         Between samples and codes.
     """
 
@@ -80,12 +80,12 @@ class Generator:
 
         Raises
         ------
-        looper.checkpoint.WeightsError
+        looper.checkpoints.load.WeightsError
             If the weights are missing or broken.
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = checkpoint.load(checkpoint.find(folder), device)
+        model = load.load(load.find(folder), device)
         if torch.device(device).index:
             torch.cuda.set_device(device)  # graphs are captured on the current one
         return cls(model)
@@ -137,7 +137,7 @@ class Generator:
         ------
         ValueError
             For arguments out of range or that don't fit together.
-        looper.decoder.DecodeError
+        looper.generation.decoder.DecodeError
             If decoding fails in flight.
         """
         return self.draw(

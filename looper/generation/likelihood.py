@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from looper.machine import out_of_memory
-from looper.rows import sharing, split, text_length
-from looper.transformer import Transformer, windows
+from looper.generation.batch import sharing, split, text_length
+from looper.model.transformer import Transformer, windows
+from looper.runtime.memory import out_of_memory
 
 MOST_AT_ONCE = 64  # passages in one pass
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from looper.sampling import Plan, Sampling, draw
-from looper.transformer import Transformer, Window, windows
+from looper.generation.sampling import Plan, Sampling, draw
+from looper.model.transformer import Transformer, Window, windows
 
 KEPT_SHARE = 0.3  # of a GPU's memory
 KEPT_ON_CPU = 1 << 30

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from looper import clicks as _clicks
-from looper import level as _level
-from looper import seam as _seam
-from looper import stretch as _stretch
+from looper.loops import clicks as _clicks
+from looper.loops import loudness as _level
+from looper.loops import seam as _seam
+from looper.loops import stretch as _stretch
+from looper.loops.seam import SeamReport
 from looper.request import finite, whole
-from looper.seam import SeamReport
-from looper.workers import workers
+from looper.runtime.threads import workers
 
 if TYPE_CHECKING:
     from pydub import AudioSegment
 
-    from looper.beats import BeatGrid
-    from looper.key import Key
+    from looper.beats.grid import BeatGrid
+    from looper.loops.key import Key
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 # beats.py lets a beat that begins or ends a loop lie this far outside the recording
@@ -77,19 +77,19 @@ class Loop:
     @cached_property
     def key(self) -> Key | None:
         """The key, or None where it is not clear."""
-        from looper.key import find_key
+        from looper.loops.key import find_key
 
         return find_key(self.samples, self.sample_rate)
 
     def save(self, path: str | Path, *, format: str | None = None, subtype: str | None = None) -> Path:
-        """Write to a WAV, MP3, FLAC or OGG file; see `looper.export.write`."""
-        from looper.export import write
+        """Write to a WAV, MP3, FLAC or OGG file; see `looper.files.write.write`."""
+        from looper.files.write import write
 
         return write(self, path, format=format, subtype=subtype)
 
     def segment(self, times: int = 1) -> AudioSegment:
         """As pydub's AudioSegment of 16 bit, to layer, fade and chain; repeated `times` times without a gap."""
-        from looper.recordings import segment
+        from looper.files.read import segment
 
         return segment(np.tile(self.samples.T, times).T, self.sample_rate)
 
@@ -184,7 +184,7 @@ def cut(
     """
     columns = _checked(samples, sample_rate, bpm)
     if grid is None:
-        from looper.beats import fit_grid
+        from looper.beats.grid import fit_grid
 
         grid = fit_grid(columns.mean(axis=1), sample_rate, bpm, beats_per_bar, max_seconds=max_seconds)
     n = loop_length(grid.beats, bpm, sample_rate)

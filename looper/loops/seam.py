@@ -17,7 +17,7 @@ import numpy as np
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from scipy.signal import lfilter, lfiltic
 
-from looper.clicks import CLICK, Predictor, click_ratio, predictor, predictors, surprise
+from looper.loops.clicks import CLICK, Predictor, click_ratio, predictor, predictors, surprise
 
 _FADES_MS = (20.0, 10.0, 5.0)
 _BRIDGES_MS = (20.0, 10.0, 5.0, 3.0, 2.0, 1.0)

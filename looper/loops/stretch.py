@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 from scipy.signal import resample_poly
 
 if TYPE_CHECKING:
-    from looper.beats import BeatGrid
+    from looper.beats.grid import BeatGrid
 
 CONTEXT = 0.6
 """Seconds of audio kept on both sides of a loop while it is stretched."""

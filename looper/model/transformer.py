@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from looper.dense import Dense
+from looper.model.linear import Dense
 
 if TYPE_CHECKING:
     from audiocraft.models.lm import LMModel
@@ -172,7 +172,7 @@ class Transformer:
     lm : audiocraft.models.lm.LMModel
         Pre-norm, with sinusoidal positions and text in cross-attention, as all of MusicGen's are.
     clock_weight : torch.Tensor, optional
-        [dim, C], see `looper.checkpoint.Clock`.
+        [dim, C], see `looper.checkpoints.load.Clock`.
 
     Raises
     ------

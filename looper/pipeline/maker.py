@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from looper.clock import clock_features
-from looper.loops import Loop, cut, finish
-from looper.plan import plan
-from looper.report import Loops, Report
+from looper.loops.cut import Loop, cut, finish
+from looper.model.beat_clock import clock_features
+from looper.pipeline.plan import plan
+from looper.pipeline.result import Loops, Report
+from looper.pipeline.takes import Take, judge, other_cuts, seam_passages
 from looper.request import LoopRequest
-from looper.takes import Take, judge, other_cuts, seam_passages
-from looper.workers import workers
+from looper.runtime.threads import workers
 
 if TYPE_CHECKING:
-    from looper.generator import Generator
-    from looper.sampling import Sampling
+    from looper.generation.generator import Generator
+    from looper.generation.sampling import Sampling
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,11 @@ class LoopMaker:
 
         Raises
         ------
-        looper.checkpoint.WeightsError
+        looper.checkpoints.load.WeightsError
             If the model's files are missing or damaged; the message says which command mends it.
         """
-        from looper.checkpoint import find
-        from looper.generator import Generator
+        from looper.checkpoints.load import find
+        from looper.generation.generator import Generator
 
         return cls(Generator.load(find(model), device))
 
@@ -89,7 +89,7 @@ class _Session:
         self._say_what_is_planned()
 
     def _sampling(self) -> Sampling:
-        from looper.sampling import Sampling
+        from looper.generation.sampling import Sampling
 
         r = self.request
         return Sampling(r.top_k, r.top_p, r.temperature, r.cfg_coef)

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from looper.clock import frames_per_beat
-from looper.loops import loop_beats
+from looper.loops.cut import loop_beats
+from looper.model.beat_clock import frames_per_beat
 from looper.request import LoopRequest
 
 if TYPE_CHECKING:
-    from looper.generator import Generator
+    from looper.generation.generator import Generator
 
 SPARE = 1.06  # room for music that is slower than asked
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from looper.beats import BeatGrid, fit_grid
-from looper.plan import Plan
+from looper.beats.grid import BeatGrid, fit_grid
+from looper.beats.spans import Span
+from looper.pipeline.plan import Plan
 from looper.request import BPM_RANGE
-from looper.spans import Span
 
 TEMPO_TOLERANCE = 0.04  # share of the tempo aimed at; beyond it a draw has drifted
 LEAD_IN = 0.05  # seconds before a known bar line in which its attack may begin

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from looper.machine import out_of_memory
+from looper.runtime.memory import out_of_memory
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,12 @@ from statistics import fmean
 
 from tqdm import tqdm
 
-from looper.caches import keep_in_temp_folder
-from looper.export import write_all
-from looper.machine import (
+from looper.files.write import write_all
+from looper.pipeline.maker import LoopMaker
+from looper.pipeline.result import Loops
+from looper.request import FORMATS, LoopRequest, whole
+from looper.runtime.cache_dirs import keep_in_temp_folder
+from looper.runtime.memory import (
     gpu_answers,
     out_of_memory,
     peak_memory_mb,
@@ -28,9 +31,6 @@ from looper.machine import (
     steady_heap,
     watch_peak,
 )
-from looper.pipeline import LoopMaker
-from looper.report import Loops
-from looper.request import FORMATS, LoopRequest, whole
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +81,12 @@ class Models:
 
         Raises
         ------
-        looper.checkpoint.WeightsError
+        looper.checkpoints.load.WeightsError
             If weights are missing or damaged, saying what to run.
         RuntimeError
             If there is no GPU for MusicGen's own sizes.
         """
-        from looper.checkpoint import find
+        from looper.checkpoints.load import find
 
         self._gpu = has_gpu()
         unmapped = [name for name in NAMES if name not in self.mapping]
@@ -105,7 +105,7 @@ class Models:
 
     def get(self, name: str) -> LoopMaker:
         """The maker for a model name, loaded on demand."""
-        from looper.checkpoint import find
+        from looper.checkpoints.load import find
 
         folder = find(self.mapping.get(name, name))
         if folder not in self._loaded:

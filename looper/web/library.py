@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from looper import strict
+from looper.web import strict_json
 
 TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".ogg": "audio/ogg"}
 LARGEST_FILE = 64 * 2**20
@@ -117,7 +117,7 @@ class Shelf:
             pack = None
             if found.pack is not None:
                 with contextlib.suppress(ValueError):
-                    pack = strict.loads(self._bytes("pack.json", found.pack))
+                    pack = strict_json.loads(self._bytes("pack.json", found.pack))
         note = None
         if not found.total:
             note = f"No loops in {self.name}: looking for .wav, .mp3, .flac and .ogg files."

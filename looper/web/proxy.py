@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from looper import strict
+from looper.web import strict_json
 
 DONE = ("succeeded", "failed", "canceled")
 TINY_MODELS = "medium=weights/tiny,large=weights/tiny"
@@ -208,7 +208,7 @@ class Relay:
         if not _ID.fullmatch(key):
             return problem(404, "A prediction's id has 1 to 64 letters, digits, hyphens or underscores.")
         try:
-            body, why = strict.loads(await request.body()), ""
+            body, why = strict_json.loads(await request.body()), ""
         except ValueError as error:
             body, why = None, f" ({error})"
         if not isinstance(body, dict):

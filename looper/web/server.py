@@ -19,11 +19,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from looper.relay import CogServer, Relay, problem
-from looper.shelf import Shelf
+from looper.runtime import paths
+from looper.web.library import Shelf
+from looper.web.proxy import CogServer, Relay, problem
 
-ROOT = Path(__file__).resolve().parents[1]
-PLAYER = Path(__file__).resolve().parent / "player"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -82,7 +81,7 @@ def create_app(
         Route("/session.json", session),
         Route("/loops/{name:path}", loop),
         *(relay.routes() if relay else []),
-        Mount("/", _Static(directory=PLAYER, html=True)),
+        Mount("/", _Static(directory=paths.PAGE, html=True)),
     ]
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
@@ -109,7 +108,7 @@ def serve(
     folder: str | Path | None = None,
     cog_port: int | None = None,
     tiny: bool = False,
-    root: str | Path = ROOT,
+    root: str | Path = paths.CHECKOUT,
 ) -> None:
     """Serve the player until Ctrl-C or SIGTERM, with a Cog server behind it or a folder of loops.
 

@@ -9,9 +9,9 @@ import mir_eval
 import numpy as np
 import pytest
 
-from looper.beats import BeatGrid, analyse, fit_grid
-from looper.plot import plot_grid
-from looper.warp import Warp, straight
+from looper.beats.grid import BeatGrid, analyse, fit_grid
+from looper.beats.tempo_map import Warp, straight
+from looper.export.plot_grid import plot_grid
 
 RATE = 32_000
 

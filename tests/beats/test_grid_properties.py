@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from looper.beats import analyse, fit_grid
+from looper.beats.grid import analyse, fit_grid
 
 RATE = 16_000
 SLOW = settings(max_examples=15, deadline=None, derandomize=True)

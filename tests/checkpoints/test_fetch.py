@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from looper import checkpoint, fetch, weights
-from looper.checkpoint import WeightsError
-from tests.hub import LARGE, MUSICGEN, REVISIONS, T5, hub, published  # noqa: F401  (fixtures)
-from tests.test_checkpoint import Malicious
+from looper.checkpoints import fetch, load, store
+from looper.checkpoints.store import WeightsError
+from looper.runtime import paths
+from testkit.hub import LARGE, MUSICGEN, REVISIONS, T5, hub, published  # noqa: F401  (fixtures)
+from tests.checkpoints.test_load import Malicious
 
 # ruff: noqa: F811  (fixtures are asked for by name)
 
@@ -23,7 +24,7 @@ BIG = "state_dict.bin"
 
 
 def get(lines=None):
-    return checkpoint.fetch("medium", progress=(lines if lines is not None else []).append)
+    return load.fetch("medium", progress=(lines if lines is not None else []).append)
 
 
 def left(root):
@@ -38,7 +39,7 @@ def scratch(hub, name=BIG, repository=MUSICGEN):
 
 def outdate(hub):
     """Let the folder that is there be one of other files, so that it has to be fetched again."""
-    weights.write_manifest(hub.root / "medium", "medium", source={})
+    store.write_manifest(hub.root / "medium", "medium", source={})
 
 
 def pin(hub, change):
@@ -59,7 +60,7 @@ def test_the_first_fetch_records_what_it_got_and_the_next_must_match(hub):
     lines = []
     out = get(lines)
     assert out == hub.root / "medium"
-    assert checkpoint.load(out).name == "medium"
+    assert load.load(out).name == "medium"
     assert any(BIG in line for line in lines)
     recorded = json.loads((hub.root / "sources.json").read_text())["repositories"]
     for (repository, name), data in hub.files.items():
@@ -76,7 +77,7 @@ def test_the_first_fetch_records_what_it_got_and_the_next_must_match(hub):
     hub.files[MUSICGEN, BIG] += b"!"
     with pytest.raises(WeightsError, match=r"state_dict.bin at a* is not the pinned file"):
         get()
-    weights.verify(out)
+    store.verify(out)
 
 
 def test_another_revision_than_the_pinned_is_refused(hub):
@@ -109,17 +110,17 @@ def test_what_is_not_the_pinned_file_is_refused_before_it_is_unpickled(hub, tmp_
     with pytest.raises(WeightsError, match=name):
         get()
     assert not mark.exists()
-    weights.verify(hub.root / "medium")
+    store.verify(hub.root / "medium")
     assert left(hub.root) == ["medium", "sources.json"]
 
 
 def test_only_known_models_are_fetched():
     with pytest.raises(WeightsError, match="knows large, medium"):
-        checkpoint.fetch("huge")
+        load.fetch("huge")
 
 
 def test_the_committed_pins_name_whole_revisions():
-    sources = weights.read_sources(Path(weights.__file__).parent.parent / "weights")
+    sources = store.read_sources(paths.WEIGHTS)
     for model in sources["models"].values():
         for repository in model.values():
             assert len(sources["repositories"][repository]["revision"]) == 40
@@ -167,7 +168,7 @@ def test_a_connection_that_stalls_is_left_and_gone_on_with(hub, monkeypatch):
     monkeypatch.setattr(fetch, "TIMEOUT", 1.0)
     get()
     assert [start for name, start, _ in hub.requests if name == BIG] == [None, f"bytes={half}-"]
-    weights.verify(hub.root / "medium")
+    store.verify(hub.root / "medium")
 
 
 def killed(hub, name, **environment):
@@ -200,7 +201,7 @@ def test_a_killed_fetch_is_gone_on_with_by_the_next_and_blocks_nobody(hub, name)
         **{n: (None, right[n]) for n in LARGE if n not in {b for b, *_ in before}},
         name: (f"bytes={sent}-", right[name] - sent),
     }
-    weights.verify(hub.root / "medium")
+    store.verify(hub.root / "medium")
     assert left(hub.root) == ["medium", "sources.json"]
 
 
@@ -223,7 +224,7 @@ def test_a_damaged_partial_file_is_thrown_away_and_fetched_once_more(hub, damage
     assert hub.requests[-1][0] != BIG
     assert [r for r in hub.requests if r[0] == BIG][-1] == (BIG, None, len(right))
     assert sum(name == BIG for name, *_ in hub.requests) <= 2
-    weights.verify(hub.root / "medium")
+    store.verify(hub.root / "medium")
 
 
 def test_a_damaged_partial_file_of_a_file_that_is_refused_does_not_loop(hub):
@@ -250,7 +251,7 @@ def test_a_hub_that_knows_no_ranges_is_asked_for_the_whole(hub):
     scratch(hub).write_bytes(hub.files[MUSICGEN, BIG][:1000])
     get()
     assert [r for r in hub.requests if r[0] == BIG] == [(BIG, None, len(hub.files[MUSICGEN, BIG]))]
-    weights.verify(hub.root / "medium")
+    store.verify(hub.root / "medium")
 
 
 def test_a_file_without_end_is_left_when_it_is_too_long(hub, monkeypatch):
@@ -291,8 +292,8 @@ def test_an_interrupted_fetch_leaves_the_old_folder_and_the_next_goes_on(hub):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.fetch("medium", progress=interrupt)
-    weights.verify(hub.root / "medium")
+        load.fetch("medium", progress=interrupt)
+    store.verify(hub.root / "medium")
     sent = hub.sent(BIG)
     get()
     assert hub.sent(BIG) == sent
@@ -304,12 +305,12 @@ def test_a_fetch_interrupted_while_converting_converts_again_without_a_download(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("looper.convert._convert_t5", interrupt)
+        patch.setattr("looper.checkpoints.convert._convert_t5", interrupt)
         get()
     sent = hub.sent(BIG)
     get()
     assert hub.sent(BIG) == sent
-    weights.verify(hub.root / "medium")
+    store.verify(hub.root / "medium")
     assert left(hub.root) == ["medium", "sources.json"]
 
 
@@ -334,7 +335,7 @@ def test_two_processes_fetch_one_after_the_other_and_each_file_once(hub):
     assert "another fetch into" in waiting
     assert "here already" in outputs[1].replace("\n", " ")
     assert {name: hub.sent(name) for _, name in hub.files} == {n: len(d) for (_, n), d in hub.files.items()}
-    weights.verify(hub.root / "medium")
+    store.verify(hub.root / "medium")
     assert left(hub.root) == ["medium", "sources.json"]
 
 
@@ -370,7 +371,7 @@ def test_a_disk_that_fills_all_the_same_says_so_and_the_next_fetch_goes_on(hub, 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("looper.download._tell", full)
+        patch.setattr("looper.checkpoints.download._tell", full)
         with pytest.raises(WeightsError, match=r"cannot write to .*No space left on device; make room"):
             get()
     kept = scratch(hub).stat().st_size
@@ -382,7 +383,7 @@ def test_a_disk_that_fills_all_the_same_says_so_and_the_next_fetch_goes_on(hub, 
 def test_a_root_that_cannot_be_made_is_named(hub, monkeypatch):
     (hub.root / "file").write_text("")
     with pytest.raises(WeightsError, match=r"cannot write to .*file/deeper.*LOOPER_WEIGHTS"):
-        checkpoint.fetch("medium", root=hub.root / "file" / "deeper", progress=lambda line: None)
+        load.fetch("medium", root=hub.root / "file" / "deeper", progress=lambda line: None)
 
 
 # --- offline ---------------------------------------------------------------------------------------
@@ -406,16 +407,16 @@ def test_a_damaged_folder_is_fetched_again(hub):
     out = get()
     (out / "lm.safetensors").write_bytes(b"")
     get()
-    weights.verify(out)
+    store.verify(out)
 
 
 def test_weights_at_hand_are_found_and_loaded_without_the_network(hub, monkeypatch):
     get()
     without_network(monkeypatch)
-    assert checkpoint.load(checkpoint.find("medium")).name == "medium"
+    assert load.load(load.find("medium")).name == "medium"
 
 
 def test_without_weights_and_network_it_is_said_how_to_get_them(hub, monkeypatch):
     without_network(monkeypatch)
     with pytest.raises(WeightsError, match="run `looper weights get medium`"):
-        checkpoint.find("medium")
+        load.find("medium")

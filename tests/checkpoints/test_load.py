@@ -11,22 +11,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from looper import checkpoint, weights
-from looper.checkpoint import WeightsError
-from tests import standin
-from tests.standin import Shape
+from looper.checkpoints import load, store
+from looper.checkpoints.load import WeightsError
+from testkit import checkpoints
+from testkit.checkpoints import Shape
 
 MINI = Shape(num_layers=1, dim=16, num_heads=2, codec_dim=8)
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
-    return standin.publish(tmp_path_factory.mktemp("published"), MINI)
+    return checkpoints.publish(tmp_path_factory.mktemp("published"), MINI)
 
 
 @pytest.fixture(scope="module")
 def made(published, tmp_path_factory) -> Path:
-    return checkpoint.convert(published, published / "t5", tmp_path_factory.mktemp("w") / "mini")
+    return load.convert(published, published / "t5", tmp_path_factory.mktemp("w") / "mini")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def folder(made, tmp_path) -> Path:
 
 def test_a_loaded_language_model_holds_the_published_weights(published, made):
     state = torch.load(published / "state_dict.bin", weights_only=True)["best_state"]
-    loaded = checkpoint.load(made).lm.state_dict()
+    loaded = load.load(made).lm.state_dict()
     assert set(loaded) == set(state)
     for name, tensor in state.items():
         assert loaded[name].dtype == torch.float32
@@ -49,9 +49,9 @@ def test_a_loaded_language_model_holds_the_published_weights(published, made):
 def test_loading_agrees_with_audiocrafts_own_loader(tmp_path):
     from audiocraft.models import loaders
 
-    published = standin.publish(tmp_path / "published", Shape(text="lut", num_layers=2, bias=True))
+    published = checkpoints.publish(tmp_path / "published", Shape(text="lut", num_layers=2, bias=True))
     theirs = loaders.load_lm_model(str(published), device="cpu")
-    ours = checkpoint.load(checkpoint.convert(published, None, tmp_path / "lut"))
+    ours = load.load(load.convert(published, None, tmp_path / "lut"))
     assert {k: v.shape for k, v in ours.lm.state_dict().items()} == {
         k: v.shape for k, v in theirs.state_dict().items()
     }
@@ -64,7 +64,7 @@ def test_loading_agrees_with_audiocrafts_own_loader(tmp_path):
 
 
 def test_a_loaded_model_is_ready_to_run(made):
-    model = checkpoint.load(made)
+    model = load.load(made)
     tensors = [*model.lm.parameters(), *model.codec.parameters(), *model.lm.buffers()]
     assert all(t.device.type == "cpu" and not t.requires_grad for t in tensors)
     assert not model.lm.training
@@ -78,7 +78,7 @@ def test_weight_initialisation_is_skipped(made, monkeypatch):
         raise AssertionError("a weight was initialised")
 
     monkeypatch.setattr("audiocraft.models.lm.init_layer", initialised)
-    checkpoint.load(made)
+    load.load(made)
 
 
 def test_a_clock_is_loaded_with_its_config(folder):
@@ -86,8 +86,8 @@ def test_a_clock_is_loaded_with_its_config(folder):
     save_file({**state, "clock.weight": torch.ones(16, 5, dtype=torch.float16)}, folder / "lm.safetensors")
     text = (folder / "config.yaml").read_text().replace("looper: {}", "looper: {clock: {kind: bar}}")
     (folder / "config.yaml").write_text(text)
-    weights.write_manifest(folder, "mini")
-    clock = checkpoint.load(folder).clock
+    store.write_manifest(folder, "mini")
+    clock = load.load(folder).clock
     assert clock.weight.shape == (16, 5)
     assert clock.config == {"kind": "bar"}
 
@@ -98,14 +98,14 @@ def test_the_text_encoder_keeps_only_its_encoder(published, tmp_path):
     save_file(
         {**state, "decoder.block.0.weight": torch.ones(9, 9)}, t5 / "model.safetensors", {"format": "pt"}
     )
-    out = checkpoint.convert(published, t5, tmp_path / "out")
+    out = load.convert(published, t5, tmp_path / "out")
     assert set(load_file(out / "t5" / "model.safetensors")) == set(state)
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:x", "", "CPU", "cuda:", "meta", "mps"])
 def test_what_is_no_device_is_said_in_words(made, device):
     with pytest.raises(ValueError, match="device must be cpu, cuda or cuda:N, got"):
-        checkpoint.load(made, device)
+        load.load(made, device)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_what_is_no_device_is_said_in_words(made, device):
 def test_a_gpu_that_is_not_here_is_said_in_words(made, monkeypatch, device, count, said):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     with pytest.raises(ValueError, match=said):
-        checkpoint.load(made, device)
+        load.load(made, device)
 
 
 # --- broken folders ------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
-@pytest.mark.parametrize("action", [checkpoint.verify, checkpoint.load])
+@pytest.mark.parametrize("action", [load.verify, load.load])
 def test_a_broken_folder_is_refused_before_anything_is_parsed(folder, breakage, action):
     break_it, message = BREAKAGES[breakage]
     break_it(folder)
@@ -158,7 +158,7 @@ def test_a_broken_folder_is_refused_before_anything_is_parsed(folder, breakage, 
 
 
 def test_a_sound_folder_passes(folder):
-    checkpoint.verify(folder)
+    load.verify(folder)
 
 
 def test_a_manifest_may_not_point_outside_its_folder(folder):
@@ -167,7 +167,7 @@ def test_a_manifest_may_not_point_outside_its_folder(folder):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder.parent / "secret").write_text("x")
     with pytest.raises(WeightsError, match="outside the folder"):
-        checkpoint.verify(folder)
+        load.verify(folder)
 
 
 def change_lm(folder: Path, change) -> None:
@@ -199,45 +199,45 @@ UNFIT = {
 def test_files_that_do_not_fit_together_are_named(folder, what):
     spoil, message = UNFIT[what]
     spoil(folder)
-    weights.write_manifest(folder, "mini")
+    store.write_manifest(folder, "mini")
     with pytest.raises(WeightsError, match=message):
-        checkpoint.load(folder)
+        load.load(folder)
 
 
 def test_the_message_names_the_remedy(folder, tmp_path, monkeypatch):
     medium = folder.rename(tmp_path / "medium")
     flip_a_byte(medium / "lm.safetensors")
     with pytest.raises(WeightsError, match="looper weights get medium"):
-        checkpoint.verify(medium)
+        load.verify(medium)
 
 
 # --- finding -------------------------------------------------------------------------------------
 
 
 def test_a_model_is_found_by_folder_and_by_name_under_the_root(folder, monkeypatch):
-    assert checkpoint.find(folder) == folder
+    assert load.find(folder) == folder
     monkeypatch.setenv("LOOPER_WEIGHTS", str(folder.parent))
-    assert checkpoint.find("mini") == folder
-    assert weights.list_models() == ["mini"]
+    assert load.find("mini") == folder
+    assert store.list_models() == ["mini"]
 
 
 def test_tiny_comes_with_the_repository(monkeypatch):
     monkeypatch.delenv("LOOPER_WEIGHTS", raising=False)
-    checkpoint.verify(checkpoint.find("tiny"))
+    load.verify(load.find("tiny"))
 
 
 @pytest.mark.parametrize("name", ["medium", "large"])
 def test_a_model_not_fetched_yet_says_how_to_fetch_it(name, tmp_path, monkeypatch):
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError, match=f"looper weights get {name}"):
-        checkpoint.find(name)
+        load.find(name)
 
 
 @pytest.mark.parametrize("name", ["huge", "", "/no/such/folder"])
 def test_an_unknown_model_lists_the_known_ones(name, tmp_path, monkeypatch):
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError, match=r"large, medium.*LOOPER_WEIGHTS"):
-        checkpoint.find(name)
+        load.find(name)
 
 
 # --- converting ----------------------------------------------------------------------------------
@@ -269,13 +269,13 @@ def test_a_bad_published_file_is_refused_unexecuted_and_the_old_folder_stays(
     bad = Path(shutil.copytree(published, tmp_path / "bad"))
     BAD_PACKAGES[kind](bad / "compression_state_dict.bin", tmp_path / "executed")
     with pytest.raises(WeightsError, match=r"compression_state_dict.bin"):
-        checkpoint.convert(bad, bad / "t5", folder)
+        load.convert(bad, bad / "t5", folder)
     assert not (tmp_path / "executed").exists()
-    checkpoint.verify(folder)
+    load.verify(folder)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad", "mini"]
 
 
 def test_converting_again_replaces_the_folder(published, folder):
     flip_a_byte(folder / "lm.safetensors")
-    checkpoint.convert(published, published / "t5", folder)
-    checkpoint.verify(folder)
+    load.convert(published, published / "t5", folder)
+    load.verify(folder)

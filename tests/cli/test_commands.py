@@ -12,7 +12,7 @@ from tests.conftest import drum_track
 
 def run(*words, **how):
     return subprocess.run(
-        [sys.executable, "-m", "looper.cli", *map(str, words)],
+        [sys.executable, "-m", "looper", *map(str, words)],
         capture_output=True,
         text=True,
         timeout=280,
@@ -58,20 +58,20 @@ def test_a_pack_is_a_folder_with_a_description_and_a_zip(tmp_path):
 
 INTERRUPTED = """
 import os, pathlib, signal, sys
-import looper.cli, looper.commands
-from looper.pipeline import LoopMaker
+import looper.cli.main, looper.cli.commands
+from looper.pipeline.maker import LoopMaker
 from tests.conftest import FakeGenerator
 
 when = sys.argv.pop(1)
 press = lambda: os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C
 LoopMaker.load = classmethod(lambda *_: press() if when == "loading" else LoopMaker(FakeGenerator()))
-looper.commands.show_on = lambda bars: lambda stage, *_: press() if stage == when else None
+looper.cli.commands.show_on = lambda bars: lambda stage, *_: press() if stage == when else None
 sync, write = os.fsync, pathlib.Path.write_bytes
 if when == "writing":
     os.fsync = lambda file: (sync(file), press())
 if when == "the picture":
     pathlib.Path.write_bytes = lambda path, data: (write(path, data[:100]), press())
-looper.cli.main()
+looper.cli.main.main()
 """
 
 
@@ -113,12 +113,12 @@ class Press:  # Ctrl-C while a module is looked for
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Press())
-from looper.cli import main
+from looper.cli.main import main
 main()
 """
 
 
-@pytest.mark.parametrize("module", ["typer", "looper.weights"])
+@pytest.mark.parametrize("module", ["typer", "looper.checkpoints.store"])
 def test_ctrl_c_while_modules_are_imported_is_as_quiet(module):
     done = subprocess.run([sys.executable, "-c", EARLY, module], capture_output=True, text=True, timeout=60)
     assert done.returncode == 130, done.stderr
@@ -128,7 +128,7 @@ def test_ctrl_c_while_modules_are_imported_is_as_quiet(module):
 TORCHLESS = """
 import sys
 sys.modules["torch"] = sys.modules["librosa"] = None  # whoever imports them fails
-from looper.cli import main
+from looper.cli.main import main
 main()
 """
 
@@ -152,8 +152,8 @@ def test_a_device_or_model_that_cannot_be_is_refused_before_anything_slow_is_imp
 
 FULL_DISK = """
 import errno, os
-import looper.cli
-from looper.pipeline import LoopMaker
+import looper.cli.main
+from looper.pipeline.maker import LoopMaker
 from tests.conftest import FakeGenerator
 
 def full(file):
@@ -161,7 +161,7 @@ def full(file):
 
 LoopMaker.load = classmethod(lambda *_: LoopMaker(FakeGenerator()))
 os.fsync = full
-looper.cli.main()
+looper.cli.main.main()
 """
 
 
@@ -341,7 +341,7 @@ def test_a_place_without_models_is_an_error(tmp_path, monkeypatch, root, words, 
 
 def test_processes_that_try_one_new_folder_at_once_are_not_in_each_others_way(tmp_path):
     code = (
-        "import pathlib, sys; from looper.options import check_outputs\n"
+        "import pathlib, sys; from looper.cli.options import check_outputs\n"
         "for k in range(300): check_outputs(pathlib.Path(sys.argv[1], 'a', 'b'), None)"
     )
     all_of_them = [
@@ -353,7 +353,7 @@ def test_processes_that_try_one_new_folder_at_once_are_not_in_each_others_way(tm
 
 def test_importing_looper_needs_neither_torch_nor_audiocraft():
     code = (
-        "import sys, looper, looper.beats, looper.loops, looper.export, looper.request, looper.cli;"
+        "import sys, looper, looper.beats.grid, looper.loops.cut, looper.files.write, looper.request, looper.cli.main;"
         "print([m for m in ('torch', 'audiocraft') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

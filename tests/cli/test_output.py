@@ -6,8 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from looper import screen
-from looper.pipeline import LoopMaker
+from looper.cli import output
+from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
 from tests.conftest import FakeGenerator
 
@@ -17,7 +17,7 @@ def shown(monkeypatch):
     """Both consoles as text, 100 columns wide: (out, err)."""
     pages = io.StringIO(), io.StringIO()
     for name, page in zip(("out", "err"), pages, strict=True):
-        monkeypatch.setattr(screen, name, Console(file=page, width=100, force_terminal=False, markup=False))
+        monkeypatch.setattr(output, name, Console(file=page, width=100, force_terminal=False, markup=False))
     return pages
 
 
@@ -32,10 +32,10 @@ def loops():
 
 def test_progress_shows_each_stage_with_steps_and_their_rate(shown):
     times = iter(range(1000))
-    bars = screen.progress_bars(quiet=False)
+    bars = output.progress_bars(quiet=False)
     bars.get_time = lambda: float(next(times))
     for task in ("candidates", "loops"):
-        show = screen.show_on(bars)
+        show = output.show_on(bars)
         for done in (100, 250, 500):
             show(task, done, 500)
     text = io.StringIO()
@@ -46,8 +46,8 @@ def test_progress_shows_each_stage_with_steps_and_their_rate(shown):
 
 
 def test_a_further_round_begins_its_stage_again(shown):
-    bars = screen.progress_bars(quiet=False)
-    show = screen.show_on(bars)
+    bars = output.progress_bars(quiet=False)
+    show = output.show_on(bars)
     for done, total in ((500, 500), (10, 400)):
         show("variations", done, total)
     (task,) = bars.tasks
@@ -56,7 +56,7 @@ def test_a_further_round_begins_its_stage_again(shown):
 
 def test_the_table_has_a_row_a_file_and_says_how_it_went(shown, loops, tmp_path):
     files = [tmp_path / f"x_{k}.wav" for k in (1, 2)]
-    screen.tell_made(loops, files, as_json=False)
+    output.tell_made(loops, files, as_json=False)
     text = shown[0].getvalue()
     assert all(file.name in text for file in files)
     assert "clean" in text and "candidates" in text and "(123 steps/s)" in text and "seed 9" in text
@@ -65,7 +65,7 @@ def test_the_table_has_a_row_a_file_and_says_how_it_went(shown, loops, tmp_path)
 @pytest.mark.parametrize("likely", [[], [0.25, -1.5]])
 def test_json_carries_the_seam_and_the_speed(shown, loops, tmp_path, monkeypatch, likely):
     monkeypatch.setattr(loops.report, "seam_log_likelihood", likely)
-    screen.tell_made(loops, [tmp_path / "1.wav", tmp_path / "2.wav"], as_json=True)
+    output.tell_made(loops, [tmp_path / "1.wav", tmp_path / "2.wav"], as_json=True)
     told = json.loads(shown[0].getvalue())
     assert told["steps_per_second"] == {"candidates": 123.4}
     assert [row["seam_log_likelihood"] for row in told["loops"]] == (likely or [None, None])

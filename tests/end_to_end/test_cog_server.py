@@ -13,12 +13,12 @@ import time
 
 import httpx
 import pytest
+from scripts import openapi_schema as schema
 import soundfile
 
-import schema
-from training.evaluate import measure_bpm, near
+from training.tiny.evaluate import measure_bpm, near
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 DEADLINE = 240
 
 

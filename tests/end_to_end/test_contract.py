@@ -4,10 +4,9 @@ import pathlib
 
 import jsonschema
 import pytest
+from scripts import openapi_schema as schema
 
-import schema
-
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 CONTRACT = json.loads((ROOT / "tests/data/api.json").read_text())
 OPENAPI = json.loads((ROOT / "openapi.json").read_text())
 SCHEMAS = OPENAPI["components"]["schemas"]

@@ -11,13 +11,13 @@ import pytest
 import soundfile
 import torch
 
-from bench import faults, fuzz
-from bench.server import Server
-from looper.decoder import DecodeError
-from looper.machine import gpu_answers, out_of_memory
-from looper.service import Scratch, Service
+from bench.reliability import faults, fuzz
+from looper.generation.decoder import DecodeError
+from looper.runtime.memory import gpu_answers, out_of_memory
+from looper.service.service import Scratch, Service
+from testkit.cog_server import Server
 from tests.conftest import SAMPLE_RATE, FakeGenerator, drum_track
-from tests.test_service import CancelledError, FakeModels, predict
+from tests.service.test_service import CancelledError, FakeModels, predict
 
 
 def serving(folder, generator=None):
@@ -265,7 +265,7 @@ def test_without_a_gpu_there_is_none_to_lose(tmp_path):
 def test_a_lost_gpu_makes_the_service_unhealthy(tmp_path, monkeypatch, answers):
     service = serving(tmp_path)
     service.models._gpu = True
-    monkeypatch.setattr("looper.service.gpu_answers", lambda: answers)
+    monkeypatch.setattr("looper.service.service.gpu_answers", lambda: answers)
     assert service.healthy() is answers
 
 
@@ -288,7 +288,9 @@ def test_a_prediction_is_not_disturbed_by_the_health_check(tmp_path, monkeypatch
 
     service = serving(tmp_path, Asking())
     service.models._gpu = True
-    monkeypatch.setattr("looper.service.gpu_answers", lambda: pytest.fail("probed during a prediction"))
+    monkeypatch.setattr(
+        "looper.service.service.gpu_answers", lambda: pytest.fail("probed during a prediction")
+    )
     predict(service)
     assert seen and all(seen)
 
@@ -296,7 +298,7 @@ def test_a_prediction_is_not_disturbed_by_the_health_check(tmp_path, monkeypatch
 def test_the_gpu_is_asked_again_after_a_failed_prediction(tmp_path, monkeypatch):
     service = serving(tmp_path, Faulty(RuntimeError("CUDA error: unspecified launch failure")))
     service.models._gpu = True
-    monkeypatch.setattr("looper.service.gpu_answers", lambda: False)
+    monkeypatch.setattr("looper.service.service.gpu_answers", lambda: False)
     with pytest.raises(RuntimeError, match="launch failure"):
         predict(service)
     assert not service.healthy()

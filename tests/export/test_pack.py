@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from looper.pack import check_room, write_loops, write_pack
-from looper.pipeline import LoopMaker
+from looper.export.pack import check_room, write_loops, write_pack
+from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
 from tests.conftest import FakeGenerator
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from looper.beats import analyse
-from looper.loops import cut
-from looper.names import plain
-from looper.plot import drawable, outline, plot_grid
-from looper.plot_loops import plot_loops
+from looper.beats.grid import analyse
+from looper.export.plot_grid import drawable, outline, plot_grid
+from looper.export.plot_loops import plot_loops
+from looper.files.text import plain
+from looper.loops.cut import cut
 from tests.conftest import SAMPLE_RATE, drum_track
 
 

@@ -12,8 +12,8 @@ import pytest
 import soundfile
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from looper import recordings
-from looper.recordings import read
+from looper.files import read as read_module
+from looper.files.read import read
 
 
 def tone(rate, channels=1, seconds=2):
@@ -109,7 +109,7 @@ def test_too_many_channels_are_refused_whoever_reads_them(m4a, ffmpeg):
 
 
 def test_too_long_a_recording_is_refused_by_its_own_name(m4a, ffmpeg, monkeypatch):
-    monkeypatch.setattr(recordings, "LONGEST_SECONDS", 2)
+    monkeypatch.setattr(read_module, "LONGEST_SECONDS", 2)
     with pytest.raises(ValueError, match=r"x\.m4a lasts 3 s: cut out"):
         read(m4a(seconds=6))
 
@@ -181,7 +181,7 @@ def gone(pid):
 def test_an_ffmpeg_that_hangs_is_stopped(m4a, bin_folder, tmp_path, monkeypatch, hangs):
     file = m4a()
     fake(bin_folder, f'echo $$ > {tmp_path}/pid; echo half > "$out"; {hangs}')
-    monkeypatch.setattr(recordings, "FFMPEG_SECONDS", 0.5)
+    monkeypatch.setattr(read_module, "FFMPEG_SECONDS", 0.5)
     with pytest.raises(ValueError, match=r"ffmpeg was still reading .*x\.m4a after 0.5 s and was stopped"):
         read(file)
     assert gone(int((tmp_path / "pid").read_text()))

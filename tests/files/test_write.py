@@ -22,11 +22,11 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from scipy.signal import correlate
 from wavinfo import WavInfoReader
 
-from looper import mp3
-from looper.export import FORMATS, dithered, file_name, write, write_all
-from looper.loops import Loop, loop_length
-from looper.names import plain, slug
-from looper.seam import SeamReport
+from looper.files import mp3
+from looper.files.text import plain, slug
+from looper.files.write import FORMATS, dithered, file_name, write, write_all
+from looper.loops.cut import Loop, loop_length
+from looper.loops.seam import SeamReport
 
 RATE = 32_000
 AWKWARD = {

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-import looper.decoder
-from looper import checkpoint, dense
-from looper.clock import clock_features
-from looper.decoder import DecodeError, Decoder
-from looper.generator import Generator
-from looper.rows import Row, text_length
-from looper.sampling import Sampling, row_uniforms
-from looper.transformer import Transformer
-from tests import standin
-from tests.decoding import TEXT, prompt_codes
-from tests.standin import Shape
+import looper.generation.decoder
+from looper.checkpoints import load
+from looper.generation.batch import Row, text_length
+from looper.generation.decoder import DecodeError, Decoder
+from looper.generation.generator import Generator
+from looper.generation.sampling import Sampling, row_uniforms
+from looper.model import linear
+from looper.model.beat_clock import clock_features
+from looper.model.transformer import Transformer
+from testkit import checkpoints
+from testkit.checkpoints import Shape
+from testkit.decoding import TEXT, prompt_codes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,7 +98,7 @@ def test_the_batch_is_planned_from_the_free_memory(models, monkeypatch):
     rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(9)]
     whole = decoder.decode(rows, 20, Sampling(top_k=20))
     decoder = Decoder(models("t5").model)
-    monkeypatch.setattr("looper.decoder.free_bytes", lambda device: 2_000_000)
+    monkeypatch.setattr("looper.generation.decoder.free_bytes", lambda device: 2_000_000)
     assert 1 <= decoder.rows_that_fit(20, True) < 9
     assert torch.equal(decoder.decode(rows, 20, Sampling(top_k=20)), whole)
 
@@ -105,7 +106,7 @@ def test_the_batch_is_planned_from_the_free_memory(models, monkeypatch):
 def test_tiles_of_rows_give_the_same_as_one_product():
     torch.manual_seed(0)
     weight, x = torch.randn(40, 30), torch.randn(21, 30)
-    tiled = dense.Dense(weight, torch.randn(40), tile=8)
+    tiled = linear.Dense(weight, torch.randn(40), tile=8)
     for rows in (1, 7, 8, 9, 21):
         assert torch.equal(tiled(x[:rows]), tiled(x)[:rows])
     torch.testing.assert_close(tiled(x), x @ weight.T + tiled.bias)
@@ -176,7 +177,7 @@ def test_an_error_in_one_piece_ends_the_whole(models, workers, monkeypatch):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_end_the_decoding_with_a_message(tmp_path, value):
-    model = checkpoint.load(standin.weights(tmp_path / "mini", Shape(num_layers=1)), "cpu")
+    model = load.load(checkpoints.weights(tmp_path / "mini", Shape(num_layers=1)), "cpu")
     model.lm.transformer.layers[0].linear2.weight[0, 0] = value
     generator = Generator(model)
     rows = [Row(generator.encode_text(TEXT), (0, 0, 0))]
@@ -219,7 +220,7 @@ def test_unsupported_models_are_named(models):
 def test_rows_that_are_done_leave_the_batch_and_the_others_do_not_notice(
     models, cfg_coef, block, monkeypatch
 ):
-    monkeypatch.setitem(looper.decoder.ROW_BLOCK, "cpu", block)
+    monkeypatch.setitem(looper.generation.decoder.ROW_BLOCK, "cpu", block)
     generator, sampling = models("t5"), Sampling(top_k=20, cfg_coef=cfg_coef)
     decoder, prompt = Decoder(generator.model), prompt_codes(generator, 6)
     text, longer = generator.encode_text(TEXT), generator.encode_text("jazz swing piano " * 4)

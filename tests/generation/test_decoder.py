@@ -7,11 +7,11 @@ import pytest
 import torch
 from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout
 
-from looper.clock import FEATURES, clock_features
-from looper.rows import Row, text_length
-from looper.sampling import Sampling
-from looper.transformer import Transformer, windows
-from tests.decoding import SHAPES, TEXT, described, prompt_codes
+from looper.generation.batch import Row, text_length
+from looper.generation.sampling import Sampling
+from looper.model.beat_clock import FEATURES, clock_features
+from looper.model.transformer import Transformer, windows
+from testkit.decoding import SHAPES, TEXT, described, prompt_codes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

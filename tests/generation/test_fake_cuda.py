@@ -23,14 +23,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import looper.decoder
-from looper import checkpoint, cudagraph
-from looper.clock import clock_features
-from looper.generator import Generator
-from looper.sampling import Sampling
-from looper.takes import Heard
-from tests import standin
-from tests.standin import Shape
+import looper.generation.decoder
+from looper.checkpoints import load
+from looper.generation.generator import Generator
+from looper.generation.sampling import Sampling
+from looper.model.beat_clock import clock_features
+from looper.pipeline.takes import Heard
+from looper.runtime import cuda_graph
+from testkit import checkpoints
+from testkit.checkpoints import Shape
 
 aten = torch.ops.aten
 # in inference mode composed operators come as they are called
@@ -105,7 +106,7 @@ class OneTypeInAttention(TorchFunctionMode):
 def rules(monkeypatch) -> Iterator[CudaRules]:
     """A machine whose GPU only says what it would make."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr("looper.decoder.kept_bytes", lambda device: 1 << 30)
+    monkeypatch.setattr("looper.generation.decoder.kept_bytes", lambda device: 1 << 30)
     opened, loaded = safetensors.safe_open, transformers.T5EncoderModel.from_pretrained
 
     class OnFakeGpu:
@@ -163,7 +164,7 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
         return made if device is None else torch.empty(made.shape, dtype=made.dtype, device=device)
 
     rules = CudaRules()
-    step = cudagraph.Graphed.__call__
+    step = cuda_graph.Graphed.__call__
 
     def watched(self) -> None:
         rules.in_step, rules.steps = True, rules.steps + 1
@@ -175,14 +176,16 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
     monkeypatch.setattr("audiocraft.modules.conditioners.T5EncoderModel.from_pretrained", t5)
     monkeypatch.setattr(torch, "tensor", tensor_of)
     monkeypatch.setattr(torch.nn.Module, "to", moved)
-    monkeypatch.setattr("looper.codec.ThreadPoolExecutor", InThisThread)
-    monkeypatch.setattr(cudagraph.Graphed, "__call__", watched)
-    monkeypatch.setattr(looper.decoder, "free_bytes", lambda device: 1 << 34)
+    monkeypatch.setattr("looper.model.codec.ThreadPoolExecutor", InThisThread)
+    monkeypatch.setattr(cuda_graph.Graphed, "__call__", watched)
+    monkeypatch.setattr(looper.generation.decoder, "free_bytes", lambda device: 1 << 34)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(FakeTensor, "numpy", lambda self: np.zeros(self.shape, np.float32), raising=False)
     # which kernel there is only a driver knows
-    monkeypatch.setattr("looper.transformer.one_attention_kernel", lambda device: contextlib.nullcontext())
-    monkeypatch.setenv(cudagraph.KILL_SWITCH, "1")
+    monkeypatch.setattr(
+        "looper.model.transformer.one_attention_kernel", lambda device: contextlib.nullcontext()
+    )
+    monkeypatch.setenv(cuda_graph.KILL_SWITCH, "1")
     with FakeTensorMode(allow_non_fake_inputs=True), rules, OneTypeInAttention(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield rules
@@ -200,8 +203,8 @@ SHAPES = {
 @pytest.fixture
 def folder(request, tmp_path_factory):
     if request.param == "tiny":
-        return checkpoint.find("tiny")
-    return standin.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[request.param])
+        return load.find("tiny")
+    return checkpoints.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[request.param])
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,7 @@ def folder(request, tmp_path_factory):
     ids=str,
 )
 def test_a_whole_request_keeps_to_one_device_and_its_types(folder, sampling, rules):
-    generator = Generator(checkpoint.load(folder, "cuda"))
+    generator = Generator(load.load(folder, "cuda"))
     t = generator.decoder.transformer
     assert t.dtype == torch.float16 and t.device.type == "cuda"
     clock = clock_features(78, 25) if generator.clocked else None
@@ -240,7 +243,7 @@ def test_a_whole_request_keeps_to_one_device_and_its_types(folder, sampling, rul
 @pytest.mark.parametrize("sampling", [Sampling(top_k=20), Sampling(top_p=0.9)], ids=["top_k", "top_p"])
 def test_running_sums_have_one_shape_whatever_the_batch(folder, sampling, rules):
     """How many threads of CUDA's scan share a row, and so its order of summation, hangs on how many rows there are."""
-    generator = Generator(checkpoint.load(folder, "cuda"))
+    generator = Generator(load.load(folder, "cuda"))
     for rows in (1, 7, 20):
         generator.codes(["a"] * rows, 20, [(0, k, 0) for k in range(rows)], sampling)
     assert len(rules.summed) == 1
@@ -249,7 +252,7 @@ def test_running_sums_have_one_shape_whatever_the_batch(folder, sampling, rules)
 @pytest.mark.parametrize("folder", ["t5"], indirect=True)
 @pytest.mark.parametrize("planted", ["mask", "copy", "look", "cpu"])
 def test_what_a_gpu_refuses_would_be_noticed(folder, planted, rules, monkeypatch):
-    generator = Generator(checkpoint.load(folder, "cuda"))
+    generator = Generator(load.load(folder, "cuda"))
     t = generator.decoder.transformer
     mask, logits = t.mask, t.logits
     if planted == "mask":

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from looper.clock import clock_features
-from looper.generator import Generator, Sampling
-from looper.takes import Heard
-from tests import standin
-from tests.standin import Shape
+from looper.generation.generator import Generator, Sampling
+from looper.model.beat_clock import clock_features
+from looper.pipeline.takes import Heard
+from testkit import checkpoints
+from testkit.checkpoints import Shape
 
 TEXT = "deep house warm chords 120"
 SAMPLING = Sampling(top_k=20)
@@ -28,7 +28,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory) -> Generator:
-    return Generator.load(standin.weights(tmp_path_factory.mktemp("w") / "mini"), "cpu")
+    return Generator.load(checkpoints.weights(tmp_path_factory.mktemp("w") / "mini"), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_a_text_is_encoded_once_and_by_itself(generator, monkeypatch):
 
 def test_an_endless_text_is_cut_at_the_token_limit_with_a_log_line(generator, caplog):
     text = "deep house " * 9_000
-    with caplog.at_level(logging.WARNING, logger="looper.generator"):
+    with caplog.at_level(logging.WARNING, logger="looper.generation.generator"):
         encoded = generator.encode_text(text)
     assert encoded.shape == (512, 32)
     assert "cut to 512" in caplog.text
@@ -124,7 +124,7 @@ def test_a_text_within_the_limit_is_not_cut(generator, caplog):
 
 
 def test_a_lookup_table_model_works_without_a_text_encoder(tmp_path):
-    folder = standin.weights(tmp_path / "lut", Shape(text="lut", num_layers=1))
+    folder = checkpoints.weights(tmp_path / "lut", Shape(text="lut", num_layers=1))
     assert not (folder / "t5").exists()
     generator = Generator.load(folder, "cpu")
     audio = generator.generate(["jazz", "rock"], 10, keys=[(1, 0, 0), (1, 0, 0)], sampling=SAMPLING)
@@ -201,7 +201,7 @@ def test_half_precision_of_the_codec_is_far_below_the_music(shipped, monkeypatch
 
 @torch.inference_mode()
 def test_a_codec_that_overflows_in_half_precision_is_decoded_in_full(tmp_path, caplog):
-    generator = Generator.load(standin.weights(tmp_path / "mini"), "cpu")
+    generator = Generator.load(checkpoints.weights(tmp_path / "mini"), "cpu")
     codes = generator.codes([TEXT], 10, keys(1), SAMPLING)
     convolution = next(m for m in generator.model.codec.decoder.modules() if isinstance(m, torch.nn.Conv1d))
     with torch.no_grad():

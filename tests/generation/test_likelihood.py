@@ -7,9 +7,9 @@ import pytest
 import torch
 from audiocraft.modules.conditioners import ConditioningAttributes
 
-from looper.generator import Generator
-from looper.likelihood import Passage, log_likelihoods
-from tests.decoding import TEXT
+from looper.generation.generator import Generator
+from looper.generation.likelihood import Passage, log_likelihoods
+from testkit.decoding import TEXT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,9 +8,9 @@ import torch
 from audiocraft.utils import utils as audiocraft_utils
 from scipy import stats
 
-from looper.rows import Row
-from looper.sampling import Sampling, draw
-from tests.decoding import TEXT
+from looper.generation.batch import Row
+from looper.generation.sampling import Sampling, draw
+from testkit.decoding import TEXT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,18 +14,18 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import looper.decoder
-from looper import cudagraph
-from looper.decoder import Decoder
-from looper.dense import Dense
-from looper.generator import Generator
-from looper.rows import Row
-from looper.sampling import Sampling, draw
-from looper.step import State, state_bytes, step
-from looper.transformer import Transformer, windows
-from tests import standin
-from tests.decoding import TEXT, described, prompt_codes
-from tests.standin import Shape
+import looper.generation.decoder
+from looper.generation.batch import Row
+from looper.generation.decoder import Decoder
+from looper.generation.generator import Generator
+from looper.generation.sampling import Sampling, draw
+from looper.generation.step import State, state_bytes, step
+from looper.model.linear import Dense
+from looper.model.transformer import Transformer, windows
+from looper.runtime import cuda_graph
+from testkit import checkpoints
+from testkit.checkpoints import Shape
+from testkit.decoding import TEXT, described, prompt_codes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -84,7 +84,7 @@ def test_a_sync_planted_in_the_step_would_be_noticed(models, planted, monkeypatc
             logits = logits + logits[logits > 0].sum()
         return draw(logits, *args)
 
-    monkeypatch.setattr("looper.step.draw", spoiled)
+    monkeypatch.setattr("looper.generation.step.draw", spoiled)
     with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
         step_on_fake_tensors(t, state, ("top_k", 20))
 
@@ -100,15 +100,15 @@ def test_a_sync_planted_in_the_step_would_be_noticed(models, planted, monkeypatc
     ],
 )
 def test_the_kill_switch_turns_graphs_off(monkeypatch, device, value, wanted):
-    monkeypatch.delenv(cudagraph.KILL_SWITCH, raising=False)
+    monkeypatch.delenv(cuda_graph.KILL_SWITCH, raising=False)
     if value is not None:
-        monkeypatch.setenv(cudagraph.KILL_SWITCH, value)
-    assert cudagraph.graphs_wanted(torch.device(device)) is wanted
+        monkeypatch.setenv(cuda_graph.KILL_SWITCH, value)
+    assert cuda_graph.graphs_wanted(torch.device(device)) is wanted
 
 
 def test_a_disabled_graph_is_the_plain_function():
     calls = []
-    graphed = cudagraph.Graphed(lambda: calls.append(1), disable=True)
+    graphed = cuda_graph.Graphed(lambda: calls.append(1), disable=True)
     for _ in range(3):
         graphed()
     assert len(calls) == 3
@@ -129,14 +129,14 @@ def test_states_are_kept_between_requests_of_one_size_and_the_oldest_go_where_ro
     second = state_of(2)
     assert second.nbytes == state_bytes(decoder.transformer, 2, 256, 32, True)
     assert state_of(1) is first
-    monkeypatch.setattr("looper.decoder.kept_bytes", lambda device: 3.5 * first.nbytes)
+    monkeypatch.setattr("looper.generation.decoder.kept_bytes", lambda device: 3.5 * first.nbytes)
     third = state_of(3)  # alone as large as the others together
     assert list(decoder._states.values()) == [(third, decoder._states[next(iter(decoder._states))][1])]
     assert state_of(1) is not first
 
 
 def test_graphs_of_a_state_do_not_add_up_without_end(models, monkeypatch):
-    monkeypatch.setattr("looper.decoder.MOST_GRAPHS", 5)
+    monkeypatch.setattr("looper.generation.decoder.MOST_GRAPHS", 5)
     decoder = Decoder(models("t5").model)
     row = Row(models("t5").encode_text(TEXT), (0, 0, 0))
     for top_k in range(1, 9):
@@ -167,9 +167,9 @@ def as_on_cuda(models, monkeypatch):
     """Rows padded to blocks, products in padded tiles, for decoders made in the test."""
     for shape in ("t5", "biases", "custom", "wide"):
         models(shape)  # made before, as they are for all other tests
-    monkeypatch.setitem(looper.decoder.ROW_BLOCK, "cpu", 4)
+    monkeypatch.setitem(looper.generation.decoder.ROW_BLOCK, "cpu", 4)
     monkeypatch.setattr(
-        "looper.transformer.Dense", lambda weight, bias, tile, packing: Dense(weight, bias, 64, False)
+        "looper.model.transformer.Dense", lambda weight, bias, tile, packing: Dense(weight, bias, 64, False)
     )
 
 
@@ -187,7 +187,7 @@ class Launches(TorchDispatchMode):
 
 
 def launches(layers: int, rows: int, folder: Path) -> int:
-    generator = Generator.load(standin.weights(folder / f"{layers}", Shape(num_layers=layers)), "cpu")
+    generator = Generator.load(checkpoints.weights(folder / f"{layers}", Shape(num_layers=layers)), "cpu")
     t, sampling = Transformer(generator.model.lm.half()), Sampling(top_k=20)
     state = State(t, rows, 64, 32, guided=True)
     state.set_sampling(sampling)
@@ -234,7 +234,7 @@ def test_rows_in_padded_blocks_as_on_cuda_come_out_the_same(models, monkeypatch,
     prompt = prompt_codes(generator, 6)
     rows = [Row(generator.encode_text(TEXT), (2, k, 0), prompt) for k in range(6)]
     whole = generator.decoder.decode(rows, 30, sampling)
-    monkeypatch.setitem(looper.decoder.ROW_BLOCK, "cpu", 4)
+    monkeypatch.setitem(looper.generation.decoder.ROW_BLOCK, "cpu", 4)
     blocked = Decoder(generator.model)
     assert torch.equal(blocked.decode(rows, 30, sampling), whole)
     assert [key[0] for key in blocked._states] == [8]

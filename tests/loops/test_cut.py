@@ -13,11 +13,11 @@ from pyloudnorm import Meter
 from scipy.signal import resample_poly
 
 import looper
-from looper import level as loudness
-from looper.beats import BeatGrid
-from looper.clicks import CLICK
-from looper.loops import cross_clicks, cut, finish, join, level, loop_beats, loop_length
-from looper.spans import Span
+from looper.beats.grid import BeatGrid
+from looper.beats.spans import Span
+from looper.loops import loudness
+from looper.loops.clicks import CLICK
+from looper.loops.cut import cross_clicks, cut, finish, join, level, loop_beats, loop_length
 
 RATE = 32_000
 
@@ -307,7 +307,7 @@ def test_a_loop_is_a_pydub_segment_of_as_many_rounds(times, channels):
 
 
 def test_a_segment_too_loud_for_16_bit_is_clipped_not_wrapped():
-    from looper.recordings import segment
+    from looper.files.read import segment
 
     loud = segment(np.array([1.5, -1.5, 1.0]), 8000).get_array_of_samples()
     assert loud.tolist() == [32767, -32768, 32767]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from looper.key import NOTES, Key, find_key, key_of_chroma
+from looper.loops.key import NOTES, Key, find_key, key_of_chroma
 
 RATE = 32_000
 CADENCES = {

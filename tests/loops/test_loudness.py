@@ -7,7 +7,7 @@ import pytest
 from pyloudnorm import Meter
 from scipy.signal import resample
 
-from looper.level import CEILING_DBTP, limit, match, true_peak
+from looper.loops.loudness import CEILING_DBTP, limit, match, true_peak
 
 RATE = 32_000
 CEILING = 10 ** (CEILING_DBTP / 20)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.linalg import toeplitz
 from scipy.signal import lfilter
 
-from looper.clicks import CLICK, click_ratio, cross_click_ratios, predictor
-from looper.seam import bridge, close
+from looper.loops.clicks import CLICK, click_ratio, cross_click_ratios, predictor
+from looper.loops.seam import bridge, close
 
 RATE = 32_000
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from looper.clock import FEATURES, clock_features, frames_per_beat
+from looper.model.beat_clock import FEATURES, clock_features, frames_per_beat
 
 
 @pytest.mark.parametrize("bpm", [40, 41.7, 61.3, 93.7, 120, 127.003, 150, 151, 174, 240, 299.9, 300])

@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from looper.clock import clock_features
-from looper.pipeline import CANDIDATES, ROUNDS, LoopMaker
-from looper.plan import plan
+from looper.model.beat_clock import clock_features
+from looper.pipeline.maker import CANDIDATES, ROUNDS, LoopMaker
+from looper.pipeline.plan import plan
+from looper.pipeline.takes import Drawn, Heard, judge, seam_passages
 from looper.request import LoopRequest
-from looper.takes import Drawn, Heard, judge, seam_passages
 from tests.conftest import SAMPLE_RATE, FakeGenerator, drum_track
 
 TEMPI = (40, 61.3, 93.7, 120, 127.003, 174, 299.9)

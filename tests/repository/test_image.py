@@ -10,7 +10,7 @@ import yaml
 
 from scripts.rehearse_image import config_problems, ignored, kept
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "cog.yaml").read_text())
 
 

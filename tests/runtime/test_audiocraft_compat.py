@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from looper import audiocraft_import
+from looper.runtime import audiocraft_compat
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GPL = ("av", "imageio_ffmpeg", "mutagen")
 WITHOUT = f"""
 import sys
@@ -34,7 +34,7 @@ def test_music_is_made_where_nothing_under_the_gpl_is_installed(tmp_path):
     out = run(f"""
 import looper
 from audiocraft.data import audio, audio_utils  # before anything of ours has imported it
-from looper.export import write_all
+from looper.files.write import write_all
 import pathlib
 loops = looper.LoopMaker.load("tiny", "cpu").make(
     looper.LoopRequest(prompt="house", bpm=124, variations=1, max_duration=2, seed=1))
@@ -51,7 +51,7 @@ except AttributeError as error:
 
 @pytest.mark.parametrize("package", ["looper", "bench", "training", "tests.conftest", "predict"])
 def test_whatever_imports_audiocraft_finds_the_way_prepared(package):
-    print_it = "print(any(type(f).__module__ == 'looper.audiocraft_import' for f in sys.meta_path))"
+    print_it = "print(any(type(f).__module__ == 'looper.runtime.audiocraft_compat' for f in sys.meta_path))"
     assert run(f"import {package}\n{print_it}") == "True\n"
 
 
@@ -66,20 +66,20 @@ def test_every_file_that_imports_audiocraft_is_in_such_a_package():
 def test_where_pyav_is_installed_it_is_left_alone(monkeypatch):
     real = ModuleType("av")
     monkeypatch.setitem(sys.modules, "av", real)
-    with audiocraft_import._av_or_stand_in():
+    with audiocraft_compat._av_or_stand_in():
         assert sys.modules["av"] is real
     assert sys.modules["av"] is real
 
 
 def test_a_failed_import_leaves_no_stand_in_behind(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ZeroDivisionError), audiocraft_import._av_or_stand_in():
-        assert isinstance(sys.modules["av"], audiocraft_import.NoAv)
+    with pytest.raises(ZeroDivisionError), audiocraft_compat._av_or_stand_in():
+        assert isinstance(sys.modules["av"], audiocraft_compat.NoAv)
         raise ZeroDivisionError
-    assert not isinstance(sys.modules.get("av"), audiocraft_import.NoAv)
+    assert not isinstance(sys.modules.get("av"), audiocraft_compat.NoAv)
 
 
 def test_the_way_is_prepared_once():
     before = list(sys.meta_path)
-    audiocraft_import.install()
+    audiocraft_compat.install()
     assert sys.meta_path == before

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from looper import caches
+from looper.runtime import cache_dirs
 
 LIBROSA = """
 import os
-from looper.caches import keep_in_temp_folder
+from looper.runtime.cache_dirs import keep_in_temp_folder
 access, os.access = os.access, lambda *a: False  # what a read-only file system says
 print(keep_in_temp_folder())
 os.access = access
@@ -24,36 +24,36 @@ librosa.util.localmax(numpy.random.default_rng(0).normal(size=1000))
 @pytest.fixture
 def temp(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for variable in (*caches.FOLDERS, caches.NUMBA):
+    for variable in (*cache_dirs.FOLDERS, cache_dirs.NUMBA):
         monkeypatch.setenv(variable, "")  # so that it is put back afterwards
     return tmp_path
 
 
 def test_every_cache_is_below_one_private_folder_that_the_next_process_shares(temp, monkeypatch):
-    folder = caches.keep_in_temp_folder()
+    folder = cache_dirs.keep_in_temp_folder()
     assert folder.parent == temp and folder.stat().st_mode & 0o777 == 0o700
-    for variable in caches.FOLDERS:
+    for variable in cache_dirs.FOLDERS:
         assert Path(os.environ[variable]).is_dir() and Path(os.environ[variable]).parent == folder
         monkeypatch.setenv(variable, "")
-    assert caches.keep_in_temp_folder() == folder
+    assert cache_dirs.keep_in_temp_folder() == folder
 
 
 @pytest.mark.parametrize("writable", [True, False])
 def test_what_numba_compiled_before_is_used_where_it_can_be(temp, monkeypatch, writable):
     monkeypatch.setattr(os, "access", lambda path, mode: writable)
-    folder = caches.keep_in_temp_folder()
-    assert os.environ[caches.NUMBA] == ("" if writable else str(folder / "numba"))
+    folder = cache_dirs.keep_in_temp_folder()
+    assert os.environ[cache_dirs.NUMBA] == ("" if writable else str(folder / "numba"))
 
 
 def test_what_the_environment_says_stays(temp, monkeypatch):
     monkeypatch.setenv("MPLCONFIGDIR", "/elsewhere")
-    caches.keep_in_temp_folder()
+    cache_dirs.keep_in_temp_folder()
     assert os.environ["MPLCONFIGDIR"] == "/elsewhere"
 
 
 @pytest.mark.parametrize("planted", ["open to others", "a link", "a file"])
 def test_a_folder_that_somebody_else_may_have_filled_is_not_used(temp, planted):
-    place = temp / f"{caches.PREFIX}{os.getuid()}"
+    place = temp / f"{cache_dirs.PREFIX}{os.getuid()}"
     (temp / "theirs").mkdir()
     if planted == "open to others":
         place.mkdir()
@@ -62,19 +62,19 @@ def test_a_folder_that_somebody_else_may_have_filled_is_not_used(temp, planted):
         place.symlink_to(temp / "theirs")
     else:
         place.write_text("")
-    folder = caches.keep_in_temp_folder()
+    folder = cache_dirs.keep_in_temp_folder()
     assert folder.parent == temp and folder != place and folder.stat().st_mode & 0o777 == 0o700
     assert not list((temp / "theirs").iterdir())
 
 
 def test_a_folder_of_another_user_is_not_used(temp, monkeypatch):
-    (temp / f"{caches.PREFIX}4242").mkdir(mode=0o700)
+    (temp / f"{cache_dirs.PREFIX}4242").mkdir(mode=0o700)
     monkeypatch.setattr(os, "getuid", lambda: 4242)
-    assert caches.keep_in_temp_folder().name != f"{caches.PREFIX}4242"
+    assert cache_dirs.keep_in_temp_folder().name != f"{cache_dirs.PREFIX}4242"
 
 
 def test_librosa_and_matplotlib_need_no_home_and_write_where_they_are_told_to(tmp_path):
-    clean = {k: v for k, v in os.environ.items() if k not in (*caches.FOLDERS, caches.NUMBA)}
+    clean = {k: v for k, v in os.environ.items() if k not in (*cache_dirs.FOLDERS, cache_dirs.NUMBA)}
     done = subprocess.run(
         [sys.executable, "-c", LIBROSA],
         env={**clean, "HOME": "/dev/null/nowhere", "TMPDIR": str(tmp_path)},

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 import torch
 
-from looper.cudagraph import Graphed
+from looper.runtime.cuda_graph import Graphed
 
 
 class Cancelled(BaseException):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from looper import machine
+from looper.runtime import memory
 
 CPU = torch.device("cpu")
 
@@ -13,8 +13,8 @@ CPU = torch.device("cpu")
 def group(tmp_path, monkeypatch):
     """A control group's folder, on a machine with 8 GiB free."""
     (tmp_path / "meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable:    8388608 kB\n")
-    monkeypatch.setattr(machine, "MEMORY_FILE", tmp_path / "meminfo")
-    monkeypatch.setattr(machine, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(memory, "MEMORY_FILE", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
     return tmp_path
 
 
@@ -40,19 +40,19 @@ def test_free_memory_is_the_machines_or_what_the_container_leaves(group, version
     for name, text in zip(names, (limit, used), strict=True):
         if text is not None:
             (group / name).write_text(text + "\n")
-    assert machine.free_bytes(CPU) == free
+    assert memory.free_bytes(CPU) == free
 
 
 def test_cached_files_count_as_free(group):
     (group / "memory.max").write_text(str(3 << 30))
     (group / "memory.current").write_text(str(3 << 30))
     (group / "memory.stat").write_text(f"anon 5\ninactive_file {1 << 30}\nactive_file 7\n")
-    assert machine.free_bytes(CPU) == 1 << 30
+    assert memory.free_bytes(CPU) == 1 << 30
 
 
 def test_without_a_word_of_the_machine_a_modest_amount_is_assumed(group):
     (group / "meminfo").unlink()
-    assert machine.free_bytes(CPU) == 4 << 30
+    assert memory.free_bytes(CPU) == 4 << 30
 
 
 def test_freed_memory_goes_back_to_the_system():
@@ -67,7 +67,7 @@ def test_freed_memory_goes_back_to_the_system():
     for piece in held[:-1]:
         libc.free(piece)
     before = resident()
-    machine.return_memory()
+    memory.return_memory()
     assert resident() < before - 1000 * size
     libc.free(held[-1])
 
@@ -77,5 +77,5 @@ def test_another_c_library_is_no_error(monkeypatch):
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    machine.steady_heap()
-    machine.return_memory()
+    memory.steady_heap()
+    memory.return_memory()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from looper.workers import cores, workers
+from looper.runtime.threads import cores, workers
 
 
 def blas_threads():

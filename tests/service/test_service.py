@@ -6,8 +6,8 @@ import sys
 import pytest
 import soundfile
 
-from looper.pipeline import LoopMaker
-from looper.service import Models, ProgressLines, Scratch, Service, model_mapping
+from looper.pipeline.maker import LoopMaker
+from looper.service.service import Models, ProgressLines, Scratch, Service, model_mapping
 from tests.conftest import FakeGenerator
 
 WISH = {
@@ -115,7 +115,7 @@ def test_a_failure_while_writing_gives_no_partial_set(service, tmp_path, monkeyp
         written.append(args)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("looper.service.write_all", full)
+    monkeypatch.setattr("looper.service.service.write_all", full)
     with pytest.raises(OSError, match="No space left"):
         predict(service)
     assert written and not list(tmp_path.iterdir())
@@ -164,20 +164,20 @@ def test_a_mapping_that_does_not_read_is_refused(text):
 
 
 def test_missing_weights_say_which_command_brings_them(monkeypatch, tmp_path):
-    from looper.checkpoint import WeightsError
+    from looper.checkpoints.load import WeightsError
 
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr("looper.service.has_gpu", lambda: True)
+    monkeypatch.setattr("looper.service.service.has_gpu", lambda: True)
     with pytest.raises(WeightsError, match="looper weights get medium"):
         Models({}).start()
 
 
 def test_without_a_gpu_the_real_sizes_say_what_to_do_instead_of_falling_back(monkeypatch, tmp_path):
-    tiny = pathlib.Path(__file__).parents[1] / "weights/tiny"
+    tiny = pathlib.Path(__file__).parents[2] / "weights/tiny"
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
     for name in ("medium", "large"):
         (tmp_path / name).symlink_to(tiny)
-    monkeypatch.setattr("looper.service.has_gpu", lambda: False)
+    monkeypatch.setattr("looper.service.service.has_gpu", lambda: False)
     with pytest.raises(RuntimeError, match=r"no CUDA GPU.*LOOPER_MODELS"):
         Models({}).start()
 

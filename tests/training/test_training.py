@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from looper.checkpoint import find
-from training.evaluate import measure_bpm, near
-from training.grooves import STYLES, draw_prompt, draw_score
-from training.lm import delayed, hidden
-from training.synth import FRAMES_PER_BEAT, HOP_LENGTH, SAMPLE_RATE, render, slot_frame
+from looper.checkpoints.load import find
+from training.tiny.evaluate import measure_bpm, near
+from training.tiny.grooves import STYLES, draw_prompt, draw_score
+from training.tiny.lm import delayed, hidden
+from training.tiny.synth import FRAMES_PER_BEAT, HOP_LENGTH, SAMPLE_RATE, render, slot_frame
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -69,7 +69,7 @@ def test_delayed_columns_are_audiocrafts_pattern():
 def test_the_training_forward_is_audiocrafts():
     from audiocraft.modules.conditioners import ConditioningAttributes
 
-    from looper.checkpoint import load
+    from looper.checkpoints.load import load
 
     model = load(find("tiny"), "cpu")
     lm = model.lm

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from looper.serve import create_app, serve
-from looper.shelf import Shelf
-from tests.asgi import ask, wav
+from looper.web.library import Shelf
+from looper.web.server import create_app, serve
+from testkit.asgi import ask, wav
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from looper.relay import Relay
-from looper.serve import create_app
-from tests.asgi import ask, events
+from looper.web.proxy import Relay
+from looper.web.server import create_app
+from testkit.asgi import ask, events
 
 OWN = "http://127.0.0.1:1"
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from looper.serve import LOOPBACK, ROOT, create_app, serve
-from tests.asgi import ask, events, wav
+from looper.runtime import paths
+from looper.web.server import LOOPBACK, create_app, serve
+from testkit.asgi import ask, events, wav
 
 
 @pytest.mark.parametrize("path", ["/", "/app.js", "/style.css", "/vendor/client-zip/index.js"])
@@ -63,7 +64,7 @@ def test_a_folder_without_loops_is_told_at_the_start(tmp_path):
 
 START = """
 import sys
-from looper.serve import serve
+from looper.web.server import serve
 serve(port=0, tiny=True, **{sys.argv[1]: sys.argv[2]})
 """
 
@@ -129,7 +130,7 @@ def cog_processes(root):
 def root(tmp_path):
     (tmp_path / "predict.py").write_text(PREDICTOR)
     (tmp_path / "loop.wav").write_bytes(wav())
-    shutil.copy(ROOT / "openapi.json", tmp_path)
+    shutil.copy(paths.CHECKOUT / "openapi.json", tmp_path)
     return tmp_path
 
 

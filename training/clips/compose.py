@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.parts import bass, comp, drums, lead
-from training.player import Note, Player
-from training.styles import STYLES
+from training.clips.parts import bass, comp, drums, lead
+from training.clips.player import Note, Player
+from training.clips.styles import STYLES
 
 COMP_PROGRAMS = (0, 1, 4, 5, 16, 17, 24, 25, 26, 27, 28, 48, 50, 51, 61, 62, 80, 81, 88, 89, 90, 11)
 LEAD_PROGRAMS = (0, 11, 26, 40, 52, 56, 64, 65, 68, 73, 75, 80, 81, 82, 87)

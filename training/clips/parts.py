@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.player import Player
-from training.styles import DRUMS
+from training.clips.player import Player
+from training.clips.styles import DRUMS
 
 GROUPS = {5: (0, 3), 6: (0, 3), 7: (0, 2, 4)}
 

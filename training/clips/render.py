@@ -1,6 +1,6 @@
 """Make labelled clips: our own patterns, rendered, degraded and cropped, with their true beats.
 
-    python -m training.clips --out training/work/clips --count 3000 --seed 1
+    python -m training.clips.render --out training/work/clips --count 3000 --seed 1
 
 Needs Debian's ``fluidsynth`` and General MIDI soundfonts (``fluid-soundfont-gm``,
 ``timgm6mb-soundfont``); nothing of them is shipped. Writes 32 kHz mono FLAC files and ``truth.json``
@@ -23,8 +23,8 @@ import soundfile as sf
 from scipy.signal import butter as butterworth
 from scipy.signal import fftconvolve, sosfilt
 
-from training.compose import Piece, compose
-from training.styles import STYLES
+from training.clips.compose import Piece, compose
+from training.clips.styles import STYLES
 
 RATE = 32_000
 TICKS = 9_600  # per second: the file says one quarter a second

@@ -1,6 +1,6 @@
 """Train tiny's EnCodec: L1, mel and commitment losses on synthesised loops; resumable.
 
-    python -m training.codec [--steps 4000] [--warm 250] [--freeze 2200]
+    python -m training.tiny.codec [--steps 4000] [--warm 250] [--freeze 2200]
 
 First without quantisation, then k-means and the whole codec, then (after --freeze steps) the decoder alone on
 frozen codes, so that a language model can train on the codes meanwhile.
@@ -20,9 +20,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from training.config import CODEC
-from training.grooves import draw_score
-from training.synth import HOP_LENGTH, SAMPLE_RATE, render
+from training.tiny.config import CODEC
+from training.tiny.grooves import draw_score
+from training.tiny.synth import HOP_LENGTH, SAMPLE_RATE, render
 
 WORK = pathlib.Path("training/work")
 CROP = 32 * HOP_LENGTH  # 0.64 s, on the frame grid

@@ -1,6 +1,6 @@
 """Figures of weights/tiny for its model card, on prompts and loops that nothing was chosen on.
 
-    python -m training.evaluate [--prompts 40] [--plot spectrograms.png] [--json]
+    python -m training.tiny.evaluate [--prompts 40] [--plot spectrograms.png] [--json]
 
 Sampling values are the API's defaults. Tempi are measured by `measure_bpm`, which does not know what was asked.
 """
@@ -15,12 +15,12 @@ import librosa
 import numpy as np
 import torch
 
-from looper.checkpoint import find
-from looper.generator import Generator
-from looper.pipeline import CANDIDATES, LoopMaker
+from looper.checkpoints.load import find
+from looper.generation.generator import Generator
+from looper.pipeline.maker import CANDIDATES, LoopMaker
 from looper.request import LoopRequest
-from training.codec import MelLoss, corpus, validate
-from training.grooves import KIT_WORDS, STYLES
+from training.tiny.codec import MelLoss, corpus, validate
+from training.tiny.grooves import KIT_WORDS, STYLES
 
 SEED = 90_000  # apart from training's 1000 and the development prompts' small numbers
 HOP = 160
@@ -62,7 +62,7 @@ def requests(count: int) -> list[LoopRequest]:
 
 def tempo_figures(maker: LoopMaker, count: int) -> tuple[dict[str, float], list[np.ndarray]]:
     """Shares of best candidates and of continuations that hold their tempo, and the first audios."""
-    from looper.pipeline import _Session
+    from looper.pipeline.maker import _Session
 
     rng = np.random.default_rng(SEED + 1)
     right, wrong, librosa_right, held, audios = [], [], [], [], []

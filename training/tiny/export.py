@@ -1,6 +1,6 @@
 """Write weights/tiny from the training state: fp16 safetensors, config, T5 and manifest.
 
-    python -m training.export [--out weights/tiny] [--temperature 0.85]
+    python -m training.tiny.export [--out weights/tiny] [--temperature 0.85]
 
 A temperature below one is folded into the output layers, so that the sampling values users send by default suit a
 model this small.
@@ -16,11 +16,11 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from looper.convert import replace_folder
-from looper.weights import write_manifest
-from training.codec import WORK, build
-from training.config import CODEC, LM
-from training.lm import T5, Tiny
+from looper.checkpoints.convert import replace_folder
+from looper.checkpoints.store import write_manifest
+from training.tiny.codec import WORK, build
+from training.tiny.config import CODEC, LM
+from training.tiny.lm import T5, Tiny
 
 
 def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.synth import FRAMES_PER_BEAT, KITS, Score
+from training.tiny.synth import FRAMES_PER_BEAT, KITS, Score
 
 FOUR = "x...x...x...x..."
 BACK = "....x.......x..."

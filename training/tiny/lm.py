@@ -1,7 +1,7 @@
 """Train tiny's language model with its T5 text encoder and beat clock on frozen codes; resumable.
 
-    python -m training.lm encode [--loops 5000]    # codes of synthesised loops, training/work/codes.npz
-    python -m training.lm train  [--steps 4000] [--threads 1]
+    python -m training.tiny.lm encode [--loops 5000]    # codes of synthesised loops, training/work/codes.npz
+    python -m training.tiny.lm train  [--steps 4000] [--threads 1]
 
 The forward pass is audiocraft's (a test holds them together), with cross-attention masked, as the decoder has it.
 """
@@ -19,11 +19,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from looper.clock import FEATURES, clock_features
-from training.codec import WORK, build
-from training.config import LM
-from training.grooves import draw_prompt, draw_score
-from training.synth import render
+from looper.model.beat_clock import FEATURES, clock_features
+from training.tiny.codec import WORK, build
+from training.tiny.config import LM
+from training.tiny.grooves import draw_prompt, draw_score
+from training.tiny.synth import render
 
 FRAMES = 800  # of each training loop
 CODEBOOK_WEIGHTS = (1.0, 0.6, 0.45, 0.35)

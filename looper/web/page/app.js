@@ -1,10 +1,10 @@
 // Boot: learn from the server what there is, then wire the form to predictions or show the folder's loops.
 
 import { build, inputs } from "./form.js";
-import { fileName } from "./loop.js";
-import { dropped, gather, picked } from "./open.js";
+import { fileName } from "./audio/loop.js";
+import { dropped, gather, picked } from "./files/open.js";
 import { nameFiles, present } from "./player.js";
-import { cancel, complaint, files, follow, progress, start, usedSeed } from "./predict.js";
+import { cancel, complaint, files, follow, progress, start, usedSeed } from "./predictions.js";
 
 const $ = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,9 +1,9 @@
 // The player's part of the page: cards, transport, keys, downloads.
 
 import { downloadZip } from "./vendor/client-zip/index.js";
-import { Engine } from "./engine.js";
+import { Engine } from "./audio/engine.js";
 import { el } from "./form.js";
-import { count, decode, outline, peak } from "./loop.js";
+import { count, decode, outline, peak } from "./audio/loop.js";
 
 const $ = (id) => document.getElementById(id);
 const say = (words) => { $("live").textContent = words; };

@@ -26,14 +26,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from looper import riff
-from looper.relay import Relay
-from looper.serve import create_app
-from looper.shelf import Shelf
+from looper.files import wav_chunks
+from looper.web.library import Shelf
+from looper.web.proxy import Relay
+from looper.web.server import create_app
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 READY = CHROMIUM is not None and importlib.util.find_spec("playwright") is not None
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RATE = 32_000
 BEATS, BPM = 8, 127.003  # two bars whose beats are no whole samples
 FRAMES = round(BEATS * 60 / BPM * RATE)
@@ -59,7 +59,9 @@ def wav(number: int = 0, samples: np.ndarray | None = None, rate: int = RATE) ->
     written = bytearray(buffer.getvalue())
     peak = written.index(b"PEAK") + 12  # the second in which it was written: the same loop is the same file
     written[peak : peak + 4] = bytes(4)
-    return riff.append(bytes(written), [riff.smpl(len(samples), rate), riff.acid(BEATS, BPM, 4, None)])
+    return wav_chunks.append(
+        bytes(written), [wav_chunks.smpl(len(samples), rate), wav_chunks.acid(BEATS, BPM, 4, None)]
+    )
 
 
 class StandIn:

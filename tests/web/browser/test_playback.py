@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from tests.browser.conftest import BPM, FRAMES, sound
+from tests.web.browser.conftest import BPM, FRAMES, sound
 
 # Renders `rounds` rounds of the loops; `acts` are [context frame, method, argument], done while it renders.
 RENDER = """
 async ({ frames, acts, rate = 32000 }) => {
-  const { Engine } = await import("./engine.js");
-  const { decode } = await import("./loop.js");
+  const { Engine } = await import("./audio/engine.js");
+  const { decode } = await import("./audio/loop.js");
   const { shelf } = await (await fetch("session.json")).json();
   const loops = await Promise.all(shelf.loops.map(async ({ name, url }) =>
     decode({ name, bytes: await (await fetch(url)).arrayBuffer() })));

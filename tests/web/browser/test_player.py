@@ -12,8 +12,8 @@ import pytest
 import soundfile
 from playwright.sync_api import expect
 
-from looper.shelf import Shelf
-from tests.browser.conftest import BEATS, FRAMES, Site, sound, wav
+from looper.web.library import Shelf
+from tests.web.browser.conftest import BEATS, FRAMES, Site, sound, wav
 
 
 def cards(page, count):
@@ -178,7 +178,7 @@ def test_the_loudness_of_a_loop_is_that_of_bs_1770(visit, tmp_path):
         page = visit(site)
         cards(page, 5)
         told = page.evaluate("""async () => {
-          const { decode } = await import("./loop.js");
+          const { decode } = await import("./audio/loop.js");
           const { shelf } = await (await fetch("session.json")).json();
           return Object.fromEntries(await Promise.all(shelf.loops.map(async ({ name, url }) =>
             [name, (await decode({ name, bytes: await (await fetch(url)).arrayBuffer() })).lufs])));
@@ -299,7 +299,7 @@ def test_a_picked_folder_is_looked_through_without_its_hidden_files(visit, site,
 
 FOLDERS = """
 async (paths) => {
-  const { dropped, gather } = await import("./open.js");
+  const { dropped, gather } = await import("./files/open.js");
   const entry = (name, inside) => (inside === null
     ? { name, isFile: true, isDirectory: false, file: (done) => done(new File(["x"], name)) }
     : { name, isFile: false, isDirectory: true, createReader: () => {

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from looper import checkpoint, weights
-from looper.checkpoint import WeightsError
-from tests.test_checkpoint import (  # noqa: F401  (fixtures)
+from looper.checkpoints import load, store
+from looper.checkpoints.load import WeightsError
+from tests.checkpoints.test_load import (  # noqa: F401  (fixtures)
     Malicious,
     folder,
     made,
@@ -80,7 +80,7 @@ TAMPERED = {
 def unparsed(monkeypatch):
     """Fail where anything is parsed."""
     for name in ("_read_config", "build_lm", "_read_tensors"):
-        monkeypatch.setattr(checkpoint, name, lambda *a, **k: pytest.fail("parsed before it was verified"))
+        monkeypatch.setattr(load, name, lambda *a, **k: pytest.fail("parsed before it was verified"))
 
 
 @pytest.mark.parametrize("how", TAMPERED)
@@ -88,14 +88,14 @@ def test_a_tampered_folder_is_refused_by_name_and_unparsed(folder, unparsed, how
     tamper, message = TAMPERED[how]
     tamper(folder)
     with pytest.raises(WeightsError, match=message):
-        checkpoint.load(folder)
+        load.load(folder)
 
 
 def test_sizes_are_looked_at_before_any_content(folder, monkeypatch):
     (folder / "lm.safetensors").open("ab").write(b"x")
-    monkeypatch.setattr(weights, "sha256", lambda path: pytest.fail("hashed a file of the wrong size"))
+    monkeypatch.setattr(store, "sha256", lambda path: pytest.fail("hashed a file of the wrong size"))
     with pytest.raises(WeightsError, match="bytes, not"):
-        weights.verify(folder)
+        store.verify(folder)
 
 
 def test_one_changed_byte_in_the_manifests_list_is_noticed(folder):
@@ -109,9 +109,9 @@ def test_one_changed_byte_in_the_manifests_list_is_noticed(folder):
         changed[place] = draw.choice([c for c in b"0123456789abcdefxyz" if c != content[place]])
         path.write_bytes(bytes(changed))
         with pytest.raises(WeightsError, match=str(folder)):
-            weights.verify(folder)
+            store.verify(folder)
     path.write_bytes(content)
-    weights.verify(folder)
+    store.verify(folder)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,9 @@ def test_one_changed_byte_in_the_manifests_list_is_noticed(folder):
 )
 def test_tensors_that_lie_about_themselves_are_refused_although_the_manifest_agrees(folder, content):
     (folder / "lm.safetensors").write_bytes(content)
-    weights.write_manifest(folder, "mini")
+    store.write_manifest(folder, "mini")
     with pytest.raises(WeightsError, match=r"lm\.safetensors"):
-        checkpoint.load(folder)
+        load.load(folder)
 
 
 @pytest.mark.parametrize("beside", [True, False], ids=["beside the safetensors", "instead of them"])
@@ -140,12 +140,12 @@ def test_a_pickle_in_the_text_encoders_folder_is_never_run(folder, tmp_path, bes
     (folder / "t5" / "pytorch_model.bin").write_bytes(pickle.dumps(Malicious(mark)))
     if not beside:
         (folder / "t5" / "model.safetensors").unlink()
-    weights.write_manifest(folder, "mini")
+    store.write_manifest(folder, "mini")
     if beside:
-        checkpoint.load(folder)
+        load.load(folder)
     else:
         with pytest.raises(Exception, match=r"(?i)safetensors|weights|pickle"):
-            checkpoint.load(folder)
+            load.load(folder)
     assert not mark.exists()
 
 
@@ -159,7 +159,7 @@ def test_a_pickled_text_encoder_that_the_manifest_does_not_list_is_refused(folde
     mark = tmp_path / "executed"
     unlist(folder, "t5/model.safetensors")
     (folder / "t5" / "pytorch_model.bin").write_bytes(pickle.dumps(Malicious(mark)))
-    for action in (weights.verify, checkpoint.load):
+    for action in (store.verify, load.load):
         with pytest.raises(WeightsError, match=r"does not list t5/model\.safetensors"):
             action(folder)
     assert not mark.exists()
@@ -178,7 +178,7 @@ def test_a_pickled_text_encoder_that_the_manifest_does_not_list_is_refused(folde
 def test_a_file_beside_the_text_encoder_that_the_manifest_does_not_list_is_refused(folder, unparsed, name):
     (folder / "t5" / name).parent.mkdir(exist_ok=True)
     (folder / "t5" / name).write_text("{}")
-    for action in (weights.verify, checkpoint.load):
+    for action in (store.verify, load.load):
         with pytest.raises(WeightsError, match=f"does not list 't5/{name}', which lies there: remove"):
             action(folder)
 
@@ -187,14 +187,14 @@ def test_a_file_beside_the_text_encoder_that_the_manifest_does_not_list_is_refus
 def test_a_text_encoder_without_what_it_needs_is_refused(folder, unparsed, name):
     unlist(folder, name)
     with pytest.raises(WeightsError, match=f"does not list {name}"):
-        checkpoint.load(folder)
+        load.load(folder)
 
 
 def test_a_model_that_needs_a_text_encoder_and_has_none_is_refused(folder):
     shutil.rmtree(folder / "t5")
-    weights.write_manifest(folder, "mini")
+    store.write_manifest(folder, "mini")
     with pytest.raises(WeightsError, match="no T5 encoder in"):
-        checkpoint.load(folder)
+        load.load(folder)
 
 
 @pytest.mark.parametrize("other", ["adapter_model.bin", "other.safetensors"])
@@ -203,15 +203,15 @@ def test_a_config_cannot_name_other_weights_for_the_text_encoder(folder, tmp_pat
     (folder / "t5" / other).write_bytes(pickle.dumps(Malicious(mark)))
     config = json.loads((folder / "t5" / "config.json").read_text())
     (folder / "t5" / "config.json").write_text(json.dumps({**config, "transformers_weights": other}))
-    weights.write_manifest(folder, "mini")
+    store.write_manifest(folder, "mini")
     with pytest.raises(WeightsError, match=r"must hold its weights as model\.safetensors"):
-        checkpoint.load(folder)
+        load.load(folder)
     assert not mark.exists()
 
 
 def test_hidden_files_beside_the_text_encoder_do_no_harm(folder):
     (folder / "t5" / ".DS_Store").write_bytes(b"x")
-    weights.verify(folder)
+    store.verify(folder)
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
@@ -224,17 +224,17 @@ def test_a_text_encoder_that_asks_for_its_own_code_does_not_get_it_run(folder, t
     names = ("AutoConfig", "AutoModel", "T5EncoderModel")
     config["auto_map"] = dict.fromkeys(names, "evil.Evil") | {"AutoTokenizer": ["evil.Evil", None]}
     (folder / "t5" / file).write_text(json.dumps(config))
-    weights.write_manifest(folder, "mini")
-    checkpoint.load(folder)
+    store.write_manifest(folder, "mini")
+    load.load(folder)
     assert not mark.exists()
 
 
 def test_a_config_cannot_make_python_objects(folder, tmp_path):
     mark = tmp_path / "executed"
     (folder / "config.yaml").write_text(f"lm: !!python/object/apply:os.mkdir [{str(mark)!r}]\ncodec: {{}}\n")
-    weights.write_manifest(folder, "mini")
+    store.write_manifest(folder, "mini")
     with pytest.raises(WeightsError, match=r"config\.yaml is not a model config"):
-        checkpoint.load(folder)
+        load.load(folder)
     assert not mark.exists()
 
 
@@ -243,7 +243,7 @@ def test_weights_at_hand_need_no_network(folder, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("reached for the network"))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: pytest.fail("asked for an address"))
-    assert checkpoint.load(folder).name == "mini"
+    assert load.load(folder).name == "mini"
 
 
 # --- manifests nobody would write ------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_a_name_that_no_file_can_have_is_refused(folder, unparsed, name):
     with pytest.raises(
         WeightsError, match=r"manifest\.json is not a manifest \(.* is no file's name\)"
     ) as caught:
-        checkpoint.load(folder)
+        load.load(folder)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 500
 
 
@@ -267,7 +267,7 @@ def test_a_name_that_no_file_can_have_is_refused(folder, unparsed, name):
 def test_an_entry_that_says_nothing_of_a_file_is_refused(folder, unparsed, entry):
     rewrite(folder, lambda files: files.update({"config.yaml": entry}))
     with pytest.raises(WeightsError, match=r"manifest\.json is not a manifest"):
-        checkpoint.load(folder)
+        load.load(folder)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_an_entry_that_says_nothing_of_a_file_is_refused(folder, unparsed, entry
 def test_a_manifest_made_to_break_readers_is_refused(folder, unparsed, content):
     (folder / "manifest.json").write_bytes(content)
     with pytest.raises(WeightsError, match=r"manifest\.json is not a manifest"):
-        checkpoint.load(folder)
+        load.load(folder)
 
 
 VALUES = st.recursive(
@@ -284,9 +284,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = st.text() | st.sampled_from(
-    [*weights.REQUIRED, "", ".", "..", "/", "a/../b", "t5", "t5/", "con", "~"]
-)
+NAMES = st.text() | st.sampled_from([*store.REQUIRED, "", ".", "..", "/", "a/../b", "t5", "t5/", "con", "~"])
 ENTRIES = st.fixed_dictionaries({"sha256": VALUES, "size": VALUES}) | VALUES
 
 
@@ -302,11 +300,11 @@ def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):
     manifest = json.loads((made / "manifest.json").read_text())
     manifest["files"] = {name: e for name, e in manifest["files"].items() if "/" not in name}
     (bare / "manifest.json").write_text(json.dumps(manifest))
-    weights.verify(bare)
+    store.verify(bare)
     manifest["files"] |= changes
     (bare / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(WeightsError, match="bare"):
-        weights.verify(bare)
+        store.verify(bare)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -314,7 +312,7 @@ def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):
 def test_no_json_gets_anything_but_a_weights_error(bare, manifest):
     (bare / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(WeightsError, match=r"manifest\.json"):
-        weights.verify(bare)
+        store.verify(bare)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"models": 1, "repositories": {}}'])
@@ -322,4 +320,4 @@ def test_damaged_sources_are_named(tmp_path, monkeypatch, content):
     (tmp_path / "sources.json").write_text(content)
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError, match=r"sources\.json is damaged"):
-        checkpoint.find("medium")
+        load.find("medium")

@@ -1,0 +1,1 @@
+"""Figures of what the loops are worth: beats, seams, lengths."""

@@ -1,0 +1,1 @@
+"""Model folders: find, fetch, download, convert, verify, load."""

@@ -1,0 +1,1 @@
+"""A set of loops -> named files, packs and pictures."""

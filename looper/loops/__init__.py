@@ -1,0 +1,1 @@
+"""A waveform and its beat grid -> a seamless loop of exactly the asked tempo."""

@@ -1,0 +1,1 @@
+"""What stands behind predict.py: models by name, progress, metrics, output files."""

@@ -1,0 +1,1 @@
+"""The page, and the server that stands between it and Cog."""

@@ -1,0 +1,1 @@
+"""Stand-in checkpoints, fakes, a hub and a Cog server, for tests and benches."""

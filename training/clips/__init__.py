@@ -1,0 +1,1 @@
+"""Rendered clips whose beats are known, to fit and to measure the beat grid with."""
