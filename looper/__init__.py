@@ -21,8 +21,9 @@ from looper.runtime import audiocraft_compat
 
 if TYPE_CHECKING:
     from looper.beats.grid import BeatGrid, analyse
-    from looper.checkpoints.store import WeightsError
-    from looper.loops.cut import Loop, cut
+    from looper.checkpoints.sources import WeightsError
+    from looper.loops.cut import cut
+    from looper.loops.loop import Loop
     from looper.pipeline.maker import LoopMaker
     from looper.pipeline.result import Loops, Report
     from looper.request import LoopRequest

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import re
 import secrets
 import unicodedata
 from dataclasses import dataclass, replace
+
+from looper.runtime.validation import FieldError, finite, whole, within
 
 FORMATS = ("wav", "mp3")
 BPM_RANGE = (40, 300)
@@ -25,53 +25,6 @@ _TEMPO = re.compile(
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
-def _within(name: str, value: float, bounds: tuple[float, float]) -> None:
-    if not bounds[0] <= value <= bounds[1]:
-        raise ValueError(f"{name} must be between {bounds[0]} and {bounds[1]}, got {value:.12g}")
-
-
-def whole(name: str, value: object) -> int:
-    """`value` as an int; 4.0 and 1e3 count as whole, 2.5, NaN and "4" do not.
-
-    Raises
-    ------
-    ValueError
-        If `value` is not a whole number.
-    """
-    try:
-        fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and float(value).is_integer()
-    except OverflowError:  # an int of hundreds of digits
-        fits = False
-    if not fits:
-        raise ValueError(f"{name} must be a whole number, got {_shown(value)}")
-    return int(float(value)) if isinstance(value, float) else int(value)  # type: ignore[call-overload]
-
-
-def _shown(value: object) -> str:
-    """`value` as it may stand in a message."""
-    try:
-        return f"{value!r:.80}"
-    except ValueError:  # Python does not print ints of thousands of digits
-        return "a number of thousands of digits"
-
-
-def finite(name: str, value: object) -> float:
-    """`value` as a finite float.
-
-    Raises
-    ------
-    ValueError
-        If `value` is not a finite number.
-    """
-    try:
-        fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        fits = False
-    if not fits:
-        raise ValueError(f"{name} must be a finite number, got {_shown(value)}")
-    return float(value)  # type: ignore[arg-type]
-
-
 def tempo_words(prompt: str) -> list[str]:
     """Tempi written out in `prompt`, such as "128 bpm" or "BPM: 93.5", as they stand there."""
     return [match.group(0).strip() for match in _TEMPO.finditer(prompt)]
@@ -84,6 +37,48 @@ def without_tempo(prompt: str) -> str:
     bare = re.sub(r"\s+([,;.])", r"\1", bare)
     bare = re.sub(r"([,;])(?:\s*[,;])+", r"\1", bare)
     return re.sub(r"\s+", " ", bare).strip(" ,;")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sampling values, with audiocraft's meaning.
+
+    Attributes
+    ----------
+    top_k : int
+        Keep the k likeliest tokens; 0 keeps all.
+    top_p : float
+        Where above 0, keep the likeliest tokens up to this probability, and ignore `top_k`.
+    temperature : float
+        Divides the logits; 0 takes the likeliest token.
+    cfg_coef : float
+        Classifier-free guidance: null + cfg_coef * (conditional - null). 1 turns it off.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range or not finite.
+    """
+
+    top_k: int = 250
+    top_p: float = 0.0
+    temperature: float = 1.0
+    cfg_coef: float = 3.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "top_k", whole("top_k", self.top_k))
+        for name in ("top_p", "temperature", "cfg_coef"):
+            object.__setattr__(self, name, finite(name, getattr(self, name)))
+        if self.top_k < 0:
+            raise FieldError("top_k", f"must be 0 or more, got {self.top_k}")
+        within("top_p", self.top_p, (0, 1))
+        within("temperature", self.temperature, (0, 100))
+        within("cfg_coef", self.cfg_coef, (-100, 100))
+
+    @property
+    def guided(self) -> bool:
+        """Whether the unconditional half must be computed at all."""
+        return self.cfg_coef != 1.0
 
 
 @dataclass(frozen=True)
@@ -126,34 +121,39 @@ class LoopRequest:
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
-            raise ValueError(f"prompt must be text, got {type(self.prompt).__name__}")
+            raise FieldError("prompt", f"must be text, got {type(self.prompt).__name__}")
         if len(self.prompt) > LONGEST_PROMPT:
-            raise ValueError(f"prompt must have at most {LONGEST_PROMPT} characters, got {len(self.prompt)}")
+            raise FieldError(
+                "prompt", f"must have at most {LONGEST_PROMPT} characters, got {len(self.prompt)}"
+            )
         text = re.sub(r"\s+", " ", _CONTROL.sub(" ", self.prompt)).strip()
         if all(unicodedata.category(c)[0] in "CZ" for c in text):  # nothing that shows
-            raise ValueError(
-                "prompt must not be empty: describe the music you want, for example 'deep house, warm chords'"
+            raise FieldError(
+                "prompt",
+                "must not be empty: describe the music you want, for example 'deep house, warm chords'",
             )
         fix = lambda name, value: object.__setattr__(self, name, value)
         fix("prompt", text.encode("utf-8", "replace").decode())  # a lone surrogate would break logs and tags
-        for name in ("bpm", "max_duration", "top_p", "temperature", "cfg_coef"):
+        for name in ("bpm", "max_duration"):
             fix(name, finite(name, getattr(self, name)))
-        for name in ("variations", "beats_per_bar", "top_k", "seed"):
+        for name in ("variations", "beats_per_bar", "seed"):
             fix(name, whole(name, getattr(self, name)))
-        _within("bpm", self.bpm, BPM_RANGE)
-        _within("variations", self.variations, VARIATIONS_RANGE)
-        _within("max_duration", self.max_duration, DURATION_RANGE)
-        _within("beats_per_bar", self.beats_per_bar, BEATS_PER_BAR_RANGE)
+        within("bpm", self.bpm, BPM_RANGE)
+        within("variations", self.variations, VARIATIONS_RANGE)
+        within("max_duration", self.max_duration, DURATION_RANGE)
+        within("beats_per_bar", self.beats_per_bar, BEATS_PER_BAR_RANGE)
         if not -1 <= self.seed <= LARGEST_SEED:
-            raise ValueError(
-                f"seed must be -1 (random) or a whole number from 0 to {LARGEST_SEED}, got {self.seed}"
+            raise FieldError(
+                "seed",
+                f"must be -1 (random) or a whole number from 0 to {LARGEST_SEED}, got {self.seed}",
             )
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be 0 or more, got {self.top_k}")
-        if not 0 <= self.top_p <= 1:
-            raise ValueError(f"top_p must be between 0 and 1, got {self.top_p:g}")
-        _within("temperature", self.temperature, (0, 100))
-        _within("cfg_coef", self.cfg_coef, (-100, 100))
+        for name in ("top_k", "top_p", "temperature", "cfg_coef"):
+            fix(name, getattr(self.sampling, name))
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampling values by themselves."""
+        return Sampling(self.top_k, self.top_p, self.temperature, self.cfg_coef)
 
     @property
     def model_text(self) -> str:

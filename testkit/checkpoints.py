@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from looper.checkpoints import load
 from looper.checkpoints.convert import convert
+from looper.model.musicgen import Model
 
 WORDS = re.findall(
     r"\w+",
@@ -260,7 +261,7 @@ def weights(folder: Path, shape: Shape = TINY, **kwargs) -> Path:
     return convert(published, published / "t5" if shape.text == "t5" else None, folder)
 
 
-def random_model(shape: Shape, device: str = "cpu", folder: Path | None = None) -> load.Model:
+def random_model(shape: Shape, device: str = "cpu", folder: Path | None = None) -> Model:
     """Build a random model straight on the device, without files: for measuring speed at full size."""
     with tempfile.TemporaryDirectory() as scratch:
         t5 = write_t5(Path(folder or scratch) / "t5", shape.t5_dim)
@@ -280,4 +281,4 @@ def random_model(shape: Shape, device: str = "cpu", folder: Path | None = None) 
     codec_cfg = OmegaConf.create(codec_config(shape))
     codec = load.build_codec(codec_cfg).to(device).eval()
     config = {"lm": config, "codec": codec_cfg, "looper": {}}
-    return load.Model(lm.eval().requires_grad_(False), codec, config, "random", None, torch.device(device))
+    return Model(lm.eval().requires_grad_(False), codec, config, "random", None, torch.device(device))

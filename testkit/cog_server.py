@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import schema
 
 from looper.runtime import cache_dirs
+from scripts import openapi_schema as schema
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 DEADLINE = 300
 TINY = "medium=weights/tiny,large=weights/tiny"
 

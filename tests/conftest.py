@@ -3,13 +3,7 @@ from __future__ import annotations
 import signal
 import socket
 
-import numpy as np
 import pytest
-
-from looper.model.beat_clock import FEATURES
-from looper.pipeline.takes import Drawn
-
-SAMPLE_RATE = 32_000
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell that starts a job in the background has it ignore Ctrl-C, and all its children
@@ -31,68 +25,6 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
-
-
-def drum_track(bpm: float, seconds: float, first_beat: float = 0.0, beats_per_bar: int = 4) -> np.ndarray:
-    """A kick on every downbeat and third beat, a snare between, hats on eighths: float32 at 32 kHz."""
-    n = round(seconds * SAMPLE_RATE)
-    out = np.zeros(n + SAMPLE_RATE, np.float32)
-    t = np.arange(SAMPLE_RATE // 4) / SAMPLE_RATE
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal(len(t))
-    kick = np.sin(2 * np.pi * (50 * t + 4 * (1 - np.exp(-30 * t)))) * np.exp(-14 * t)
-    snare = 0.5 * noise * np.exp(-25 * t) + 0.3 * np.sin(2 * np.pi * 190 * t) * np.exp(-30 * t)
-    hat = 0.15 * np.diff(noise, append=0) * np.exp(-80 * t)
-    bass = 0.3 * np.sin(2 * np.pi * 55 * t) * np.exp(-3 * t)
-    beat = 60 / bpm
-    for i in range(int(2 * seconds / beat) + 2):
-        at = first_beat + i * beat / 2
-        start = round(at * SAMPLE_RATE)
-        if not 0 <= start < n:
-            continue
-        place = out[start : start + len(t)]
-        place += hat
-        if i % 2 == 0:
-            place += snare if (i // 2) % beats_per_bar % 2 else kick
-            if (i // 2) % beats_per_bar == 0:
-                place += bass
-    return out[:n] * 0.7
-
-
-class FakeGenerator:
-    """Stands where a model would: plays drum_track at the asked tempo, off by `deviation` of the row's key."""
-
-    sample_rate, frame_rate, hop_length, window_seconds = SAMPLE_RATE, 50.0, 640, 30.0
-    name = "fake"
-
-    def __init__(self, clocked=False, deviation=lambda key: 0.0, sound=drum_track):
-        self.clocked, self.deviation, self.sound = clocked, deviation, sound
-        self.calls = []
-
-    def generate(self, prompts, frames, *, keys, sampling, audio_prompts=None, clock=None, progress=None):
-        assert frames <= self.window_seconds * self.frame_rate
-        assert (clock is not None) == self.clocked
-        if clock is not None:
-            assert clock.shape[0] >= frames and clock.shape[1] == FEATURES
-        self.calls.append((prompts, frames, list(keys), audio_prompts))
-        bpm = float(prompts[0].rsplit(", ", 1)[-1].removesuffix(" bpm"))
-        if self.clocked:  # a clocked model plays whole frames per beat, named by the clock's tempo feature
-            bpm = 3000 / (30 + 10 * float(clock[0, -1]))
-        seconds = frames / self.frame_rate
-        lead = 0 if audio_prompts is None else audio_prompts.shape[-1] / self.sample_rate
-        rows = []
-        for i, key in enumerate(keys):
-            tempo = bpm * (1 + self.deviation(key))
-            wave = self.sound(tempo, seconds, first_beat=lead % (240 / tempo))
-            if audio_prompts is not None:
-                wave[: audio_prompts.shape[-1]] = audio_prompts[min(i, len(audio_prompts) - 1)]
-            rows.append(wave.astype(np.float32))
-        if progress:
-            progress(frames, frames)
-        return np.stack(rows)
-
-    def draw(self, *args, **kwargs):
-        return Drawn(self.generate(*args, **kwargs))
 
 
 @pytest.fixture(scope="session")

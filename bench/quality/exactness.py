@@ -17,7 +17,8 @@ from scipy.signal import correlate
 from bench.quality.labelled_clips import grid_of, true_grid
 from looper.files import mp3
 from looper.files.write import dithered, write
-from looper.loops.cut import cut, finish
+from looper.loops.cut import cut
+from looper.loops.matching import finish
 
 UNUSUAL_TEMPI = (41.7, 299.9, 127.003)
 

@@ -12,7 +12,7 @@ import tempfile
 
 import soundfile
 
-from looper.files.write import write_all
+from looper.export.loop_files import write_all
 from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
 

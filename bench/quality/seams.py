@@ -38,7 +38,9 @@ from bench.quality.labelled_clips import bar_grids, true_grid
 from looper.beats.grid import BeatGrid, fit_grid
 from looper.loops import loudness
 from looper.loops.clicks import CLICK, click_ratio, cross_click_ratios
-from looper.loops.cut import cut, finish, loop_length
+from looper.loops.cut import cut
+from looper.loops.loop import loop_length
+from looper.loops.matching import finish
 from looper.loops.stretch import stretch
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from looper.model.linear import Dense
+from looper.model.musicgen import Model
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # an installed package is called tests, too
@@ -44,7 +45,7 @@ def load(shape: str, device: str) -> Any:
         "medium": checkpoints.MEDIUM,
         "large": checkpoints.LARGE,
     }[shape]
-    model: load.Model = checkpoints.random_model(standin_shape, device)
+    model: Model = checkpoints.random_model(standin_shape, device)
     return Generator(model)
 
 
@@ -106,7 +107,7 @@ def audiocraft_seconds(
 def measure(
     generator: Any, shape: str, rows: int, args: argparse.Namespace, bandwidth: float
 ) -> dict[str, Any]:
-    from looper.generation.sampling import Sampling
+    from looper.request import Sampling
 
     device, frames = generator.model.device.type, round(args.seconds * generator.frame_rate)
     keys = [(0, variation, 0) for variation in range(rows)]

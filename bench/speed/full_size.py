@@ -40,7 +40,8 @@ def load(folder: Path, device: str, steps: int) -> dict[str, Any]:
     import torch
 
     from looper.checkpoints import load
-    from looper.generation.generator import Generator, Sampling
+    from looper.generation.generator import Generator
+    from looper.request import Sampling
 
     start = time.perf_counter()
     model = load.load(folder, device)

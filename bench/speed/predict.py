@@ -16,7 +16,7 @@ import time
 
 import torch
 
-from looper.files.write import write_all
+from looper.export.loop_files import write_all
 from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
 

@@ -26,7 +26,6 @@ BANDS = 8
 MELS_PER_BAND = 5
 PIECE = 100_000  # samples of windows whose spectra are taken at once
 HUSH = 0.3  # chroma magnitude (music has tens) of pauses, whose rounding noise is no harmony
-SILENCE = 1e-6  # root mean square, full scale 1, under which there is nothing to hear
 # How late an attack is found, by how sharp it is (log ratio of energy after and before): medians
 # over rendered notes whose beats are known. A click is found where it is, a bowed note late.
 SHARPNESS = (0.0, 0.5, 1.5, 2.8, 4.2, 5.5)
@@ -66,44 +65,6 @@ class Frames:
     chroma: np.ndarray
     peak_times: np.ndarray
     peak_weights: np.ndarray
-
-
-def mono(samples: np.ndarray) -> np.ndarray:
-    """Mix to one channel of float32, full scale 1, without offset.
-
-    Parameters
-    ----------
-    samples : numpy.ndarray
-        ``[T]`` or ``[T, C]``, floating point or integer.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``[T]``. Channels in opposite phase do not cancel: the loudest one stands for them.
-
-    Raises
-    ------
-    ValueError
-        If the samples are empty, not numbers, not finite, or not ``[T]`` or ``[T, C]``.
-    """
-    x = np.asarray(samples)
-    if x.dtype.kind not in "fiu":
-        raise ValueError(f"samples must be floating point or integer, got {x.dtype}")
-    if x.ndim not in (1, 2) or (x.ndim == 2 and not 1 <= x.shape[1] <= 64):
-        raise ValueError(f"samples must be [T] or [T, C] with at most 64 channels, got shape {x.shape}")
-    if x.shape[0] == 0:
-        raise ValueError("samples is empty: pass at least one beat of audio")
-    full_scale = float(np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else 1.0
-    if not np.isfinite(x).all():
-        raise ValueError("samples must be finite: it holds NaN or infinity, repair the file or crop it")
-    x = x.astype(np.float64) / full_scale
-    x = x - x.mean(axis=0)
-    if x.ndim == 1:
-        return x.astype(np.float32)
-    mixed, power = x.mean(axis=1), np.mean(x**2, axis=0)
-    if np.mean(mixed**2) < 0.02 * power.max():
-        mixed = x[:, int(np.argmax(power))]
-    return mixed.astype(np.float32)
 
 
 @lru_cache(maxsize=8)
@@ -197,11 +158,6 @@ def _sharpen(x: np.ndarray, rate: float, times: np.ndarray) -> tuple[np.ndarray,
     best = np.argmax(rise, axis=1)
     sharpness = rise[np.arange(len(times)), best]
     return times + near[best] - np.interp(sharpness, SHARPNESS, LATE), sharpness
-
-
-def is_silent(x: np.ndarray) -> bool:
-    """Whether a mono signal holds nothing to hear."""
-    return bool(np.sqrt(np.mean(np.square(x, dtype=np.float64))) < SILENCE)
 
 
 def frames(x: np.ndarray, sample_rate: int) -> Frames:

@@ -16,6 +16,7 @@ from looper.beats.features import Frames
 from looper.beats.hypotheses import readings
 from looper.beats.spans import Span
 from looper.beats.tempo_map import Warp
+from looper.samples import is_silent, mono
 
 MIN_BPM, MAX_BPM = 40.0, 300.0
 MIN_RATE, MAX_RATE = 4_000, 400_000
@@ -117,7 +118,7 @@ def _check_numbers(sample_rate: int, bpm: float, wish: _Wish | None = None) -> N
 
 def _audio(samples: np.ndarray, sample_rate: int, wish: _Wish) -> np.ndarray:
     """Return the samples as mono, or raise ValueError if they cannot hold a loop of one beat."""
-    x = features.mono(samples)
+    x = mono(samples)
     seconds = len(x) / sample_rate
     if seconds - wish.min_start < wish.asked - 1e-6:
         raise ValueError(
@@ -253,7 +254,7 @@ def fit_grid(
     x = _audio(samples, sample_rate, wish)
     duration = len(x) / sample_rate
     frames = features.frames(x, sample_rate)
-    if features.is_silent(x):
+    if is_silent(x):
         return _asked_grid(frames, wish)
     pulse, clarity = _beat_map(frames, wish)
     if clarity < CLEAR:

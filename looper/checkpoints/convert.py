@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from looper.checkpoints.store import WeightsError, write_manifest
+from looper.checkpoints.manifest import write_manifest
+from looper.checkpoints.sources import WeightsError
 
 T5_FILES = (
     "config.json",

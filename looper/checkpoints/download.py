@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from looper.checkpoints.store import WeightsError, sha256
+from looper.checkpoints.manifest import sha256
+from looper.checkpoints.sources import WeightsError
 
 if TYPE_CHECKING:
     import httpx

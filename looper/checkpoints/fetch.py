@@ -19,15 +19,8 @@ from typing import Any
 
 from looper.checkpoints.convert import convert, replace_folder
 from looper.checkpoints.download import TIMEOUT, Wanted, download
-from looper.checkpoints.store import (
-    SOURCES,
-    WeightsError,
-    fetchable,
-    read_manifest,
-    read_sources,
-    verify,
-    weights_root,
-)
+from looper.checkpoints.manifest import read_manifest, verify
+from looper.checkpoints.sources import SOURCES, WeightsError, fetchable, read_sources, weights_root
 
 LOCK = ".fetch.lock"
 

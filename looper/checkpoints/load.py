@@ -9,91 +9,22 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from looper.checkpoints.convert import convert
-from looper.checkpoints.fetch import fetch
-from looper.checkpoints.store import WeightsError, find, read_manifest, remedy, verify
+from looper.checkpoints.manifest import read_manifest, verify
+from looper.checkpoints.sources import WeightsError, remedy
+from looper.model.musicgen import Clock, Model
+from looper.runtime.device import find_device
 
 if TYPE_CHECKING:
     import torch
     from audiocraft.models.encodec import EncodecModel
     from audiocraft.models.lm import LMModel
 
-__all__ = ["Clock", "Model", "WeightsError", "convert", "fetch", "find", "load", "verify"]
-
 CLOCK_KEY = "clock.weight"
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Linear layer of the optional beat clock: features [T, C] @ weight.T are added to the input.
-
-    Attributes
-    ----------
-    weight : torch.Tensor
-        [dim, C], on the model's device.
-    config : dict
-        The ``looper.model.beat_clock`` section of ``config.yaml``, for whoever makes the features.
-    """
-
-    weight: torch.Tensor
-    config: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A loaded model, in evaluation mode.
-
-    Attributes
-    ----------
-    lm : audiocraft.models.lm.LMModel
-    codec : audiocraft.models.encodec.EncodecModel
-    config : dict
-        ``lm`` and ``codec`` (omegaconf), and ``looper`` (ours).
-    name : str
-    clock : Clock or None
-        None for MusicGen medium and large.
-    device : torch.device
-    """
-
-    lm: LMModel
-    codec: EncodecModel
-    config: dict[str, Any]
-    name: str
-    clock: Clock | None
-    device: torch.device
-
-    @property
-    def window_seconds(self) -> float:
-        """Longest audio the model was trained on, prompt included, in seconds."""
-        return float(self.config["lm"].dataset.segment_duration)
-
-
-def check_device(device: str | None) -> None:
-    """Raise ValueError for a name that is no device's, without importing torch; None stands for the best."""
-    if device is not None and not re.fullmatch(r"cpu|cuda(:\d{1,2})?", device):
-        raise ValueError(f"device must be cpu, cuda or cuda:N, got {device!r:.80}")
-
-
-def _device(device: str | torch.device) -> torch.device:
-    """The device, if it is here."""
-    import torch
-
-    check_device(str(device))
-    asked = torch.device(device)
-    count = torch.cuda.device_count()
-    if asked.type == "cuda" and (asked.index or 0) >= count:
-        here = {0: "no GPU that PyTorch can use", 1: "only cuda:0"}.get(
-            count, f"only cuda:0 to cuda:{count - 1}"
-        )
-        raise ValueError(f"device {asked} is not here: this machine has {here}; cpu is always there")
-    return asked
 
 
 def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
@@ -120,7 +51,7 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
     from omegaconf.errors import OmegaConfBaseException
     from safetensors import SafetensorError
 
-    folder, place = Path(folder), _device(device)
+    folder, place = Path(folder), find_device(device)
     verify(folder)
     _hush()
     try:

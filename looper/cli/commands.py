@@ -54,8 +54,9 @@ def make(
 
     Example: looper make "boom bap, dusty drums" --bpm 93.7 -n 8 --model tiny --seed 7
     """
-    from looper.checkpoints.load import check_device, find
+    from looper.checkpoints.store import find
     from looper.request import LoopRequest
+    from looper.runtime.device import check_device
 
     subtype = opt.subtype(format, depth)
     opt.check_outputs(folder, plot)
@@ -114,7 +115,8 @@ def cut(
     from looper.files.read import read
     from looper.files.text import slug, tempo
     from looper.loops.cut import cut as cut_loop
-    from looper.loops.cut import level, loop_beats
+    from looper.loops.loop import loop_beats
+    from looper.loops.matching import level
     from looper.pipeline.takes import CONFIDENCE_FLOOR
 
     subtype = opt.subtype(format, depth)
@@ -143,7 +145,7 @@ def cut(
 @weights_app.command("get")
 def weights_get(name: Annotated[str, typer.Argument(help="medium or large.")]) -> None:
     """Fetch MusicGen's published weights, convert them and check them. They are CC-BY-NC 4.0."""
-    from looper.checkpoints.load import fetch
+    from looper.checkpoints.fetch import fetch
 
     with err.status(f"fetching {name}"):
         folder = fetch(name, progress=lambda *what: err.print(*[str(part) for part in what]))
@@ -153,7 +155,8 @@ def weights_get(name: Annotated[str, typer.Argument(help="medium or large.")]) -
 @weights_app.command("list")
 def weights_list(as_json: opt.Json = False) -> None:
     """List the models and whether their weights are here."""
-    from looper.checkpoints.store import fetchable, list_models, weights_root
+    from looper.checkpoints.sources import fetchable, weights_root
+    from looper.checkpoints.store import list_models
 
     here = list_models()
     rows = [
@@ -179,7 +182,9 @@ def weights_verify(
     names: Annotated[list[str] | None, typer.Argument(help="Models or folders; all if none.")] = None,
 ) -> None:
     """Check sizes and sha256 of a model's files."""
-    from looper.checkpoints.store import WeightsError, find, list_models, verify, weights_root
+    from looper.checkpoints.manifest import verify
+    from looper.checkpoints.sources import WeightsError, weights_root
+    from looper.checkpoints.store import find, list_models
 
     if not (names := names or list_models()):
         raise WeightsError(

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-FILE_FORMATS = ("wav", "mp3", "flac", "ogg")
+from looper.files.formats import AUDIO_FORMATS
+
 PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 
@@ -53,7 +54,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 
 def subtype(format: str, depth: str) -> str | None:
     """Sample format for the file format, None where it has none; or say what does not go together."""
-    one_of("format", format, FILE_FORMATS)
+    one_of("format", format, AUDIO_FORMATS)
     chosen = SUBTYPES[one_of("depth", depth, SUBTYPES)]
     if format == "wav" or depth == "16":
         return chosen if format in ("wav", "flac") else None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from looper.beats.grid import BeatGrid
-    from looper.loops.cut import Loop
+    from looper.loops.loop import Loop
     from looper.pipeline.result import Loops
 
 # paths and prompts are printed as they are: what looks like markup in them is not

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import re
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping
 
-from looper.files.text import slug, tempo
-from looper.files.write import cannot_write, made, write_all
-from looper.loops.cut import loop_beats
+from looper.export.loop_files import stem, write_all
+from looper.files.atomic import cannot_write, made
+from looper.loops.key import all_keys
+from looper.loops.loop import loop_beats
 from looper.pipeline.result import Loops
 from looper.request import LoopRequest
 
@@ -54,13 +54,13 @@ def check_room(request: LoopRequest, folder: pathlib.Path) -> None:
     if request.seed < 0 or not folder.is_dir():
         return
     beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
-    bars = beats / request.beats_per_bar
-    length = (f"{bars:g}bar" if bars >= 1 else f"{beats}beat") + "s?"
     # the key in a pack's name is known only after the work
-    asked = re.escape(f"{tempo(request.bpm)}bpm")
-    name = rf"{slug(request.prompt)}_{asked}_{length}(_[A-G]b?(maj|min))?_s{request.seed}(\.zip)?"
+    names = {
+        stem(request.prompt, request.bpm, beats, request.beats_per_bar, key=key, seed=request.seed)
+        for key in (None, *(known.name for known in all_keys()))
+    }
     for path in sorted(folder.iterdir()):
-        if re.fullmatch(name, path.name):
+        if path.name.removesuffix(".zip") in names:
             raise FileExistsError(_taken(path))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from looper.export.plot_grid import drawable, outline, save_picture
+from looper.export.figure import drawable, outline, save_picture
 from looper.files.text import plain, tempo
 from looper.loops.clicks import CLICK
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from looper.loops.cut import Loop
+    from looper.loops.loop import Loop
 
 _SEAM_SECONDS = 0.02
 _INK, _WAVE, _BAR, _BEAT = "#44403c", "#78716c", "#c2410c", "#d6d3d1"

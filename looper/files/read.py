@@ -6,13 +6,12 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from pydub import AudioSegment
+    pass
 
 LONGEST_SECONDS = 3600
 FFMPEG_SECONDS = 300  # an hour of music takes it a few
@@ -37,17 +36,6 @@ def read(file: pathlib.Path) -> tuple[np.ndarray, int]:
     if samples.ndim == 2 and samples.shape[1] > 2:
         raise ValueError(f"{file} has {samples.shape[1]} channels: mix it down to mono or stereo first")
     return samples, sample_rate
-
-
-def segment(samples: np.ndarray, sample_rate: int) -> AudioSegment:
-    """Samples float [T] or [T, C] as pydub's AudioSegment of 16 bit; what lies beyond -1..1 is clipped."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it misses ffmpeg, which this does not take
-        from pydub import AudioSegment
-
-    whole = np.clip(np.rint(np.asarray(samples, float) * 32768), -32768, 32767).astype("<i2")
-    channels = 1 if whole.ndim == 1 else whole.shape[1]
-    return AudioSegment(whole.tobytes(), frame_rate=sample_rate, sample_width=2, channels=channels)
 
 
 def _by_libsndfile(sound: pathlib.Path, file: pathlib.Path) -> tuple[np.ndarray, int] | None:

@@ -32,16 +32,18 @@ from looper.generation.batch import (
     split,
     text_length,
 )
-from looper.generation.sampling import Plan, Sampling, row_uniforms
+from looper.generation.sampling import SamplingRule, row_uniforms, sampling_rule
 from looper.generation.step import State, finish_step, kept_bytes, make_step, state_bytes
-from looper.model.transformer import Cache, Transformer, windows
+from looper.model.kv_cache import Cache, windows
+from looper.model.transformer import Transformer
+from looper.request import Sampling
 from looper.runtime.cuda_graph import Graphed, graphs_wanted
 from looper.runtime.memory import free_bytes, out_of_memory
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
-Graphs = dict[tuple[Plan, int], Graphed]
+Graphs = dict[tuple[SamplingRule, int], Graphed]
 MOST_GRAPHS = 64  # for a state
 
 COLUMNS = 256  # caches have room for a multiple of this
@@ -62,7 +64,7 @@ class Decoder:
 
     Parameters
     ----------
-    model : looper.checkpoints.load.Model
+    model : looper.model.musicgen.Model
     disable_graphs : bool
         Run every step eagerly on CUDA too; so does the environment's ``LOOPER_NO_CUDA_GRAPH=1``.
     workers : int
@@ -105,7 +107,7 @@ class Decoder:
         DecodeError
             If the model's numbers stop being finite, or memory runs out at a single row.
         """
-        plan = sampling.plan(self.transformer.card)
+        rule = sampling_rule(sampling, self.transformer.card)
         prompt_frames = check_rows(rows, frames)
         steps = frames + max(self.delays) - prompt_frames
         report = progress or (lambda done, total: None)
@@ -114,15 +116,15 @@ class Decoder:
         if self.workers > 1 and len(rows) >= 2 * FEWEST_PER_WORKER:
             share = max(FEWEST_PER_WORKER, -(-len(rows) // self.workers))
             pieces = [piece for group in groups for piece in split(group, min(limit, share))]
-            return self._decode_in_threads(rows, pieces, (frames, sampling, plan), steps, report)
-        return self._decode_in_turn(rows, groups, limit, (frames, sampling, plan), steps, report)
+            return self._decode_in_threads(rows, pieces, (frames, sampling, rule), steps, report)
+        return self._decode_in_turn(rows, groups, limit, (frames, sampling, rule), steps, report)
 
     def _decode_in_turn(
         self,
         rows: Sequence[Row],
         groups: list[list[int]],
         limit: int,
-        what: tuple[int, Sampling, Plan],
+        what: tuple[int, Sampling, SamplingRule],
         steps: int,
         report: Progress,
     ) -> Tensor:
@@ -160,7 +162,7 @@ class Decoder:
         self,
         rows: Sequence[Row],
         pieces: list[list[int]],
-        what: tuple[int, Sampling, Plan],
+        what: tuple[int, Sampling, SamplingRule],
         steps: int,
         report: Progress,
     ) -> Tensor:
@@ -208,7 +210,7 @@ class Decoder:
         rows: list[Row],
         frames: int,
         sampling: Sampling,
-        plan: Plan,
+        rule: SamplingRule,
         report: Callable[[int], None],
         slot: int = 0,
     ) -> Tensor:
@@ -220,10 +222,10 @@ class Decoder:
         left, batch = list(range(len(rows))), self._padded(rows)
         key, state, graphs = self._prepare(batch, columns, sampling, slot)
         self._fill(state, batch, longest, columns)
-        self._prefill(state, batch, start, plan)
+        self._prefill(state, batch, start, rule)
         self._report(state, 1, report)
         for position in range(start, columns):
-            self._step(state, graphs, plan, position)
+            self._step(state, graphs, rule, position)
             done = position - start + 2
             if self.transformer.device.type == "cpu" or done % HOST_EVERY == 0 or position == columns - 1:
                 self._report(state, done, report)
@@ -247,15 +249,15 @@ class Decoder:
         """Repeat the first row until there are whole blocks of them."""
         return rows + rows[:1] * (-len(rows) % ROW_BLOCK[self.transformer.device.type])
 
-    def _step(self, state: State, graphs: Graphs, plan: Plan, position: int) -> None:
+    def _step(self, state: State, graphs: Graphs, rule: SamplingRule, position: int) -> None:
         """Feed the column at `position`, looking at as many columns as the next graph does."""
         length = round_up(position + 1, LENGTH_STEP[self.transformer.device.type])
-        if (plan, length) not in graphs:
+        if (rule, length) not in graphs:
             while len(graphs) >= MOST_GRAPHS:
                 del graphs[next(iter(graphs))]
-            one = make_step(self.transformer, state, plan, length)
-            graphs[plan, length] = Graphed(one, not self.graphs, self._pool)
-        graphs[plan, length]()
+            one = make_step(self.transformer, state, rule, length)
+            graphs[rule, length] = Graphed(one, not self.graphs, self._pool)
+        graphs[rule, length]()
 
     def _report(self, state: State, done: int, report: Callable[[int], None]) -> None:
         if not state.check.isfinite().item():
@@ -318,7 +320,7 @@ class Decoder:
                 assert text is not None
                 t.write_text(state.cross, mates, text)
 
-    def _prefill(self, state: State, rows: list[Row], start: int, plan: Plan) -> None:
+    def _prefill(self, state: State, rows: list[Row], start: int, rule: SamplingRule) -> None:
         """Feed columns 0..start-1 in one pass per different (text, prompt, clock), and draw the next."""
         t, n = self.transformer, state.sequence.shape[0]
         position = torch.arange(start, device=t.device)
@@ -336,7 +338,7 @@ class Decoder:
                 there = [half * n + i for i in mates]
                 hidden[there] = out[half]
                 _store(state.cache, scratch, there, half, start)
-        finish_step(t, state, hidden, plan, position[-1:] + 1)
+        finish_step(t, state, hidden, rule, position[-1:] + 1)
         state.position.fill_(start)
 
 

@@ -16,18 +16,20 @@ from torch import Tensor
 
 from looper.checkpoints import load
 from looper.checkpoints.load import Model
+from looper.checkpoints.store import find
 from looper.generation.batch import Row
 from looper.generation.decoder import Decoder
 from looper.generation.likelihood import Passage, log_likelihoods
-from looper.generation.sampling import Key, Sampling
+from looper.generation.output import GenerationOutput, Heard
+from looper.generation.sampling import Key
 from looper.model.codec import Codec
-from looper.pipeline.takes import Drawn, Heard
-from looper.request import whole
+from looper.model.conditioning import encode_text
+from looper.request import Sampling
 from looper.runtime.threads import cores
+from looper.runtime.validation import whole
 
 logger = logging.getLogger(__name__)
 
-MAX_TEXT_TOKENS = 512  # what T5 was trained on
 SMALL_MODEL = 30_000_000
 
 
@@ -36,7 +38,7 @@ class Generator:
 
     Parameters
     ----------
-    model : looper.checkpoints.load.Model
+    model : looper.model.musicgen.Model
     disable_graphs : bool
         Never use CUDA graphs.
 
@@ -80,12 +82,12 @@ class Generator:
 
         Raises
         ------
-        looper.checkpoints.load.WeightsError
+        looper.checkpoints.sources.WeightsError
             If the weights are missing or broken.
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = load.load(load.find(folder), device)
+        model = load.load(find(folder), device)
         if torch.device(device).index:
             torch.cuda.set_device(device)  # graphs are captured on the current one
         return cls(model)
@@ -161,7 +163,7 @@ class Generator:
         audio_prompts: np.ndarray | None = None,
         clock: np.ndarray | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Drawn:
+    ) -> GenerationOutput:
         """As `generate`, but return the codes too, and how fast they came."""
         with self._using_threads():
             started = time.perf_counter()
@@ -170,7 +172,7 @@ class Generator:
             taken = time.perf_counter() - started
             given = 0 if audio_prompts is None else np.shape(audio_prompts)[-1] // self.hop_length
             steps = codes.shape[-1] + max(self.decoder.delays) - given
-            return Drawn(self.decode_audio(codes), numbers, steps / taken)
+            return GenerationOutput(self.decode_audio(codes), numbers, steps / taken)
 
     def codes(
         self,
@@ -213,20 +215,9 @@ class Generator:
         with self._busy, self._using_threads():
             return log_likelihoods(self.decoder.transformer, asked).numpy()
 
-    @torch.inference_mode()
     def encode_text(self, prompt: str, tell: bool = True) -> Tensor:
-        """Encode one text by itself, so that no other text's padding can leak into it, [tokens, dim].
-
-        Where it is too long and has to be cut, `tell` says so in the log.
-        """
-        from audiocraft.modules.conditioners import ConditioningAttributes
-
-        provider = self.model.lm.condition_provider
-        (name,) = provider.conditioners
-        tokenized = provider.tokenize([ConditioningAttributes(text={name: prompt})])
-        tokenized[name] = _cut_tokens(tokenized[name], tell)
-        embedding, mask = provider(tokenized)[name]
-        return embedding[0, : max(1, int(mask.sum()))]
+        """Encode one text, [tokens, dim]; see `looper.model.conditioning.encode_text`."""
+        return encode_text(self.model.lm, prompt, tell)
 
     def encode_audio(self, samples: np.ndarray) -> Tensor:
         """Encode samples [n * hop_length] to codes [n_q, n]."""
@@ -310,19 +301,3 @@ def _spread(batch: np.ndarray | None, rows: int, encode: Callable[[Any], Tensor]
             done[name] = encode(item)
     encoded = [done[item.tobytes()] for item in batch]
     return encoded * rows if len(encoded) == 1 else encoded  # type: ignore[return-value]
-
-
-def _cut_tokens(tokenized: Any, tell: bool) -> Any:
-    """Cut T5 input to `MAX_TEXT_TOKENS`, keeping the end mark: the tokenizer itself never does."""
-    if not hasattr(tokenized, "keys") or tokenized["input_ids"].shape[1] <= MAX_TEXT_TOKENS:
-        return tokenized
-    if tell:
-        logger.warning(
-            "prompt of %d tokens cut to %d, all that the text encoder takes",
-            tokenized["input_ids"].shape[1],
-            MAX_TEXT_TOKENS,
-        )
-    for name in ("input_ids", "attention_mask"):
-        tensor = tokenized[name]
-        tokenized[name] = torch.cat([tensor[:, : MAX_TEXT_TOKENS - 1], tensor[:, -1:]], dim=1)
-    return tokenized

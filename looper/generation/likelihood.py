@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from looper.generation.batch import sharing, split, text_length
-from looper.model.transformer import Transformer, windows
+from looper.model.kv_cache import windows
+from looper.model.transformer import Transformer
 from looper.runtime.memory import out_of_memory
 
 MOST_AT_ONCE = 64  # passages in one pass

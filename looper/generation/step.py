@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from looper.generation.sampling import Plan, Sampling, draw
-from looper.model.transformer import Transformer, Window, windows
+from looper.generation.sampling import SamplingRule, draw
+from looper.model.kv_cache import Window, windows
+from looper.model.transformer import Transformer
+from looper.request import Sampling
 
 KEPT_SHARE = 0.3  # of a GPU's memory
 KEPT_ON_CPU = 1 << 30
@@ -93,14 +95,14 @@ class State:
         self.cfg_coef.fill_(sampling.cfg_coef)
 
 
-def make_step(transformer: Transformer, state: State, plan: Plan, length: int) -> Callable[[], None]:
+def make_step(transformer: Transformer, state: State, rule: SamplingRule, length: int) -> Callable[[], None]:
     """Prepare the step that looks at the first `length` columns of the cache."""
     window, columns = windows(state.cache, length), state.columns[:length]
-    return lambda: step(transformer, state, plan, window, columns)
+    return lambda: step(transformer, state, rule, window, columns)
 
 
 def step(
-    transformer: Transformer, state: State, plan: Plan, window: tuple[Window, ...], columns: Tensor
+    transformer: Transformer, state: State, rule: SamplingRule, window: tuple[Window, ...], columns: Tensor
 ) -> None:
     """Feed the column at ``state.position`` and fill the next one; no host sync, constant shapes.
 
@@ -114,11 +116,13 @@ def step(
         x = x + state.clock.index_select(1, position)
     mask = transformer.mask(columns <= position)[None]
     hidden = transformer(x.repeat(state.halves, 1, 1), window, state.cross, position, mask)
-    finish_step(transformer, state, hidden, plan, position + 1)
+    finish_step(transformer, state, hidden, rule, position + 1)
     position.add_(1)
 
 
-def finish_step(transformer: Transformer, state: State, hidden: Tensor, plan: Plan, column: Tensor) -> None:
+def finish_step(
+    transformer: Transformer, state: State, hidden: Tensor, rule: SamplingRule, column: Tensor
+) -> None:
     """Guide, draw and write `column`, except where its token is given."""
     if state.halves == 2:
         # guided before the heads: they are linear, so that is the same for half their work
@@ -128,6 +132,6 @@ def finish_step(transformer: Transformer, state: State, hidden: Tensor, plan: Pl
     # a NaN or an infinity anywhere stays in the sum: one add instead of a look at every step
     state.check.add_(logits.sum())
     uniforms = state.uniforms.index_select(1, column)[:, 0]
-    tokens = draw(logits, uniforms, plan, state.temperature, state.top_p)
+    tokens = draw(logits, uniforms, rule, state.temperature, state.top_p)
     given = state.sequence.index_select(2, column)[..., 0]
     state.sequence.index_copy_(2, column, torch.where(given < 0, tokens, given)[..., None])

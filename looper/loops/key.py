@@ -47,10 +47,15 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
+def all_keys() -> list[Key]:
+    """The twelve major and the twelve minor keys."""
+    return [Key(root, minor) for minor in (False, True) for root in range(12)]
+
+
 @lru_cache(maxsize=1)
 def _profiles() -> tuple[list[Key], np.ndarray]:
     """Every key, and its profile [24, 12]."""
-    keys = [Key(root, minor) for minor in (False, True) for root in range(12)]
+    keys = all_keys()
     return keys, _unit(np.array([np.roll(_MINOR if k.minor else _MAJOR, k.root) for k in keys]))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,40 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from looper.model.kv_cache import Cache, Cross, Window
 from looper.model.linear import Dense
 
 if TYPE_CHECKING:
     from audiocraft.models.lm import LMModel
-
-
-# per layer the keys and values of the steps so far, [rows, 2 * heads, length, head_dim], keys first
-Cache = tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Window:
-    """One layer's cache and the part of it to look at."""
-
-    whole: Tensor
-    k: Tensor
-    v: Tensor
-
-
-def windows(cache: Cache, length: int) -> tuple[Window, ...]:
-    """Look at the first `length` steps of a cache."""
-    return tuple(Window(layer, *layer[:, :, :length].chunk(2, dim=1)) for layer in cache)
-
-
-class Cross:
-    """Keys and values of the texts, as in `Cache`; `mask` [rows, 1, 1, text] is 0 where there is text, else -inf."""
-
-    def __init__(self, layers: Cache, mask: Tensor) -> None:
-        self.layers, self.mask = layers, mask
-        self.windows = windows(layers, mask.shape[-1])
-
-    def of(self, rows: slice) -> Cross:
-        """Take some of the rows."""
-        return Cross(tuple(layer[rows] for layer in self.layers), self.mask[rows])
 
 
 class Norm:
@@ -172,7 +142,7 @@ class Transformer:
     lm : audiocraft.models.lm.LMModel
         Pre-norm, with sinusoidal positions and text in cross-attention, as all of MusicGen's are.
     clock_weight : torch.Tensor, optional
-        [dim, C], see `looper.checkpoints.load.Clock`.
+        [dim, C], see `looper.model.musicgen.Clock`.
 
     Raises
     ------

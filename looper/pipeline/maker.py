@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from looper.loops.cut import Loop, cut, finish
+from looper.loops.cut import cut
+from looper.loops.loop import Loop
+from looper.loops.matching import finish
 from looper.model.beat_clock import clock_features
 from looper.pipeline.plan import plan
 from looper.pipeline.result import Loops, Report
@@ -19,7 +21,7 @@ from looper.runtime.threads import workers
 
 if TYPE_CHECKING:
     from looper.generation.generator import Generator
-    from looper.generation.sampling import Sampling
+    from looper.request import Sampling
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +52,10 @@ class LoopMaker:
 
         Raises
         ------
-        looper.checkpoints.load.WeightsError
+        looper.checkpoints.sources.WeightsError
             If the model's files are missing or damaged; the message says which command mends it.
         """
-        from looper.checkpoints.load import find
+        from looper.checkpoints.store import find
         from looper.generation.generator import Generator
 
         return cls(Generator.load(find(model), device))
@@ -89,7 +91,7 @@ class _Session:
         self._say_what_is_planned()
 
     def _sampling(self) -> Sampling:
-        from looper.generation.sampling import Sampling
+        from looper.request import Sampling
 
         r = self.request
         return Sampling(r.top_k, r.top_p, r.temperature, r.cfg_coef)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from looper.loops.cut import loop_beats
+from looper.loops.loop import loop_beats
 from looper.model.beat_clock import frames_per_beat
 from looper.request import LoopRequest
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import overload
 
-from looper.loops.cut import Loop
+from looper.loops.loop import Loop
 from looper.request import LoopRequest
 
 log = logging.getLogger(__name__)

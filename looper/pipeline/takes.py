@@ -8,6 +8,7 @@ import numpy as np
 
 from looper.beats.grid import BeatGrid, fit_grid
 from looper.beats.spans import Span
+from looper.generation.output import Heard
 from looper.pipeline.plan import Plan
 from looper.request import BPM_RANGE
 
@@ -19,25 +20,6 @@ ODD_SEAM = 0.1  # confidence that a nat of unlikeliness costs in the choice of a
 NEAR = 0.6  # of a span's score: others as good may be taken for their seam
 LIKED = 0.02  # confidence that a point of a span's score is worth
 ODDEST_SEAM = 2.0  # nats; beyond, it makes no difference
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What a generator gives for a batch.
-
-    Attributes
-    ----------
-    samples : np.ndarray
-        float32 [rows, T].
-    codes : np.ndarray or None
-        The codes [rows, n_q, frames] it was decoded from, where there are any.
-    steps_per_second : float
-        Of the decode loop; 0 where that is not known.
-    """
-
-    samples: np.ndarray
-    codes: np.ndarray | None = None
-    steps_per_second: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,15 +60,6 @@ class Take:
         """`score` less what an unlikely seam costs: what candidates are ranked by."""
         odd = min(max(0.0, -(self.seam_log_likelihood or 0.0)), ODDEST_SEAM)
         return self.score - ODD_SEAM * odd
-
-
-@dataclass(frozen=True)
-class Heard:
-    """Codes [n_q, frames] with their clock, of which the model judges what stands from `start` on."""
-
-    codes: np.ndarray
-    start: int
-    clock: np.ndarray | None = None
 
 
 def judge(

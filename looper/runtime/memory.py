@@ -54,17 +54,6 @@ def return_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def gpu_answers() -> bool:
-    """Tell whether the GPU still computes: after a fault every call to a lost one raises."""
-    import torch
-
-    try:
-        return torch.ones(1, device="cuda").add(1).item() == 2
-    except RuntimeError as error:
-        log.error("the GPU does not answer: %s", error)
-        return False
-
-
 def free_bytes(device: torch.device) -> int:
     """Memory that may be filled: the GPU's, or the machine's and the container's."""
     if device.type == "cuda":

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from looper.files.formats import MEDIA_TYPES
 from looper.web import strict_json
 
-TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".ogg": "audio/ogg"}
 LARGEST_FILE = 64 * 2**20
 LARGEST_DESCRIPTION = 2**20
 MOST_LOOPS = 100  # as the page has it
@@ -143,7 +143,7 @@ class Shelf:
         """
         with self._lock:
             place = self._find().loops.get(name)
-            return (self._bytes(name, place), TYPES[_suffix(name)]) if place is not None else None
+            return (self._bytes(name, place), MEDIA_TYPES[_suffix(name)]) if place is not None else None
 
 
 def _text(name: str) -> str:
@@ -182,7 +182,7 @@ def _in_folder(folder: Path) -> dict[tuple[str, ...], Path]:
             break
         name = parts[-1]
         with contextlib.suppress(OSError):  # gone meanwhile
-            if (name == "pack.json" or _suffix(name) in TYPES) and entry.is_file(follow_symlinks=False):
+            if (name == "pack.json" or _suffix(name) in MEDIA_TYPES) and entry.is_file(follow_symlinks=False):
                 if not _fits(name, entry.stat(follow_symlinks=False).st_size):
                     continue
                 found[parts] = Path(entry.path)
@@ -213,7 +213,7 @@ def _walk(folder: Path) -> Iterator[tuple[tuple[str, ...], os.DirEntry[str]]]:
 
 def _choose(files: Mapping[tuple[str, ...], Path | zipfile.ZipInfo]) -> Found:
     """Loops at the least depth, named from the folder that they share, and the pack.json nearest above."""
-    sounds = [parts for parts in files if _suffix(parts[-1]) in TYPES]
+    sounds = [parts for parts in files if _suffix(parts[-1]) in MEDIA_TYPES]
     depth = min(map(len, sounds), default=0)
     sounds = sorted(parts for parts in sounds if len(parts) == depth)
     ends = (

@@ -9,16 +9,10 @@ of the plain Cog API can use this address too.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import re
 import secrets
-import shutil
-import signal
-import sys
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import httpx
 from starlette.requests import Request
@@ -26,112 +20,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from looper.web import strict_json
+from looper.web.cog_process import CogServer
+from looper.web.predictions import Board
 
-DONE = ("succeeded", "failed", "canceled")
-TINY_MODELS = "medium=weights/tiny,large=weights/tiny"
-STOP_SECONDS = 10
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-class Board:
-    """The latest state of each prediction, as Cog's webhook told it, and who waits for news of it."""
-
-    def __init__(self, keep: int = 4) -> None:
-        self.states: dict[str, dict] = {}
-        self.keep = keep
-        self._news = asyncio.Event()
-
-    def post(self, key: str, state: dict) -> None:
-        """Update the state of `key`, wake its followers and forget the oldest finished predictions."""
-        self.states[key] = self.states.get(key, {}) | state
-        old = [k for k, s in self.states.items() if s.get("status") in DONE and k != key]
-        for stale in old[: max(0, len(self.states) - self.keep)]:
-            del self.states[stale]
-        self._news.set()
-        self._news = asyncio.Event()
-
-    def running(self) -> str | None:
-        """Return the id of the prediction under way, if there is one."""
-        return next((k for k, s in self.states.items() if s.get("status") not in DONE), None)
-
-    def fail_running(self, error: str) -> None:
-        """End what is under way with `error`: its server is gone and will not report."""
-        while key := self.running():
-            self.post(key, {"status": "failed", "error": error})
-
-    async def follow(self, key: str, stopping: Callable[[], bool] = lambda: False) -> AsyncIterator[str]:
-        """Server-Sent Events: every new state of `key` until it is done."""
-        seen = None
-        while (state := self.states.get(key)) is not None and not stopping():
-            if state is not seen:
-                seen = state
-                yield f"data: {json.dumps(state)}\n\n"
-                continue
-            if state.get("status") in DONE:
-                return
-            try:
-                await asyncio.wait_for(self._news.wait(), timeout=1)
-            except TimeoutError:
-                yield ": still here\n\n"
-
-
-class CogServer:
-    """The Cog server as a child process; use it as an async context manager.
-
-    Parameters
-    ----------
-    root : Path
-        Folder of predict.py, the child's working directory.
-    port : int
-        Loopback port for the child.
-    tiny : bool
-        Map every model name to the demo model in weights/tiny.
-    """
-
-    def __init__(self, root: Path, port: int, tiny: bool = False) -> None:
-        self.root = root
-        self.env = {
-            **os.environ,
-            # Cog starts its worker as plain `python`: without this it may find another one and hang
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-            "PORT": str(port),
-            "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
-            **({"LOOPER_MODELS": TINY_MODELS} if tiny else {}),
-        }
-        self.env.setdefault("LOG_FORMAT", "console")
-        self.process: asyncio.subprocess.Process | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether the child is alive."""
-        return self.process is not None and self.process.returncode is None
-
-    async def wait(self) -> int:
-        """Exit code of the child, once it has ended."""
-        assert self.process is not None
-        return await self.process.wait()
-
-    async def __aenter__(self) -> CogServer:
-        schema = self.root / "openapi.json"
-        if schema.is_file():  # the runtime looks for it here only, and without it accepts any input
-            (self.root / ".cog").mkdir(exist_ok=True)
-            shutil.copyfile(schema, self.root / ".cog" / "openapi_schema.json")
-        command = [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"]
-        # a session of its own: Ctrl-C reaches us alone, and we end the child in order
-        self.process = await asyncio.create_subprocess_exec(
-            *command, cwd=self.root, env=self.env, start_new_session=True
-        )
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        assert self.process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # a worker that outlived its server
-        await self.process.wait()
 
 
 def problem(status: int, message: str) -> JSONResponse:

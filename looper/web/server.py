@@ -20,8 +20,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from looper.runtime import paths
+from looper.web.cog_process import CogServer
 from looper.web.library import Shelf
-from looper.web.proxy import CogServer, Relay, problem
+from looper.web.proxy import Relay, problem
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from looper.checkpoints import fetch, load, store
-from looper.checkpoints.store import WeightsError
+from looper.checkpoints import fetch, load, manifest, sources, store
+from looper.checkpoints.sources import WeightsError
 from looper.runtime import paths
 from testkit.hub import LARGE, MUSICGEN, REVISIONS, T5, hub, published  # noqa: F401  (fixtures)
 from tests.checkpoints.test_load import Malicious
@@ -24,7 +24,7 @@ BIG = "state_dict.bin"
 
 
 def get(lines=None):
-    return load.fetch("medium", progress=(lines if lines is not None else []).append)
+    return fetch.fetch("medium", progress=(lines if lines is not None else []).append)
 
 
 def left(root):
@@ -39,7 +39,7 @@ def scratch(hub, name=BIG, repository=MUSICGEN):
 
 def outdate(hub):
     """Let the folder that is there be one of other files, so that it has to be fetched again."""
-    store.write_manifest(hub.root / "medium", "medium", source={})
+    manifest.write_manifest(hub.root / "medium", "medium", source={})
 
 
 def pin(hub, change):
@@ -77,7 +77,7 @@ def test_the_first_fetch_records_what_it_got_and_the_next_must_match(hub):
     hub.files[MUSICGEN, BIG] += b"!"
     with pytest.raises(WeightsError, match=r"state_dict.bin at a* is not the pinned file"):
         get()
-    store.verify(out)
+    manifest.verify(out)
 
 
 def test_another_revision_than_the_pinned_is_refused(hub):
@@ -110,20 +110,20 @@ def test_what_is_not_the_pinned_file_is_refused_before_it_is_unpickled(hub, tmp_
     with pytest.raises(WeightsError, match=name):
         get()
     assert not mark.exists()
-    store.verify(hub.root / "medium")
+    manifest.verify(hub.root / "medium")
     assert left(hub.root) == ["medium", "sources.json"]
 
 
 def test_only_known_models_are_fetched():
     with pytest.raises(WeightsError, match="knows large, medium"):
-        load.fetch("huge")
+        fetch.fetch("huge")
 
 
 def test_the_committed_pins_name_whole_revisions():
-    sources = store.read_sources(paths.WEIGHTS)
-    for model in sources["models"].values():
+    pins = sources.read_sources(paths.WEIGHTS)
+    for model in pins["models"].values():
         for repository in model.values():
-            assert len(sources["repositories"][repository]["revision"]) == 40
+            assert len(pins["repositories"][repository]["revision"]) == 40
 
 
 def test_the_hubs_token_stays_with_the_hub(hub):
@@ -168,7 +168,7 @@ def test_a_connection_that_stalls_is_left_and_gone_on_with(hub, monkeypatch):
     monkeypatch.setattr(fetch, "TIMEOUT", 1.0)
     get()
     assert [start for name, start, _ in hub.requests if name == BIG] == [None, f"bytes={half}-"]
-    store.verify(hub.root / "medium")
+    manifest.verify(hub.root / "medium")
 
 
 def killed(hub, name, **environment):
@@ -201,7 +201,7 @@ def test_a_killed_fetch_is_gone_on_with_by_the_next_and_blocks_nobody(hub, name)
         **{n: (None, right[n]) for n in LARGE if n not in {b for b, *_ in before}},
         name: (f"bytes={sent}-", right[name] - sent),
     }
-    store.verify(hub.root / "medium")
+    manifest.verify(hub.root / "medium")
     assert left(hub.root) == ["medium", "sources.json"]
 
 
@@ -224,7 +224,7 @@ def test_a_damaged_partial_file_is_thrown_away_and_fetched_once_more(hub, damage
     assert hub.requests[-1][0] != BIG
     assert [r for r in hub.requests if r[0] == BIG][-1] == (BIG, None, len(right))
     assert sum(name == BIG for name, *_ in hub.requests) <= 2
-    store.verify(hub.root / "medium")
+    manifest.verify(hub.root / "medium")
 
 
 def test_a_damaged_partial_file_of_a_file_that_is_refused_does_not_loop(hub):
@@ -251,7 +251,7 @@ def test_a_hub_that_knows_no_ranges_is_asked_for_the_whole(hub):
     scratch(hub).write_bytes(hub.files[MUSICGEN, BIG][:1000])
     get()
     assert [r for r in hub.requests if r[0] == BIG] == [(BIG, None, len(hub.files[MUSICGEN, BIG]))]
-    store.verify(hub.root / "medium")
+    manifest.verify(hub.root / "medium")
 
 
 def test_a_file_without_end_is_left_when_it_is_too_long(hub, monkeypatch):
@@ -292,8 +292,8 @@ def test_an_interrupted_fetch_leaves_the_old_folder_and_the_next_goes_on(hub):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load.fetch("medium", progress=interrupt)
-    store.verify(hub.root / "medium")
+        fetch.fetch("medium", progress=interrupt)
+    manifest.verify(hub.root / "medium")
     sent = hub.sent(BIG)
     get()
     assert hub.sent(BIG) == sent
@@ -310,7 +310,7 @@ def test_a_fetch_interrupted_while_converting_converts_again_without_a_download(
     sent = hub.sent(BIG)
     get()
     assert hub.sent(BIG) == sent
-    store.verify(hub.root / "medium")
+    manifest.verify(hub.root / "medium")
     assert left(hub.root) == ["medium", "sources.json"]
 
 
@@ -335,7 +335,7 @@ def test_two_processes_fetch_one_after_the_other_and_each_file_once(hub):
     assert "another fetch into" in waiting
     assert "here already" in outputs[1].replace("\n", " ")
     assert {name: hub.sent(name) for _, name in hub.files} == {n: len(d) for (_, n), d in hub.files.items()}
-    store.verify(hub.root / "medium")
+    manifest.verify(hub.root / "medium")
     assert left(hub.root) == ["medium", "sources.json"]
 
 
@@ -383,7 +383,7 @@ def test_a_disk_that_fills_all_the_same_says_so_and_the_next_fetch_goes_on(hub, 
 def test_a_root_that_cannot_be_made_is_named(hub, monkeypatch):
     (hub.root / "file").write_text("")
     with pytest.raises(WeightsError, match=r"cannot write to .*file/deeper.*LOOPER_WEIGHTS"):
-        load.fetch("medium", root=hub.root / "file" / "deeper", progress=lambda line: None)
+        fetch.fetch("medium", root=hub.root / "file" / "deeper", progress=lambda line: None)
 
 
 # --- offline ---------------------------------------------------------------------------------------
@@ -407,16 +407,16 @@ def test_a_damaged_folder_is_fetched_again(hub):
     out = get()
     (out / "lm.safetensors").write_bytes(b"")
     get()
-    store.verify(out)
+    manifest.verify(out)
 
 
 def test_weights_at_hand_are_found_and_loaded_without_the_network(hub, monkeypatch):
     get()
     without_network(monkeypatch)
-    assert load.load(load.find("medium")).name == "medium"
+    assert load.load(store.find("medium")).name == "medium"
 
 
 def test_without_weights_and_network_it_is_said_how_to_get_them(hub, monkeypatch):
     without_network(monkeypatch)
     with pytest.raises(WeightsError, match="run `looper weights get medium`"):
-        load.find("medium")
+        store.find("medium")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from looper.checkpoints import load, store
-from looper.checkpoints.load import WeightsError
+from looper.checkpoints import load, manifest, store
+from looper.checkpoints.sources import WeightsError
 from tests.checkpoints.test_load import (  # noqa: F401  (fixtures)
     Malicious,
     folder,
@@ -93,9 +93,9 @@ def test_a_tampered_folder_is_refused_by_name_and_unparsed(folder, unparsed, how
 
 def test_sizes_are_looked_at_before_any_content(folder, monkeypatch):
     (folder / "lm.safetensors").open("ab").write(b"x")
-    monkeypatch.setattr(store, "sha256", lambda path: pytest.fail("hashed a file of the wrong size"))
+    monkeypatch.setattr(manifest, "sha256", lambda path: pytest.fail("hashed a file of the wrong size"))
     with pytest.raises(WeightsError, match="bytes, not"):
-        store.verify(folder)
+        manifest.verify(folder)
 
 
 def test_one_changed_byte_in_the_manifests_list_is_noticed(folder):
@@ -109,9 +109,9 @@ def test_one_changed_byte_in_the_manifests_list_is_noticed(folder):
         changed[place] = draw.choice([c for c in b"0123456789abcdefxyz" if c != content[place]])
         path.write_bytes(bytes(changed))
         with pytest.raises(WeightsError, match=str(folder)):
-            store.verify(folder)
+            manifest.verify(folder)
     path.write_bytes(content)
-    store.verify(folder)
+    manifest.verify(folder)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_one_changed_byte_in_the_manifests_list_is_noticed(folder):
 )
 def test_tensors_that_lie_about_themselves_are_refused_although_the_manifest_agrees(folder, content):
     (folder / "lm.safetensors").write_bytes(content)
-    store.write_manifest(folder, "mini")
+    manifest.write_manifest(folder, "mini")
     with pytest.raises(WeightsError, match=r"lm\.safetensors"):
         load.load(folder)
 
@@ -140,7 +140,7 @@ def test_a_pickle_in_the_text_encoders_folder_is_never_run(folder, tmp_path, bes
     (folder / "t5" / "pytorch_model.bin").write_bytes(pickle.dumps(Malicious(mark)))
     if not beside:
         (folder / "t5" / "model.safetensors").unlink()
-    store.write_manifest(folder, "mini")
+    manifest.write_manifest(folder, "mini")
     if beside:
         load.load(folder)
     else:
@@ -192,7 +192,7 @@ def test_a_text_encoder_without_what_it_needs_is_refused(folder, unparsed, name)
 
 def test_a_model_that_needs_a_text_encoder_and_has_none_is_refused(folder):
     shutil.rmtree(folder / "t5")
-    store.write_manifest(folder, "mini")
+    manifest.write_manifest(folder, "mini")
     with pytest.raises(WeightsError, match="no T5 encoder in"):
         load.load(folder)
 
@@ -203,7 +203,7 @@ def test_a_config_cannot_name_other_weights_for_the_text_encoder(folder, tmp_pat
     (folder / "t5" / other).write_bytes(pickle.dumps(Malicious(mark)))
     config = json.loads((folder / "t5" / "config.json").read_text())
     (folder / "t5" / "config.json").write_text(json.dumps({**config, "transformers_weights": other}))
-    store.write_manifest(folder, "mini")
+    manifest.write_manifest(folder, "mini")
     with pytest.raises(WeightsError, match=r"must hold its weights as model\.safetensors"):
         load.load(folder)
     assert not mark.exists()
@@ -211,7 +211,7 @@ def test_a_config_cannot_name_other_weights_for_the_text_encoder(folder, tmp_pat
 
 def test_hidden_files_beside_the_text_encoder_do_no_harm(folder):
     (folder / "t5" / ".DS_Store").write_bytes(b"x")
-    store.verify(folder)
+    manifest.verify(folder)
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
@@ -224,7 +224,7 @@ def test_a_text_encoder_that_asks_for_its_own_code_does_not_get_it_run(folder, t
     names = ("AutoConfig", "AutoModel", "T5EncoderModel")
     config["auto_map"] = dict.fromkeys(names, "evil.Evil") | {"AutoTokenizer": ["evil.Evil", None]}
     (folder / "t5" / file).write_text(json.dumps(config))
-    store.write_manifest(folder, "mini")
+    manifest.write_manifest(folder, "mini")
     load.load(folder)
     assert not mark.exists()
 
@@ -232,7 +232,7 @@ def test_a_text_encoder_that_asks_for_its_own_code_does_not_get_it_run(folder, t
 def test_a_config_cannot_make_python_objects(folder, tmp_path):
     mark = tmp_path / "executed"
     (folder / "config.yaml").write_text(f"lm: !!python/object/apply:os.mkdir [{str(mark)!r}]\ncodec: {{}}\n")
-    store.write_manifest(folder, "mini")
+    manifest.write_manifest(folder, "mini")
     with pytest.raises(WeightsError, match=r"config\.yaml is not a model config"):
         load.load(folder)
     assert not mark.exists()
@@ -284,7 +284,9 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = st.text() | st.sampled_from([*store.REQUIRED, "", ".", "..", "/", "a/../b", "t5", "t5/", "con", "~"])
+NAMES = st.text() | st.sampled_from(
+    [*manifest.REQUIRED, "", ".", "..", "/", "a/../b", "t5", "t5/", "con", "~"]
+)
 ENTRIES = st.fixed_dictionaries({"sha256": VALUES, "size": VALUES}) | VALUES
 
 
@@ -300,11 +302,11 @@ def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):
     manifest = json.loads((made / "manifest.json").read_text())
     manifest["files"] = {name: e for name, e in manifest["files"].items() if "/" not in name}
     (bare / "manifest.json").write_text(json.dumps(manifest))
-    store.verify(bare)
+    manifest.verify(bare)
     manifest["files"] |= changes
     (bare / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(WeightsError, match="bare"):
-        store.verify(bare)
+        manifest.verify(bare)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -312,7 +314,7 @@ def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):
 def test_no_json_gets_anything_but_a_weights_error(bare, manifest):
     (bare / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(WeightsError, match=r"manifest\.json"):
-        store.verify(bare)
+        manifest.verify(bare)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"models": 1, "repositories": {}}'])
@@ -320,4 +322,4 @@ def test_damaged_sources_are_named(tmp_path, monkeypatch, content):
     (tmp_path / "sources.json").write_text(content)
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError, match=r"sources\.json is damaged"):
-        load.find("medium")
+        store.find("medium")

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from looper.checkpoints import load, store
-from looper.checkpoints.load import WeightsError
+from looper.checkpoints import load, manifest, store
+from looper.checkpoints.convert import convert
+from looper.checkpoints.sources import WeightsError
 from testkit import checkpoints
 from testkit.checkpoints import Shape
 
@@ -26,7 +27,7 @@ def published(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(published, tmp_path_factory) -> Path:
-    return load.convert(published, published / "t5", tmp_path_factory.mktemp("w") / "mini")
+    return convert(published, published / "t5", tmp_path_factory.mktemp("w") / "mini")
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_loading_agrees_with_audiocrafts_own_loader(tmp_path):
 
     published = checkpoints.publish(tmp_path / "published", Shape(text="lut", num_layers=2, bias=True))
     theirs = loaders.load_lm_model(str(published), device="cpu")
-    ours = load.load(load.convert(published, None, tmp_path / "lut"))
+    ours = load.load(convert(published, None, tmp_path / "lut"))
     assert {k: v.shape for k, v in ours.lm.state_dict().items()} == {
         k: v.shape for k, v in theirs.state_dict().items()
     }
@@ -86,7 +87,7 @@ def test_a_clock_is_loaded_with_its_config(folder):
     save_file({**state, "clock.weight": torch.ones(16, 5, dtype=torch.float16)}, folder / "lm.safetensors")
     text = (folder / "config.yaml").read_text().replace("looper: {}", "looper: {clock: {kind: bar}}")
     (folder / "config.yaml").write_text(text)
-    store.write_manifest(folder, "mini")
+    manifest.write_manifest(folder, "mini")
     clock = load.load(folder).clock
     assert clock.weight.shape == (16, 5)
     assert clock.config == {"kind": "bar"}
@@ -98,7 +99,7 @@ def test_the_text_encoder_keeps_only_its_encoder(published, tmp_path):
     save_file(
         {**state, "decoder.block.0.weight": torch.ones(9, 9)}, t5 / "model.safetensors", {"format": "pt"}
     )
-    out = load.convert(published, t5, tmp_path / "out")
+    out = convert(published, t5, tmp_path / "out")
     assert set(load_file(out / "t5" / "model.safetensors")) == set(state)
 
 
@@ -158,7 +159,7 @@ def test_a_broken_folder_is_refused_before_anything_is_parsed(folder, breakage, 
 
 
 def test_a_sound_folder_passes(folder):
-    load.verify(folder)
+    manifest.verify(folder)
 
 
 def test_a_manifest_may_not_point_outside_its_folder(folder):
@@ -167,7 +168,7 @@ def test_a_manifest_may_not_point_outside_its_folder(folder):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder.parent / "secret").write_text("x")
     with pytest.raises(WeightsError, match="outside the folder"):
-        load.verify(folder)
+        manifest.verify(folder)
 
 
 def change_lm(folder: Path, change) -> None:
@@ -199,7 +200,7 @@ UNFIT = {
 def test_files_that_do_not_fit_together_are_named(folder, what):
     spoil, message = UNFIT[what]
     spoil(folder)
-    store.write_manifest(folder, "mini")
+    manifest.write_manifest(folder, "mini")
     with pytest.raises(WeightsError, match=message):
         load.load(folder)
 
@@ -208,36 +209,36 @@ def test_the_message_names_the_remedy(folder, tmp_path, monkeypatch):
     medium = folder.rename(tmp_path / "medium")
     flip_a_byte(medium / "lm.safetensors")
     with pytest.raises(WeightsError, match="looper weights get medium"):
-        load.verify(medium)
+        manifest.verify(medium)
 
 
 # --- finding -------------------------------------------------------------------------------------
 
 
 def test_a_model_is_found_by_folder_and_by_name_under_the_root(folder, monkeypatch):
-    assert load.find(folder) == folder
+    assert store.find(folder) == folder
     monkeypatch.setenv("LOOPER_WEIGHTS", str(folder.parent))
-    assert load.find("mini") == folder
+    assert store.find("mini") == folder
     assert store.list_models() == ["mini"]
 
 
 def test_tiny_comes_with_the_repository(monkeypatch):
     monkeypatch.delenv("LOOPER_WEIGHTS", raising=False)
-    load.verify(load.find("tiny"))
+    manifest.verify(store.find("tiny"))
 
 
 @pytest.mark.parametrize("name", ["medium", "large"])
 def test_a_model_not_fetched_yet_says_how_to_fetch_it(name, tmp_path, monkeypatch):
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError, match=f"looper weights get {name}"):
-        load.find(name)
+        store.find(name)
 
 
 @pytest.mark.parametrize("name", ["huge", "", "/no/such/folder"])
 def test_an_unknown_model_lists_the_known_ones(name, tmp_path, monkeypatch):
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError, match=r"large, medium.*LOOPER_WEIGHTS"):
-        load.find(name)
+        store.find(name)
 
 
 # --- converting ----------------------------------------------------------------------------------
@@ -269,13 +270,13 @@ def test_a_bad_published_file_is_refused_unexecuted_and_the_old_folder_stays(
     bad = Path(shutil.copytree(published, tmp_path / "bad"))
     BAD_PACKAGES[kind](bad / "compression_state_dict.bin", tmp_path / "executed")
     with pytest.raises(WeightsError, match=r"compression_state_dict.bin"):
-        load.convert(bad, bad / "t5", folder)
+        convert(bad, bad / "t5", folder)
     assert not (tmp_path / "executed").exists()
-    load.verify(folder)
+    manifest.verify(folder)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad", "mini"]
 
 
 def test_converting_again_replaces_the_folder(published, folder):
     flip_a_byte(folder / "lm.safetensors")
-    load.convert(published, published / "t5", folder)
-    load.verify(folder)
+    convert(published, published / "t5", folder)
+    manifest.verify(folder)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.conftest import drum_track
+from testkit.fakes import drum_track
 
 
 def run(*words, **how):

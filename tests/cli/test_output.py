@@ -9,7 +9,7 @@ from rich.console import Console
 from looper.cli import output
 from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
-from tests.conftest import FakeGenerator
+from testkit.fakes import FakeGenerator
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import time
 
 import httpx
 import pytest
-from scripts import openapi_schema as schema
 import soundfile
 
+from scripts import openapi_schema as schema
 from training.tiny.evaluate import measure_bpm, near
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -4,6 +4,7 @@ import pathlib
 
 import jsonschema
 import pytest
+
 from scripts import openapi_schema as schema
 
 ROOT = pathlib.Path(__file__).parents[2]

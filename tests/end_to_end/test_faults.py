@@ -13,10 +13,12 @@ import torch
 
 from bench.reliability import faults, fuzz
 from looper.generation.decoder import DecodeError
-from looper.runtime.memory import gpu_answers, out_of_memory
-from looper.service.service import Scratch, Service
+from looper.runtime.device import gpu_answers
+from looper.runtime.memory import out_of_memory
+from looper.service.scratch import Scratch
+from looper.service.service import Service
 from testkit.cog_server import Server
-from tests.conftest import SAMPLE_RATE, FakeGenerator, drum_track
+from testkit.fakes import SAMPLE_RATE, FakeGenerator, drum_track
 from tests.service.test_service import CancelledError, FakeModels, predict
 
 
@@ -265,7 +267,7 @@ def test_without_a_gpu_there_is_none_to_lose(tmp_path):
 def test_a_lost_gpu_makes_the_service_unhealthy(tmp_path, monkeypatch, answers):
     service = serving(tmp_path)
     service.models._gpu = True
-    monkeypatch.setattr("looper.service.service.gpu_answers", lambda: answers)
+    monkeypatch.setattr("looper.service.models.gpu_answers", lambda: answers)
     assert service.healthy() is answers
 
 
@@ -289,7 +291,7 @@ def test_a_prediction_is_not_disturbed_by_the_health_check(tmp_path, monkeypatch
     service = serving(tmp_path, Asking())
     service.models._gpu = True
     monkeypatch.setattr(
-        "looper.service.service.gpu_answers", lambda: pytest.fail("probed during a prediction")
+        "looper.service.models.gpu_answers", lambda: pytest.fail("probed during a prediction")
     )
     predict(service)
     assert seen and all(seen)
@@ -298,7 +300,7 @@ def test_a_prediction_is_not_disturbed_by_the_health_check(tmp_path, monkeypatch
 def test_the_gpu_is_asked_again_after_a_failed_prediction(tmp_path, monkeypatch):
     service = serving(tmp_path, Faulty(RuntimeError("CUDA error: unspecified launch failure")))
     service.models._gpu = True
-    monkeypatch.setattr("looper.service.service.gpu_answers", lambda: False)
+    monkeypatch.setattr("looper.service.models.gpu_answers", lambda: False)
     with pytest.raises(RuntimeError, match="launch failure"):
         predict(service)
     assert not service.healthy()

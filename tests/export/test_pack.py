@@ -10,7 +10,7 @@ import pytest
 from looper.export.pack import check_room, write_loops, write_pack
 from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
-from tests.conftest import FakeGenerator
+from testkit.fakes import FakeGenerator
 
 WISH = LoopRequest("boom bap", bpm=90.5, variations=2, max_duration=6, seed=3)
 

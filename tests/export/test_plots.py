@@ -5,11 +5,12 @@ import pytest
 from PIL import Image
 
 from looper.beats.grid import analyse
-from looper.export.plot_grid import drawable, outline, plot_grid
+from looper.export.figure import drawable, outline
+from looper.export.plot_grid import plot_grid
 from looper.export.plot_loops import plot_loops
 from looper.files.text import plain
 from looper.loops.cut import cut
-from tests.conftest import SAMPLE_RATE, drum_track
+from testkit.fakes import SAMPLE_RATE, drum_track
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,13 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from scipy.signal import correlate
 from wavinfo import WavInfoReader
 
+from looper.export.loop_files import file_name, write_all
 from looper.files import mp3
 from looper.files.text import plain, slug
-from looper.files.write import FORMATS, dithered, file_name, write, write_all
-from looper.loops.cut import Loop, loop_length
+from looper.files.write import dithered, write
+from looper.loops.loop import Loop, loop_length
 from looper.loops.seam import SeamReport
+from looper.request import FORMATS
 
 RATE = 32_000
 AWKWARD = {

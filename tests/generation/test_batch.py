@@ -13,10 +13,11 @@ from looper.checkpoints import load
 from looper.generation.batch import Row, text_length
 from looper.generation.decoder import DecodeError, Decoder
 from looper.generation.generator import Generator
-from looper.generation.sampling import Sampling, row_uniforms
+from looper.generation.sampling import row_uniforms
 from looper.model import linear
 from looper.model.beat_clock import clock_features
 from looper.model.transformer import Transformer
+from looper.request import Sampling
 from testkit import checkpoints
 from testkit.checkpoints import Shape
 from testkit.decoding import TEXT, prompt_codes

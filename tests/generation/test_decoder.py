@@ -8,9 +8,10 @@ import torch
 from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout
 
 from looper.generation.batch import Row, text_length
-from looper.generation.sampling import Sampling
 from looper.model.beat_clock import FEATURES, clock_features
-from looper.model.transformer import Transformer, windows
+from looper.model.kv_cache import windows
+from looper.model.transformer import Transformer
+from looper.request import Sampling
 from testkit.decoding import SHAPES, TEXT, described, prompt_codes
 
 pytestmark = pytest.mark.usefixtures("one_thread")

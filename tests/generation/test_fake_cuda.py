@@ -24,11 +24,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import looper.generation.decoder
-from looper.checkpoints import load
+from looper.checkpoints import load, store
 from looper.generation.generator import Generator
-from looper.generation.sampling import Sampling
+from looper.generation.output import Heard
 from looper.model.beat_clock import clock_features
-from looper.pipeline.takes import Heard
+from looper.request import Sampling
 from looper.runtime import cuda_graph
 from testkit import checkpoints
 from testkit.checkpoints import Shape
@@ -203,7 +203,7 @@ SHAPES = {
 @pytest.fixture
 def folder(request, tmp_path_factory):
     if request.param == "tiny":
-        return load.find("tiny")
+        return store.find("tiny")
     return checkpoints.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[request.param])
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from looper.generation.generator import Generator, Sampling
+from looper.generation.generator import Generator
+from looper.generation.output import Heard
 from looper.model.beat_clock import clock_features
-from looper.pipeline.takes import Heard
+from looper.request import Sampling
 from testkit import checkpoints
 from testkit.checkpoints import Shape
 

@@ -9,7 +9,8 @@ from audiocraft.utils import utils as audiocraft_utils
 from scipy import stats
 
 from looper.generation.batch import Row
-from looper.generation.sampling import Sampling, draw
+from looper.generation.sampling import draw
+from looper.request import Sampling
 from testkit.decoding import TEXT
 
 pytestmark = pytest.mark.usefixtures("one_thread")

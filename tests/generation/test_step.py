@@ -18,10 +18,12 @@ import looper.generation.decoder
 from looper.generation.batch import Row
 from looper.generation.decoder import Decoder
 from looper.generation.generator import Generator
-from looper.generation.sampling import Sampling, draw
+from looper.generation.sampling import draw
 from looper.generation.step import State, state_bytes, step
+from looper.model.kv_cache import windows
 from looper.model.linear import Dense
-from looper.model.transformer import Transformer, windows
+from looper.model.transformer import Transformer
+from looper.request import Sampling
 from looper.runtime import cuda_graph
 from testkit import checkpoints
 from testkit.checkpoints import Shape

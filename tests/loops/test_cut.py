@@ -17,7 +17,9 @@ from looper.beats.grid import BeatGrid
 from looper.beats.spans import Span
 from looper.loops import loudness
 from looper.loops.clicks import CLICK
-from looper.loops.cut import cross_clicks, cut, finish, join, level, loop_beats, loop_length
+from looper.loops.cut import cut
+from looper.loops.loop import loop_beats, loop_length
+from looper.loops.matching import cross_clicks, finish, join, level
 
 RATE = 32_000
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from looper.generation.output import GenerationOutput, Heard
 from looper.model.beat_clock import clock_features
 from looper.pipeline.maker import CANDIDATES, ROUNDS, LoopMaker
 from looper.pipeline.plan import plan
-from looper.pipeline.takes import Drawn, Heard, judge, seam_passages
+from looper.pipeline.takes import judge, seam_passages
 from looper.request import LoopRequest
-from tests.conftest import SAMPLE_RATE, FakeGenerator, drum_track
+from testkit.fakes import SAMPLE_RATE, FakeGenerator, drum_track
 
 TEMPI = (40, 61.3, 93.7, 120, 127.003, 174, 299.9)
 
@@ -70,7 +71,7 @@ class Listener(FakeGenerator):
     def draw(self, prompts, frames, **kwargs):
         rows = np.arange(len(prompts))[:, None, None]
         codes = np.broadcast_to(rows, (len(prompts), 4, frames)).copy()  # a row's codes say which it is
-        return Drawn(self.generate(prompts, frames, **kwargs), codes, 50.0)
+        return GenerationOutput(self.generate(prompts, frames, **kwargs), codes, 50.0)
 
     def log_likelihoods(self, prompt, passages):
         self.heard.append(list(passages))

@@ -7,8 +7,11 @@ import pytest
 import soundfile
 
 from looper.pipeline.maker import LoopMaker
-from looper.service.service import Models, ProgressLines, Scratch, Service, model_mapping
-from tests.conftest import FakeGenerator
+from looper.service.models import Models, model_mapping
+from looper.service.progress import ProgressLines
+from looper.service.scratch import Scratch
+from looper.service.service import Service
+from testkit.fakes import FakeGenerator
 
 WISH = {
     "prompt": "drums",
@@ -164,10 +167,10 @@ def test_a_mapping_that_does_not_read_is_refused(text):
 
 
 def test_missing_weights_say_which_command_brings_them(monkeypatch, tmp_path):
-    from looper.checkpoints.load import WeightsError
+    from looper.checkpoints.sources import WeightsError
 
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr("looper.service.service.has_gpu", lambda: True)
+    monkeypatch.setattr("looper.service.models.has_gpu", lambda: True)
     with pytest.raises(WeightsError, match="looper weights get medium"):
         Models({}).start()
 
@@ -177,7 +180,7 @@ def test_without_a_gpu_the_real_sizes_say_what_to_do_instead_of_falling_back(mon
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
     for name in ("medium", "large"):
         (tmp_path / name).symlink_to(tiny)
-    monkeypatch.setattr("looper.service.service.has_gpu", lambda: False)
+    monkeypatch.setattr("looper.service.models.has_gpu", lambda: False)
     with pytest.raises(RuntimeError, match=r"no CUDA GPU.*LOOPER_MODELS"):
         Models({}).start()
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from looper.checkpoints.load import find
+from looper.checkpoints.store import find
 from training.tiny.evaluate import measure_bpm, near
 from training.tiny.grooves import STYLES, draw_prompt, draw_score
 from training.tiny.lm import delayed, hidden

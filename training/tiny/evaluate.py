@@ -15,7 +15,7 @@ import librosa
 import numpy as np
 import torch
 
-from looper.checkpoints.load import find
+from looper.checkpoints.store import find
 from looper.generation.generator import Generator
 from looper.pipeline.maker import CANDIDATES, LoopMaker
 from looper.request import LoopRequest

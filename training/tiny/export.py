@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import save_file
 
 from looper.checkpoints.convert import replace_folder
-from looper.checkpoints.store import write_manifest
+from looper.checkpoints.manifest import write_manifest
 from training.tiny.codec import WORK, build
 from training.tiny.config import CODEC, LM
 from training.tiny.lm import T5, Tiny

@@ -1,0 +1,58 @@
+"""Where models lie and where published ones come from: the weights root and its ``sources.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from looper.runtime import paths
+
+SOURCES = "sources.json"
+
+
+def weights_root() -> Path:
+    """Folder that holds the model folders: ``$LOOPER_WEIGHTS``, else the repository's ``weights/``.
+
+    Raises
+    ------
+    WeightsError
+        If it is there and no folder.
+    """
+    root = Path(os.environ.get("LOOPER_WEIGHTS") or paths.WEIGHTS).expanduser()
+    if root.exists() and not root.is_dir():
+        raise WeightsError(f"{root} is not a folder: set LOOPER_WEIGHTS to the one that holds the models")
+    return root
+
+
+def read_sources(root: Path | None = None) -> dict[str, Any]:
+    """Read where published models come from: ``models``, and ``repositories`` with their pins."""
+    for folder in (root or weights_root(), paths.WEIGHTS):
+        if (path := folder / SOURCES).is_file():
+            try:
+                sources = json.loads(path.read_text())
+                if sources["models"].keys() and sources["repositories"].keys():
+                    return sources
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise WeightsError(f"{path} is damaged ({error}): get it back from the repository") from error
+    return {"models": {}, "repositories": {}}
+
+
+def fetchable() -> list[str]:
+    """Names of the models that `looper weights get` knows."""
+    return sorted(read_sources()["models"])
+
+
+class WeightsError(RuntimeError):
+    """A model folder is missing, broken or unsupported; the message names it and the remedy."""
+
+
+def remedy(folder: str | os.PathLike[str]) -> str:
+    """Say what puts a broken model folder right."""
+    name = Path(folder).name
+    if name == "tiny":
+        return "mend it with `git checkout -- weights/tiny`"
+    if name in fetchable():
+        return f"mend it with `looper weights get {name}`"
+    return "export or copy the folder again"

@@ -1,0 +1,155 @@
+"""A loop: samples that repeat, with what is known of them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from looper.files.text import plain, tempo
+from looper.files.write import Tags, encode, write
+from looper.loops.seam import SeamReport
+
+if TYPE_CHECKING:
+    from pydub import AudioSegment
+
+    from looper.beats.grid import BeatGrid
+    from looper.loops.key import Key
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no one equality
+class Loop:
+    """Music that repeats: its first sample is the downbeat, its last leads back to it.
+
+    Attributes
+    ----------
+    samples : np.ndarray
+        float32 [n] or [n, C], n = `loop_length(beats, bpm, sample_rate)`.
+    sample_rate : int
+        Hz.
+    bpm : float
+        The asked tempo, exactly.
+    beats_per_bar : int
+        Beats of one bar.
+    beats : int
+        Whole beats of the loop.
+    grid : BeatGrid
+        What was found in the recording it was cut from.
+    seam : SeamReport
+        How it runs into itself.
+    info : Mapping[str, object]
+        What it was made from: prompt, seed, variation, model.
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+    bpm: float
+    beats_per_bar: int
+    beats: int
+    grid: BeatGrid
+    seam: SeamReport
+    info: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def bars(self) -> float:
+        """Length in bars; below one for a loop of a few beats."""
+        return self.beats / self.beats_per_bar
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate
+
+    @cached_property
+    def key(self) -> Key | None:
+        """The key, or None where it is not clear."""
+        from looper.loops.key import find_key
+
+        return find_key(self.samples, self.sample_rate)
+
+    def save(self, path: str | Path, *, format: str | None = None, subtype: str | None = None) -> Path:
+        """Write to a WAV, MP3, FLAC or OGG file; see `looper.files.write.write`."""
+        return write(path, self.samples, self.sample_rate, self.tags, format=format, subtype=subtype)
+
+    def encode(self, format: str, subtype: str = "PCM_16") -> bytes:
+        """Return the bytes of such a file; see `looper.files.write.encode`."""
+        return encode(self.samples, self.sample_rate, self.tags, format, subtype)
+
+    @property
+    def tags(self) -> Tags:
+        """What a file of this loop says of itself."""
+        key = self.key
+        return Tags(
+            title=plain(self.info.get("prompt", ""), 100) or "Loop",
+            comment=_comment(self, key),
+            bpm=self.bpm,
+            beats=self.beats,
+            beats_per_bar=self.beats_per_bar,
+            root_note=None if key is None else 60 + key.root,
+            key=None if key is None else key.id3,
+        )
+
+    def segment(self, times: int = 1) -> AudioSegment:
+        """As pydub's AudioSegment of 16 bit, to layer, fade and chain; repeated `times` times without a gap."""
+        return audio_segment(np.tile(self.samples.T, times).T, self.sample_rate)
+
+
+def loop_length(beats: int, bpm: float, sample_rate: int) -> int:
+    """Count the samples of `beats` beats: round(beats * 60 / bpm * sample_rate)."""
+    return round(beats * 60 / bpm * sample_rate)
+
+
+def loop_beats(bpm: float, max_seconds: float, beats_per_bar: int = 4) -> int:
+    """Beats of the longest loop that fits `max_seconds`.
+
+    The largest power-of-two number of bars; where no whole bar fits, two beats or one.
+
+    Raises
+    ------
+    ValueError
+        If not even one beat fits.
+    """
+    beat = 60 / bpm
+    # a hair of slack: 4 bars at 120 BPM are 8 s, and must fit 8 s in floating point too
+    fitting = math.floor(max_seconds / beat + 1e-9)
+    if fitting >= beats_per_bar:
+        return beats_per_bar * 2 ** int(math.log2(fitting // beats_per_bar))
+    for beats in (2, 1):
+        if fitting >= beats:
+            return beats
+    raise ValueError(
+        f"not even one beat of {bpm:g} BPM ({beat:.2f} s) fits into {max_seconds:g} s; "
+        f"raise max_duration to {math.ceil(beat)} or the bpm to {math.ceil(60 / max_seconds)}"
+    )
+
+
+def audio_segment(samples: np.ndarray, sample_rate: int) -> AudioSegment:
+    """Samples float [T] or [T, C] as pydub's AudioSegment of 16 bit; what lies beyond -1..1 is clipped."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it misses ffmpeg, which this does not take
+        from pydub import AudioSegment
+
+    whole = np.clip(np.rint(np.asarray(samples, float) * 32768), -32768, 32767).astype("<i2")
+    channels = 1 if whole.ndim == 1 else whole.shape[1]
+    return AudioSegment(whole.tobytes(), frame_rate=sample_rate, sample_width=2, channels=channels)
+
+
+def _comment(loop: Loop, key: Key | None) -> str:
+    """prompt, seed, variation, model, bpm, bars: all that makes the loop again."""
+    facts = {
+        **{name: plain(value) for name, value in loop.info.items() if value is not None},
+        "bpm": tempo(loop.bpm),
+        "bars": f"{loop.bars:g}",
+        "beats_per_bar": str(loop.beats_per_bar),
+        **({"key": key.name} if key else {}),
+    }
+    return plain("; ".join(f"{name}: {value}" for name, value in facts.items()), 2000)

@@ -1,0 +1,56 @@
+"""A loaded MusicGen: its language model, its codec, and what its config says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from audiocraft.models.encodec import EncodecModel
+    from audiocraft.models.lm import LMModel
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Linear layer of the optional beat clock: features [T, C] @ weight.T are added to the input.
+
+    Attributes
+    ----------
+    weight : torch.Tensor
+        [dim, C], on the model's device.
+    config : dict
+        The ``looper.model.beat_clock`` section of ``config.yaml``, for whoever makes the features.
+    """
+
+    weight: torch.Tensor
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model, in evaluation mode.
+
+    Attributes
+    ----------
+    lm : audiocraft.models.lm.LMModel
+    codec : audiocraft.models.encodec.EncodecModel
+    config : dict
+        ``lm`` and ``codec`` (omegaconf), and ``looper`` (ours).
+    name : str
+    clock : Clock or None
+        None for MusicGen medium and large.
+    device : torch.device
+    """
+
+    lm: LMModel
+    codec: EncodecModel
+    config: dict[str, Any]
+    name: str
+    clock: Clock | None
+    device: torch.device
+
+    @property
+    def window_seconds(self) -> float:
+        """Longest audio the model was trained on, prompt included, in seconds."""
+        return float(self.config["lm"].dataset.segment_duration)

@@ -1,0 +1,72 @@
+"""Arrays of samples: what callers may pass, mixed to mono, and silence."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from looper.runtime.validation import finite, whole
+
+SILENCE = 1e-6  # root mean square, full scale 1, under which there is nothing to hear
+
+
+def mono(samples: np.ndarray) -> np.ndarray:
+    """Mix to one channel of float32, full scale 1, without offset.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray
+        ``[T]`` or ``[T, C]``, floating point or integer.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``[T]``. Channels in opposite phase do not cancel: the loudest one stands for them.
+
+    Raises
+    ------
+    ValueError
+        If the samples are empty, not numbers, not finite, or not ``[T]`` or ``[T, C]``.
+    """
+    x = np.asarray(samples)
+    if x.dtype.kind not in "fiu":
+        raise ValueError(f"samples must be floating point or integer, got {x.dtype}")
+    if x.ndim not in (1, 2) or (x.ndim == 2 and not 1 <= x.shape[1] <= 64):
+        raise ValueError(f"samples must be [T] or [T, C] with at most 64 channels, got shape {x.shape}")
+    if x.shape[0] == 0:
+        raise ValueError("samples is empty: pass at least one beat of audio")
+    full_scale = float(np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else 1.0
+    if not np.isfinite(x).all():
+        raise ValueError("samples must be finite: it holds NaN or infinity, repair the file or crop it")
+    x = x.astype(np.float64) / full_scale
+    x = x - x.mean(axis=0)
+    if x.ndim == 1:
+        return x.astype(np.float32)
+    mixed, power = x.mean(axis=1), np.mean(x**2, axis=0)
+    if np.mean(mixed**2) < 0.02 * power.max():
+        mixed = x[:, int(np.argmax(power))]
+    return mixed.astype(np.float32)
+
+
+def is_silent(x: np.ndarray) -> bool:
+    """Whether a mono signal holds nothing to hear."""
+    return bool(np.sqrt(np.mean(np.square(x, dtype=np.float64))) < SILENCE)
+
+
+def check_samples(samples: np.ndarray, sample_rate: int, bpm: float) -> np.ndarray:
+    """Return `samples` as float32 [T, C], or an error that says what is wrong with them."""
+    samples = np.asarray(samples)
+    if samples.ndim not in (1, 2) or len(samples) == 0:
+        raise ValueError(
+            f"samples must be [time] or [time, channels] and not empty, got shape {samples.shape}"
+        )
+    if samples.ndim == 2 and samples.shape[1] > 8:
+        raise ValueError(f"samples must be [time, channels], got {samples.shape}: transpose them")
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"samples must be floating point within -1..1, got {samples.dtype}")
+    if not np.isfinite(samples).all():
+        raise ValueError("samples hold NaN or infinity; repair the recording first")
+    if whole("sample_rate", sample_rate) <= 0:
+        raise ValueError(f"sample_rate must be positive, got {sample_rate}")
+    if finite("bpm", bpm) <= 0:
+        raise ValueError(f"bpm must be a positive number, got {bpm}")
+    return np.ascontiguousarray(samples.reshape(len(samples), -1), dtype=np.float32)

@@ -1,0 +1,120 @@
+"""Loaded models by name."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import pathlib
+from collections.abc import Mapping
+
+from looper.pipeline.maker import LoopMaker
+from looper.request import LoopRequest
+from looper.runtime.device import gpu_answers, has_gpu
+
+logger = logging.getLogger(__name__)
+
+NAMES = ("medium", "large")
+MAPPING_VARIABLE = "LOOPER_MODELS"
+
+
+def model_mapping(text: str | None = None) -> dict[str, str]:
+    """Folders that stand in for model names, from "medium=folder,large=folder".
+
+    Raises
+    ------
+    ValueError
+        If the text does not read like that.
+    """
+    text = os.environ.get(MAPPING_VARIABLE, "") if text is None else text
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    wrong = [
+        name
+        for name, equals, folder in pairs
+        if name.strip() not in NAMES or not equals or not folder.strip()
+    ]
+    if wrong:
+        raise ValueError(
+            f"{MAPPING_VARIABLE} must look like 'medium=weights/tiny,large=weights/tiny', got {text!r:.120}"
+        )
+    return {name.strip(): folder.strip() for name, _, folder in pairs}
+
+
+class Models:
+    """Loaded models by name. Each folder is loaded once; on a GPU that is too small for all, one at a time."""
+
+    def __init__(self, mapping: Mapping[str, str]) -> None:
+        self.mapping = dict(mapping)
+        self._loaded: dict[pathlib.Path, LoopMaker] = {}
+        self._gpu = False
+
+    def start(self) -> None:
+        """Load what can be served.
+
+        Raises
+        ------
+        looper.checkpoints.sources.WeightsError
+            If weights are missing or damaged, saying what to run.
+        RuntimeError
+            If there is no GPU for MusicGen's own sizes.
+        """
+        from looper.checkpoints.store import find
+
+        self._gpu = has_gpu()
+        unmapped = [name for name in NAMES if name not in self.mapping]
+        if unmapped and not self._gpu:  # told before anybody fetches gigabytes for nothing
+            raise RuntimeError(
+                f"no CUDA GPU was found, and MusicGen {' and '.join(unmapped)} would take hours without one: run on a "
+                f"machine with an NVIDIA GPU (and fetch the weights there: `looper weights get {unmapped[0]}`), or set "
+                f"{MAPPING_VARIABLE}='medium=weights/tiny,large=weights/tiny' to serve the small demonstration model"
+            )
+        folders = {name: find(self.mapping.get(name, name)) for name in NAMES}
+        for name, folder in self.mapping.items():
+            logger.warning("%s: %r is served by %s, not by MusicGen %s", MAPPING_VARIABLE, name, folder, name)
+        for name in NAMES:
+            if folders[name] not in self._loaded and (not self._loaded or self._fits(folders[name])):
+                self._warm_up(self.get(name))
+
+    def get(self, name: str) -> LoopMaker:
+        """The maker for a model name, loaded on demand."""
+        from looper.checkpoints.store import find
+
+        folder = find(self.mapping.get(name, name))
+        if folder not in self._loaded:
+            if self._loaded and not self._fits(folder):
+                self.unload()
+            logger.info("loading %s from %s", name, folder)
+            self._loaded[folder] = LoopMaker.load(str(folder))
+        if self._gpu:
+            for other in self._loaded:
+                if other != folder:
+                    self._loaded[other].generator.rest()  # what it keeps is room for this one's batches
+        return self._loaded[folder]
+
+    def _fits(self, folder: pathlib.Path) -> bool:
+        if not has_gpu():
+            return True
+        import torch
+
+        size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+        return torch.cuda.mem_get_info()[0] > 1.5 * size + 6 * 2**30  # room for caches and activations
+
+    def answer(self) -> bool:
+        """Tell whether the GPU there was at the start still computes; without one there is nothing to lose."""
+        return not self._gpu or gpu_answers()
+
+    def unload(self) -> None:
+        """Give all memory back; models are loaded again on demand."""
+        self._loaded.clear()
+        gc.unfreeze()
+        gc.collect()
+        if has_gpu():
+            import torch
+
+            torch.cuda.empty_cache()
+
+    @staticmethod
+    def _warm_up(maker: LoopMaker) -> None:
+        # on a GPU the graphs of a default request are captured here, not at the first customer's cost
+        variations, seconds = (4, 8) if has_gpu() else (2, 2)
+        maker.make(LoopRequest("warm up", bpm=120, variations=variations, max_duration=seconds, seed=0))

@@ -1,0 +1,73 @@
+"""The Cog server as a child process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+TINY_MODELS = "medium=weights/tiny,large=weights/tiny"
+STOP_SECONDS = 10
+
+
+class CogServer:
+    """The Cog server as a child process; use it as an async context manager.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of predict.py, the child's working directory.
+    port : int
+        Loopback port for the child.
+    tiny : bool
+        Map every model name to the demo model in weights/tiny.
+    """
+
+    def __init__(self, root: Path, port: int, tiny: bool = False) -> None:
+        self.root = root
+        self.env = {
+            **os.environ,
+            # Cog starts its worker as plain `python`: without this it may find another one and hang
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+            "PORT": str(port),
+            "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
+            **({"LOOPER_MODELS": TINY_MODELS} if tiny else {}),
+        }
+        self.env.setdefault("LOG_FORMAT", "console")
+        self.process: asyncio.subprocess.Process | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the child is alive."""
+        return self.process is not None and self.process.returncode is None
+
+    async def wait(self) -> int:
+        """Exit code of the child, once it has ended."""
+        assert self.process is not None
+        return await self.process.wait()
+
+    async def __aenter__(self) -> CogServer:
+        schema = self.root / "openapi.json"
+        if schema.is_file():  # the runtime looks for it here only, and without it accepts any input
+            (self.root / ".cog").mkdir(exist_ok=True)
+            shutil.copyfile(schema, self.root / ".cog" / "openapi_schema.json")
+        command = [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"]
+        # a session of its own: Ctrl-C reaches us alone, and we end the child in order
+        self.process = await asyncio.create_subprocess_exec(
+            *command, cwd=self.root, env=self.env, start_new_session=True
+        )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # a worker that outlived its server
+        await self.process.wait()

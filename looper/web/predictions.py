@@ -1,0 +1,51 @@
+"""What is known of each prediction, and who waits for news of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+DONE = ("succeeded", "failed", "canceled")
+
+
+class Board:
+    """The latest state of each prediction, as Cog's webhook told it, and who waits for news of it."""
+
+    def __init__(self, keep: int = 4) -> None:
+        self.states: dict[str, dict] = {}
+        self.keep = keep
+        self._news = asyncio.Event()
+
+    def post(self, key: str, state: dict) -> None:
+        """Update the state of `key`, wake its followers and forget the oldest finished predictions."""
+        self.states[key] = self.states.get(key, {}) | state
+        old = [k for k, s in self.states.items() if s.get("status") in DONE and k != key]
+        for stale in old[: max(0, len(self.states) - self.keep)]:
+            del self.states[stale]
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def running(self) -> str | None:
+        """Return the id of the prediction under way, if there is one."""
+        return next((k for k, s in self.states.items() if s.get("status") not in DONE), None)
+
+    def fail_running(self, error: str) -> None:
+        """End what is under way with `error`: its server is gone and will not report."""
+        while key := self.running():
+            self.post(key, {"status": "failed", "error": error})
+
+    async def follow(self, key: str, stopping: Callable[[], bool] = lambda: False) -> AsyncIterator[str]:
+        """Server-Sent Events: every new state of `key` until it is done."""
+        seen = None
+        while (state := self.states.get(key)) is not None and not stopping():
+            if state is not seen:
+                seen = state
+                yield f"data: {json.dumps(state)}\n\n"
+                continue
+            if state.get("status") in DONE:
+                return
+            try:
+                await asyncio.wait_for(self._news.wait(), timeout=1)
+            except TimeoutError:
+                yield ": still here\n\n"
