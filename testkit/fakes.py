@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from looper.generation.output import GenerationOutput
+from looper.generation.output import GenerationOutput, ModelSpec
 from looper.model.beat_clock import FEATURES
 
 SAMPLE_RATE = 32_000
@@ -45,6 +45,10 @@ class FakeGenerator:
     def __init__(self, clocked=False, deviation=lambda key: 0.0, sound=drum_track):
         self.clocked, self.deviation, self.sound = clocked, deviation, sound
         self.calls = []
+
+    @property
+    def spec(self):
+        return ModelSpec(self.frame_rate, self.hop_length, self.window_seconds, self.clocked)
 
     def generate(self, prompts, frames, *, keys, sampling, audio_prompts=None, clock=None, progress=None):
         assert frames <= self.window_seconds * self.frame_rate

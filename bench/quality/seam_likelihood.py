@@ -19,7 +19,7 @@ import json
 
 import numpy as np
 
-from looper.pipeline.maker import CANDIDATES, LoopMaker, _Session
+from looper.pipeline.maker import CANDIDATES, LoopMaker, LoopSession
 from looper.pipeline.takes import Take
 from looper.request import LoopRequest
 
@@ -42,13 +42,13 @@ def on_bar(take: Take, period: int, frame_rate: float, beats_per_bar: int) -> bo
 
 def choose(maker: LoopMaker, request: LoopRequest) -> tuple[dict[str, Take], int]:
     """The take of each way, and the clock's frames per beat."""
-    session = _Session(maker.generator, request, lambda *_: None)
-    takes = session._draw("candidates", [1] * CANDIDATES, range(CANDIDATES))
+    session = LoopSession(maker.generator, request, lambda *_: None)
+    takes = session.draw_candidates(range(CANDIDATES))
     uncut = list({take.attempt: take for take in reversed(takes)}.values())[::-1]  # each in its own cut
     ways = {
         "drawn": uncut[0],
         "beats": max(uncut, key=lambda take: take.score),
-        "ranked": max(takes, key=lambda take: take.merit),
+        "ranked": max(takes, key=lambda take: take.rank_score),
     }
     return ways, session.plan.period or 0
 

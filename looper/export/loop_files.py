@@ -8,7 +8,7 @@ from pathlib import Path
 from looper.files.atomic import deliver
 from looper.files.text import slug, tempo
 from looper.loops.loop import Loop
-from looper.runtime.threads import workers
+from looper.runtime.threads import thread_pool
 
 MOST_FILES = 100
 
@@ -64,7 +64,7 @@ def write_all(
     def one(loop: Loop, variation: int) -> tuple[Path, bytes]:
         return Path(folder) / file_name(loop, variation, format), loop.encode(format, subtype or "PCM_16")
 
-    with workers() as pool:
+    with thread_pool() as pool:
         contents = dict(pool.map(one, loops, range(1, len(loops) + 1)))
     deliver(contents)
     return list(contents)

@@ -20,7 +20,7 @@ from looper.checkpoints.store import find
 from looper.generation.batch import Row
 from looper.generation.decoder import Decoder
 from looper.generation.likelihood import Passage, log_likelihoods
-from looper.generation.output import GenerationOutput, Heard
+from looper.generation.output import GenerationOutput, Heard, ModelSpec
 from looper.generation.sampling import Key
 from looper.model.codec import Codec
 from looper.model.conditioning import encode_text
@@ -75,6 +75,11 @@ class Generator:
         self.hop_length = self.codec.hop_length
         with self._using_threads():
             self.decoder = Decoder(model, disable_graphs, self.workers)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What a plan must know of the model."""
+        return ModelSpec(self.frame_rate, self.hop_length, self.window_seconds, self.clocked)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> Generator:

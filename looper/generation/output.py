@@ -8,6 +8,28 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class ModelSpec:
+    """What a plan must know of a model.
+
+    Attributes
+    ----------
+    frame_rate : float
+        Codec frames per second.
+    hop_length : int
+        Samples per frame.
+    window_seconds : float
+        Longest audio, prompt included.
+    clocked : bool
+        Whether the model takes a beat clock.
+    """
+
+    frame_rate: float
+    hop_length: int
+    window_seconds: float
+    clocked: bool
+
+
+@dataclass(frozen=True)
 class GenerationOutput:
     """What a generator gives for a batch.
 

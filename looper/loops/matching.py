@@ -10,7 +10,7 @@ import numpy as np
 
 from looper.loops import clicks, loudness, seam
 from looper.loops.loop import Loop
-from looper.runtime.threads import workers
+from looper.runtime.threads import thread_pool
 
 
 def level(loops: Sequence[Loop]) -> list[Loop]:
@@ -56,7 +56,7 @@ def finish(loops: Sequence[Loop]) -> list[Loop]:
 
     A loop comes out the same however many others follow it.
     """
-    with workers() as pool:
+    with thread_pool() as pool:
         joined = _joined(loops, _levelled(loops, pool.map), pool.map)
         return list(pool.map(_with_samples, loops, joined))
 

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from looper.generation.output import GenerationOutput
 from looper.loops.cut import cut
 from looper.loops.loop import Loop
 from looper.loops.matching import finish
 from looper.model.beat_clock import clock_features
 from looper.pipeline.plan import plan
 from looper.pipeline.result import Loops, Report
-from looper.pipeline.takes import Take, judge, other_cuts, seam_passages
+from looper.pipeline.takes import Take, other_cuts, score_take, seam_passages
 from looper.request import LoopRequest
-from looper.runtime.threads import workers
+from looper.runtime.threads import thread_pool
 
 if TYPE_CHECKING:
     from looper.generation.generator import Generator
-    from looper.request import Sampling
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called as (stage, done, total); stages are "candidates", "variations", "loops"."""
@@ -75,26 +75,19 @@ class LoopMaker:
         Loops
             Variation k is the same whatever the number of variations asked for.
         """
-        return _Session(self.generator, request.with_seed(), progress or (lambda *_: None)).run()
+        return LoopSession(self.generator, request.with_seed(), progress or (lambda *_: None)).run()
 
 
-class _Session:
+class LoopSession:
     """The state of one request on its way through the house."""
 
     def __init__(self, generator: Generator, request: LoopRequest, progress: Progress) -> None:
         self.generator = generator
         self.request = request
         self.progress = progress
-        self.plan = plan(request, generator)
+        self.plan = plan(request, generator.spec)
         self.report = Report(request.seed, generator.name, self.plan.beats / request.beats_per_bar)
-        self.sampling = self._sampling()
         self._say_what_is_planned()
-
-    def _sampling(self) -> Sampling:
-        from looper.request import Sampling
-
-        r = self.request
-        return Sampling(r.top_k, r.top_p, r.temperature, r.cfg_coef)
 
     def _say_what_is_planned(self) -> None:
         for words in self.request.replaced_tempi:
@@ -111,11 +104,11 @@ class _Session:
     def run(self) -> Loops:
         """Draw, choose, continue, cut, level."""
         with self.report.timed("candidates"):
-            first = self._first()
+            first = self.first()
         takes = [first]
         if self.request.variations > 1:
             with self.report.timed("variations"):
-                takes += self._continuations(first)
+                takes += self.continuations(first)
         with self.report.timed("loops"):
             loops = self._cut(takes)
         for take in takes:
@@ -127,38 +120,68 @@ class _Session:
             self.report.seam_log_likelihood = seams
         return Loops(loops, self.request, self.report)
 
-    def _draw(
-        self, stage: str, variations: Sequence[int], attempts: Sequence[int], first: Take | None = None
-    ) -> list[Take]:
-        """Draw and judge a take per (variation, attempt): what continues `first`, or candidates in all their cuts."""
-        request, generator = self.request, self.generator
-        prompt = None if first is None else self._audio_prompt(first)
-        downbeat = None if prompt is None else len(prompt) / generator.sample_rate
-        frames = self.plan.first_frames if prompt is None else self.plan.next_frames
-        clock = None
-        if self.plan.period:
-            beat = 0 if first is None else self._start_beat(first)
-            clock = clock_features(frames + 8, self.plan.period, request.beats_per_bar, beat)
-        drawn = generator.draw(
+    def draw_candidates(self, attempts: Sequence[int]) -> list[Take]:
+        """Draw first loops, each in all its cuts."""
+        clock = self._clock(self.plan.first_frames, start_beat=0)
+        output = self._generate("candidates", [1] * len(attempts), attempts, self.plan.first_frames, clock)
+        takes = self._score(output, attempts, clock, downbeat=None)
+        if output.codes is not None:
+            takes = [cut for take in takes for cut in other_cuts(take, self.request.beats_per_bar)]
+        return self._with_seams(takes)
+
+    def _draw_variations(self, first: Take, variations: Sequence[int], attempt: int) -> list[Take]:
+        """Draw what continues the last bar of `first`, once for each of `variations`."""
+        prompt = self._audio_prompt(first)
+        clock = self._clock(self.plan.next_frames, self._start_beat(first))
+        attempts = [attempt] * len(variations)
+        output = self._generate("variations", variations, attempts, self.plan.next_frames, clock, prompt)
+        takes = self._score(output, attempts, clock, downbeat=len(prompt) / self.generator.sample_rate)
+        return self._with_seams(takes)
+
+    def _clock(self, frames: int, start_beat: int) -> np.ndarray | None:
+        """Beat clock features for a model that takes them; a few more frames than are drawn, for the delays."""
+        if not self.plan.period:
+            return None
+        return clock_features(frames + 8, self.plan.period, self.request.beats_per_bar, start_beat)
+
+    def _generate(
+        self,
+        stage: str,
+        variations: Sequence[int],
+        attempts: Sequence[int],
+        frames: int,
+        clock: np.ndarray | None,
+        prompt: np.ndarray | None = None,
+    ) -> GenerationOutput:
+        request = self.request
+        output = self.generator.draw(
             [request.model_text] * len(variations),
             frames,
             keys=[(request.seed, *key) for key in zip(variations, attempts, strict=True)],
-            sampling=self.sampling,
+            sampling=request.sampling,
             audio_prompts=None if prompt is None else prompt[None],
             clock=clock,
             progress=lambda done, total: self.progress(stage, done, total),
         )
-        self.report.steps_per_second[stage] = drawn.steps_per_second
-        codes = [None] * len(variations) if drawn.codes is None else drawn.codes
+        self.report.steps_per_second[stage] = output.steps_per_second
+        return output
+
+    def _score(
+        self,
+        output: GenerationOutput,
+        attempts: Sequence[int],
+        clock: np.ndarray | None,
+        downbeat: float | None,
+    ) -> list[Take]:
+        """Find the beats of each waveform, and how good a loop it makes."""
+        rate, beats = self.generator.sample_rate, self.request.beats_per_bar
 
         def one(samples: np.ndarray, attempt: int, codes: np.ndarray | None) -> Take:
-            take = judge(samples, generator.sample_rate, self.plan, request.beats_per_bar, downbeat)
+            take = score_take(samples, rate, self.plan, beats, downbeat)
             return replace(take, attempt=attempt, codes=codes, clock=clock)
 
-        takes = _parallel(one, drawn.samples, attempts, codes)
-        if first is None and drawn.codes is not None:
-            takes = [cut for take in takes for cut in other_cuts(take, request.beats_per_bar)]
-        return self._with_seams(takes)
+        codes = [None] * len(attempts) if output.codes is None else output.codes
+        return _parallel(one, output.samples, attempts, codes)
 
     def _with_seams(self, takes: list[Take]) -> list[Take]:
         """Let the model judge all seams in one pass; without codes there is no model to ask."""
@@ -172,16 +195,16 @@ class _Session:
             for take, odd in zip(takes, seams - places, strict=True)
         ]
 
-    def _first(self) -> Take:
+    def first(self) -> Take:
         """The best of CANDIDATES draws; another round where even that one drifts."""
         takes: list[Take] = []
         for round_ in range(1 + ROUNDS):
             attempts = range(round_ * CANDIDATES, (round_ + 1) * CANDIDATES)
-            takes += self._draw("candidates", [1] * CANDIDATES, attempts)
-            best = max(takes, key=lambda take: take.merit)
+            takes += self.draw_candidates(attempts)
+            best = max(takes, key=lambda take: take.rank_score)
             if not best.drifted:
                 return best
-            log.info("no candidate keeps the tempo (best confidence %.2f)", best.grid.confidence)
+            logger.info("no candidate keeps the tempo (best confidence %.2f)", best.grid.confidence)
         self.report.note(
             "no clear beat was found at the asked tempo: the first loop is cut as well as it can be"
         )
@@ -206,12 +229,12 @@ class _Session:
         end = round(first.grid.loop_end * self.generator.frame_rate / self.plan.period)
         return end % self.request.beats_per_bar  # the prompt is one bar long
 
-    def _continuations(self, first: Take) -> list[Take]:
+    def continuations(self, first: Take) -> list[Take]:
         """Variations 2..n in one batch, each judged by itself and redrawn while it drifts."""
         best: dict[int, Take] = {}
         waiting = list(range(2, self.request.variations + 1))
         for attempt in range(1 + ROUNDS):
-            takes = self._draw("variations", waiting, [attempt] * len(waiting), first)
+            takes = self._draw_variations(first, waiting, attempt)
             for variation, take in zip(waiting, takes, strict=True):
                 if variation not in best or take.score > best[variation].score:
                     best[variation] = take
@@ -248,7 +271,7 @@ def _parallel(
 ) -> list[Any]:
     """Map over rows in threads, `done` counting in this one; numpy and the stretch release the interpreter."""
     results = []
-    with workers() as pool:
+    with thread_pool() as pool:
         for result in pool.map(function, *columns):
             results.append(result)
             done(len(results))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from looper.generation.output import ModelSpec
 from looper.loops.loop import loop_beats
 from looper.model.beat_clock import frames_per_beat
 from looper.request import LoopRequest
-
-if TYPE_CHECKING:
-    from looper.generation.generator import Generator
 
 SPARE = 1.06  # room for music that is slower than asked
 
@@ -41,11 +38,11 @@ class Plan:
     prompt_frames: int
 
 
-def plan(request: LoopRequest, generator: Generator) -> Plan:
+def plan(request: LoopRequest, spec: ModelSpec) -> Plan:
     """Work out how much to generate: the loop, a bar more, and for variations the bar before it."""
-    rate = generator.frame_rate
+    rate = spec.frame_rate
     beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
-    period = frames_per_beat(request.bpm, rate) if generator.clocked else None
+    period = frames_per_beat(request.bpm, rate) if spec.clocked else None
     played = 60 * rate / period if period else request.bpm
     asked = request.bpm * 2.0 ** round(math.log2(played / request.bpm))  # the octave that is played
     beat = 60 * rate / request.bpm * (asked / played)  # frames per asked beat in the generated music
@@ -55,14 +52,14 @@ def plan(request: LoopRequest, generator: Generator) -> Plan:
         prompt_frames = period * request.beats_per_bar
     else:
         bar_frames, prompt_frames = math.ceil(bar), math.floor(bar)
-    window = int(generator.window_seconds * rate)
+    window = int(spec.window_seconds * rate)
     loop_frames = math.ceil(beats * beat * SPARE)
     return Plan(
-        beats,
-        period,
-        request.bpm * played / asked,
-        bar_frames,
-        min(window, loop_frames + bar_frames),
-        min(window, prompt_frames + loop_frames + bar_frames),
-        prompt_frames,
+        beats=beats,
+        period=period,
+        bpm=request.bpm * played / asked,
+        bar_frames=bar_frames,
+        first_frames=min(window, loop_frames + bar_frames),
+        next_frames=min(window, prompt_frames + loop_frames + bar_frames),
+        prompt_frames=prompt_frames,
     )

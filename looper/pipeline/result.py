@@ -12,7 +12,7 @@ from typing import overload
 from looper.loops.loop import Loop
 from looper.request import LoopRequest
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Report:
     def note(self, text: str) -> None:
         """Keep and log a sentence for the user."""
         self.notes.append(text)
-        log.info("%s", text)
+        logger.info("%s", text)
 
 
 class Loops(Sequence[Loop]):

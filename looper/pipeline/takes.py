@@ -15,11 +15,11 @@ from looper.request import BPM_RANGE
 TEMPO_TOLERANCE = 0.04  # share of the tempo aimed at; beyond it a draw has drifted
 LEAD_IN = 0.05  # seconds before a known bar line in which its attack may begin
 CONFIDENCE_FLOOR = 0.3  # below it a drawn loop is tried again
-HEARD_SECONDS = 1.0  # of a loop's beginning, when its seam is judged by the model
-ODD_SEAM = 0.1  # confidence that a nat of unlikeliness costs in the choice of a candidate
-NEAR = 0.6  # of a span's score: others as good may be taken for their seam
-LIKED = 0.02  # confidence that a point of a span's score is worth
-ODDEST_SEAM = 2.0  # nats; beyond, it makes no difference
+SEAM_JUDGED_SECONDS = 1.0  # of a loop's beginning, when its seam is judged by the model
+SEAM_PENALTY_PER_NAT = 0.1  # confidence that a nat of unlikeliness costs in the choice of a candidate
+MAX_SCORE_GAP = 0.6  # of a span's score: others as good may be taken for their seam
+CONFIDENCE_PER_SPAN_SCORE = 0.02  # confidence that a point of a span's score is worth
+MAX_SEAM_NATS = 2.0  # nats; beyond, it makes no difference
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Take:
     seam_log_likelihood: float | None = None
 
     @property
-    def merit(self) -> float:
+    def rank_score(self) -> float:
         """`score` less what an unlikely seam costs: what candidates are ranked by."""
-        odd = min(max(0.0, -(self.seam_log_likelihood or 0.0)), ODDEST_SEAM)
-        return self.score - ODD_SEAM * odd
+        odd = min(max(0.0, -(self.seam_log_likelihood or 0.0)), MAX_SEAM_NATS)
+        return self.score - SEAM_PENALTY_PER_NAT * odd
 
 
-def judge(
+def score_take(
     samples: np.ndarray, sample_rate: int, plan: Plan, beats_per_bar: int, downbeat: float | None = None
 ) -> Take:
     """Fit the grid to a drawn waveform and say how good a loop it makes.
@@ -102,11 +102,19 @@ def other_cuts(take: Take, beats_per_bar: int) -> list[Take]:
     found = [take]
     for span in grid.spans[1:]:
         bars = (span.start - best.start) / bar
-        if span.beats != best.beats or abs(bars - round(bars)) > 0.03 or span.score < best.score - NEAR:
+        if (
+            span.beats != best.beats
+            or abs(bars - round(bars)) > 0.03
+            or span.score < best.score - MAX_SCORE_GAP
+        ):
             continue
         others = tuple(other for other in grid.spans if other is not span)
         moved = replace(grid, loop_start=span.start, loop_end=span.end, spans=(span, *others))
-        found.append(replace(take, grid=moved, score=take.score - LIKED * (best.score - span.score)))
+        found.append(
+            replace(
+                take, grid=moved, score=take.score - CONFIDENCE_PER_SPAN_SCORE * (best.score - span.score)
+            )
+        )
     return found
 
 
@@ -125,7 +133,7 @@ def seam_passages(take: Take, frame_rate: float, beats_per_bar: int) -> tuple[He
     start = min(max(0, round(grid.loop_start * frame_rate)), frames - 1)
     end = min(max(start + 1, round(grid.loop_end * frame_rate)), frames)
     bar = min(end - start, max(1, round((end - start) / grid.beats * beats_per_bar)))
-    head = np.arange(start, min(end, start + round(HEARD_SECONDS * frame_rate)))
+    head = np.arange(start, min(end, start + round(SEAM_JUDGED_SECONDS * frame_rate)))
 
     def after(context: np.ndarray) -> Heard:
         at = np.concatenate([context, head])

@@ -12,7 +12,7 @@ import torch
 
 from looper.runtime.memory import out_of_memory
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 KILL_SWITCH = "LOOPER_NO_CUDA_GRAPH"
 
@@ -63,7 +63,7 @@ class Graphed:
             torch.cuda.set_stream(stream)
             if not isinstance(error, RuntimeError) or out_of_memory(error):
                 raise
-            log.warning("no CUDA graph could be captured, going on without: %s", error)
+            logger.warning("no CUDA graph could be captured, going on without: %s", error)
             self.disable = True
             self.function()
         else:

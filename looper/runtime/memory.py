@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MEMORY_FILE = Path("/proc/meminfo")
 CONTROL_GROUP = Path("/sys/fs/cgroup")
@@ -29,7 +29,7 @@ _LARGE = 1 << 20
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 
 
-def steady_heap() -> None:
+def tune_malloc() -> None:
     """Keep glibc's heap from breaking into pieces that it cannot give back.
 
     Large blocks are mapped, and so returned when they are freed; by itself glibc stops doing that after the
@@ -41,7 +41,7 @@ def steady_heap() -> None:
         libc.mallopt(_M_ARENA_MAX, _ARENAS)
 
 
-def settle() -> None:
+def freeze_gc() -> None:
     """Let the garbage collector pass over all there is by now, so that a collection takes milliseconds."""
     gc.collect()
     gc.freeze()
@@ -101,7 +101,7 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
-def watch_peak() -> None:
+def reset_peak_memory() -> None:
     """Begin to watch the GPU's peak anew; a process has one peak in its life."""
     import torch
 
@@ -110,7 +110,7 @@ def watch_peak() -> None:
 
 
 def peak_memory_mb() -> float:
-    """Most memory used, MiB: of the GPU since `watch_peak` where there is one, else of the process so far."""
+    """Most memory used, MiB: of the GPU since `reset_peak_memory` where there is one, else of the process so far."""
     import torch
 
     if torch.cuda.is_available():

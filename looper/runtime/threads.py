@@ -24,7 +24,7 @@ def _libraries() -> ThreadpoolController:
 
 
 @contextmanager
-def workers() -> Iterator[ThreadPoolExecutor]:
+def thread_pool() -> Iterator[ThreadPoolExecutor]:
     """Lend a pool of threads; what has not begun when the block ends is cancelled.
 
     Inside the block a matrix product of NumPy keeps to its own thread: BLAS would split each of them over

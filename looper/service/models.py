@@ -99,7 +99,7 @@ class Models:
         size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
         return torch.cuda.mem_get_info()[0] > 1.5 * size + 6 * 2**30  # room for caches and activations
 
-    def answer(self) -> bool:
+    def is_healthy(self) -> bool:
         """Tell whether the GPU there was at the start still computes; without one there is nothing to lose."""
         return not self._gpu or gpu_answers()
 

@@ -16,19 +16,19 @@ from looper.pipeline.result import Loops
 from looper.request import FORMATS, LoopRequest
 from looper.runtime.cache_dirs import keep_in_temp_folder
 from looper.runtime.memory import (
+    freeze_gc,
     out_of_memory,
     peak_memory_mb,
+    reset_peak_memory,
     return_memory,
-    settle,
-    steady_heap,
-    watch_peak,
+    tune_malloc,
 )
 from looper.runtime.validation import whole
 from looper.service.models import NAMES, Models, model_mapping
 from looper.service.progress import ProgressLines
 from looper.service.scratch import Scratch
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Service:
@@ -44,11 +44,11 @@ class Service:
         """Load and warm up; see `Models.start` for what it raises."""
         keep_in_temp_folder()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        steady_heap()
+        tune_malloc()
         service = cls(Models(model_mapping()))
         service.scratch.sweep()
         service.models.start()
-        settle()
+        freeze_gc()
         return service
 
     def predict(
@@ -87,7 +87,7 @@ class Service:
     def healthy(self) -> bool:
         """Tell whether predictions can be made; asked at any time, from another thread."""
         # a probe may not disturb a prediction's graph capture; and what it would find, the prediction meets itself
-        return self._predicting or self.models.answer()
+        return self._predicting or self.models.is_healthy()
 
     def _files(
         self,
@@ -107,7 +107,7 @@ class Service:
         except ValueError as error:  # at this door the input has a longer name
             raise ValueError(str(error).replace("cfg_coef", "classifier_free_guidance")) from None
         print(f"seed {request.seed}, {request.bpm:g} BPM, prompt {request.model_text[:200]!r}")
-        watch_peak()
+        reset_peak_memory()
         loops = self.models.get(model).make(request, ProgressLines())
         with loops.report.timed("export"):
             try:

@@ -35,7 +35,7 @@ class Found(NamedTuple):
     total: int
 
 
-class Shelf:
+class LoopLibrary:
     """The loops of one folder or zip: those at the least depth that has any.
 
     A file can be read only if it stands in the listing: an audio file of the folder that is reached over no

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 DONE = ("succeeded", "failed", "canceled")
 
 
-class Board:
+class PredictionLog:
     """The latest state of each prediction, as Cog's webhook told it, and who waits for news of it."""
 
     def __init__(self, keep: int = 4) -> None:

@@ -1,7 +1,7 @@
 """Between the page and the Cog server: calls handed through, predictions followed by webhook.
 
 Cog answers no cross-origin requests and cannot be asked how a prediction fares, so the page talks to this
-relay. ``PUT /predictions/<id>`` starts a prediction whose reports come to a webhook on our own address, and
+proxy. ``PUT /predictions/<id>`` starts a prediction whose reports come to a webhook on our own address, and
 ``GET /predictions/<id>/events`` hands them on as Server-Sent Events. The rest passes unchanged, so a client
 of the plain Cog API can use this address too.
 """
@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from looper.web import strict_json
 from looper.web.cog_process import CogServer
-from looper.web.predictions import Board
+from looper.web.predictions import PredictionLog
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -31,7 +31,7 @@ def problem(status: int, message: str) -> JSONResponse:
     return JSONResponse({"error": message, "status": "failed"}, status)
 
 
-class Relay:
+class CogProxy:
     """Hands the page's calls to the Cog server and gathers what its webhook reports.
 
     Parameters
@@ -47,7 +47,7 @@ class Relay:
     def __init__(self, client: httpx.AsyncClient, own_url: str, child: CogServer | None = None) -> None:
         self.client = client
         self.child = child
-        self.board = Board()
+        self.predictions = PredictionLog()
         self.token = secrets.token_urlsafe(16)  # only our own Cog server may report
         self.hook = f"{own_url}/webhook/{self.token}"
         self.stopping: Callable[[], bool] = lambda: False
@@ -106,11 +106,13 @@ class Relay:
         if not isinstance(body, dict):
             return problem(400, f'The body must be a JSON object: {{"input": {{"prompt": ...}}}}{why}.')
         body |= {"webhook": self.hook, "webhook_events_filter": ["start", "logs", "completed"]}
-        if key not in self.board.states:  # a repeated PUT must not hide what is known
-            self.board.post(key, {"id": key, "status": "starting", "logs": "", "input": body.get("input")})
+        if key not in self.predictions.states:  # a repeated PUT must not hide what is known
+            self.predictions.post(
+                key, {"id": key, "status": "starting", "logs": "", "input": body.get("input")}
+            )
         reply = await self._send(request, json.dumps(body).encode())
-        if reply.status_code >= 400 and self.board.states.get(key, {}).get("status") == "starting":
-            del self.board.states[key]
+        if reply.status_code >= 400 and self.predictions.states.get(key, {}).get("status") == "starting":
+            del self.predictions.states[key]
         return reply
 
     async def report(self, request: Request) -> Response:
@@ -118,15 +120,15 @@ class Relay:
         if not secrets.compare_digest(request.path_params["token"].encode(), self.token.encode()):
             return problem(404, "No such page.")
         state = await request.json()
-        self.board.post(str(state["id"]), state)
+        self.predictions.post(str(state["id"]), state)
         return Response(status_code=204)
 
     async def events(self, request: Request) -> Response:
         """Follow a prediction."""
         key = request.path_params["id"]
-        if key not in self.board.states:
+        if key not in self.predictions.states:
             return problem(404, "No such prediction.")
-        stream = self.board.follow(key, lambda: self.stopping())
+        stream = self.predictions.follow(key, lambda: self.stopping())
         return StreamingResponse(
             stream, media_type="text/event-stream", headers={"cache-control": "no-store"}
         )
@@ -135,6 +137,6 @@ class Relay:
         """End predictions under way when the child stops by itself."""
         if self.child:
             code = await self.child.wait()
-            self.board.fail_running(
+            self.predictions.fail_running(
                 f"The model server stopped (exit code {code}): see its log, then start it again."
             )

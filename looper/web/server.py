@@ -21,8 +21,8 @@ from starlette.staticfiles import StaticFiles
 
 from looper.runtime import paths
 from looper.web.cog_process import CogServer
-from looper.web.library import Shelf
-from looper.web.proxy import Relay, problem
+from looper.web.library import LoopLibrary
+from looper.web.proxy import CogProxy, problem
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -35,32 +35,32 @@ class _Static(StaticFiles):
 
 
 def create_app(
-    relay: Relay | None = None, shelf: Shelf | None = None, hosts: tuple[str, ...] = ("*",)
+    proxy: CogProxy | None = None, library: LoopLibrary | None = None, hosts: tuple[str, ...] = ("*",)
 ) -> Starlette:
     """Build the page server as an ASGI application.
 
     Parameters
     ----------
-    relay : Relay, optional
-        The way to a Cog server; without it the page only plays `shelf`.
-    shelf : Shelf, optional
+    proxy : CogProxy, optional
+        The way to a Cog server; without it the page only plays `library`.
+    library : LoopLibrary, optional
         A folder or pack of loops to list.
     hosts : tuple of str
         Host names answered to; against DNS rebinding, a loopback server answers to loopback names only.
     """
 
     async def session(_: Request) -> Response:
-        key = relay.board.running() if relay else None
-        running = {"id": key, "input": relay.board.states[key].get("input")} if relay and key else None
+        key = proxy.predictions.running() if proxy else None
+        running = {"id": key, "input": proxy.predictions.states[key].get("input")} if proxy and key else None
         try:  # in a thread, as it takes its time with a large zip or a slow disk
-            listing = await run_in_threadpool(shelf.listing) if shelf else None
+            listing = await run_in_threadpool(library.listing) if library else None
         except OSError as error:
             return problem(503, str(error))
-        return JSONResponse({"model": relay is not None, "running": running, "shelf": listing})
+        return JSONResponse({"model": proxy is not None, "running": running, "library": listing})
 
     async def loop(request: Request) -> Response:
         try:
-            found = await run_in_threadpool(shelf.read, request.path_params["name"]) if shelf else None
+            found = await run_in_threadpool(library.read, request.path_params["name"]) if library else None
         except ValueError as error:
             return problem(422, str(error))
         except OSError as error:
@@ -70,18 +70,18 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            if relay:
-                stack.push_async_callback(relay.client.aclose)
-            if relay and relay.child:
-                await stack.enter_async_context(relay.child)
-                watcher = asyncio.create_task(relay.watch())
+            if proxy:
+                stack.push_async_callback(proxy.client.aclose)
+            if proxy and proxy.child:
+                await stack.enter_async_context(proxy.child)
+                watcher = asyncio.create_task(proxy.watch())
                 stack.callback(watcher.cancel)
             yield
 
     routes = [
         Route("/session.json", session),
         Route("/loops/{name:path}", loop),
-        *(relay.routes() if relay else []),
+        *(proxy.routes() if proxy else []),
         Mount("/", _Static(directory=paths.PAGE, html=True)),
     ]
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
@@ -133,27 +133,29 @@ def serve(
     OSError
         If the port is taken.
     """
-    shelf = Shelf(folder) if folder is not None else None
-    if shelf is None and not (Path(root) / "predict.py").is_file():
+    library = LoopLibrary(folder) if folder is not None else None
+    if library is None and not (Path(root) / "predict.py").is_file():
         raise FileNotFoundError(
             f"no predict.py in {root}: run from a checkout, or name a folder of loops to play"
         )
     sock = _listen(host, port)
-    relay = None
-    if shelf is None:
+    proxy = None
+    if library is None:
         if cog_port is None:
             with _listen("127.0.0.1", 0) as spare:
                 cog_port = spare.getsockname()[1]
         client = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{cog_port}", timeout=httpx.Timeout(None, connect=5), trust_env=False
         )
-        relay = Relay(client, _url(sock, own=True), CogServer(Path(root), cog_port, tiny))
+        proxy = CogProxy(client, _url(sock, own=True), CogServer(Path(root), cog_port, tiny))
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
-    config = uvicorn.Config(create_app(relay, shelf, hosts), log_level="warning", timeout_graceful_shutdown=3)
+    config = uvicorn.Config(
+        create_app(proxy, library, hosts), log_level="warning", timeout_graceful_shutdown=3
+    )
     server = uvicorn.Server(config)
-    if relay:
-        relay.stopping = lambda: server.should_exit
-    if shelf and (note := shelf.listing()["note"]):
+    if proxy:
+        proxy.stopping = lambda: server.should_exit
+    if library and (note := library.listing()["note"]):
         print(note, flush=True)
     print(f"Player: {_url(sock)}  (Ctrl-C stops it)", flush=True)
     with contextlib.suppress(KeyboardInterrupt):

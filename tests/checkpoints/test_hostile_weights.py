@@ -159,7 +159,7 @@ def test_a_pickled_text_encoder_that_the_manifest_does_not_list_is_refused(folde
     mark = tmp_path / "executed"
     unlist(folder, "t5/model.safetensors")
     (folder / "t5" / "pytorch_model.bin").write_bytes(pickle.dumps(Malicious(mark)))
-    for action in (store.verify, load.load):
+    for action in (manifest.verify, load.load):
         with pytest.raises(WeightsError, match=r"does not list t5/model\.safetensors"):
             action(folder)
     assert not mark.exists()
@@ -178,7 +178,7 @@ def test_a_pickled_text_encoder_that_the_manifest_does_not_list_is_refused(folde
 def test_a_file_beside_the_text_encoder_that_the_manifest_does_not_list_is_refused(folder, unparsed, name):
     (folder / "t5" / name).parent.mkdir(exist_ok=True)
     (folder / "t5" / name).write_text("{}")
-    for action in (store.verify, load.load):
+    for action in (manifest.verify, load.load):
         with pytest.raises(WeightsError, match=f"does not list 't5/{name}', which lies there: remove"):
             action(folder)
 

@@ -150,7 +150,7 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
-@pytest.mark.parametrize("action", [load.verify, load.load])
+@pytest.mark.parametrize("action", [manifest.verify, load.load])
 def test_a_broken_folder_is_refused_before_anything_is_parsed(folder, breakage, action):
     break_it, message = BREAKAGES[breakage]
     break_it(folder)

@@ -60,7 +60,7 @@ INTERRUPTED = """
 import os, pathlib, signal, sys
 import looper.cli.main, looper.cli.commands
 from looper.pipeline.maker import LoopMaker
-from tests.conftest import FakeGenerator
+from testkit.fakes import FakeGenerator
 
 when = sys.argv.pop(1)
 press = lambda: os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C
@@ -154,7 +154,7 @@ FULL_DISK = """
 import errno, os
 import looper.cli.main
 from looper.pipeline.maker import LoopMaker
-from tests.conftest import FakeGenerator
+from testkit.fakes import FakeGenerator
 
 def full(file):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -25,7 +25,7 @@ from wavinfo import WavInfoReader
 from looper.export.loop_files import file_name, write_all
 from looper.files import mp3
 from looper.files.text import plain, slug
-from looper.files.write import dithered, write
+from looper.files.write import dithered
 from looper.loops.loop import Loop, loop_length
 from looper.loops.seam import SeamReport
 from looper.request import FORMATS
@@ -86,7 +86,7 @@ def test_every_format_holds_exactly_the_loops_samples(tmp_path, format, channels
 @pytest.mark.parametrize(("subtype", "step"), [("PCM_16", 2**-15), ("PCM_24", 2**-23), ("FLOAT", 0)])
 def test_wav_subtypes_keep_their_promise(tmp_path, subtype, step):
     loop = cadence()
-    path = write(loop, tmp_path / "loop.wav", subtype=subtype)
+    path = loop.save(tmp_path / "loop.wav", subtype=subtype)
     assert sf.info(path).subtype == subtype
     assert np.abs(sf.read(path)[0] - loop.samples).max() <= 2 * step
 
@@ -152,7 +152,7 @@ def test_wav_tells_samplers_and_daws_what_it_is(tmp_path, bpm, bars):
 def test_an_odd_number_of_bytes_still_makes_a_readable_wav(tmp_path):
     loop = cadence()
     odd = replace(loop, samples=loop.samples[:-1])
-    path = write(odd, tmp_path / "odd.wav", subtype="PCM_24")
+    path = odd.save(tmp_path / "odd.wav", subtype="PCM_24")
     assert sf.info(path).frames == len(odd.samples)
     assert WavInfoReader(str(path)).info.software == "musicgen-looper"
     assert int.from_bytes(path.read_bytes()[4:8], "little") == path.stat().st_size - 8
@@ -323,7 +323,7 @@ def test_a_folder_without_permission_is_a_clear_error(tmp_path, monkeypatch):
     # root may write anywhere, so the system call is what refuses here
     monkeypatch.setattr(type(tmp_path), "open", refused)
     with pytest.raises(OSError, match=r"cannot write to .*Permission denied"):
-        write(cadence(), tmp_path / "loop.wav")
+        cadence().save(tmp_path / "loop.wav")
     assert not list(tmp_path.iterdir())
 
 
@@ -381,7 +381,7 @@ def test_a_set_interrupted_between_two_names_leaves_no_new_file(tmp_path, monkey
 )
 def test_what_cannot_be_written_is_refused_by_name(tmp_path, change, name, subtype, message):
     with pytest.raises(ValueError, match=message):
-        write(replace(cadence(), **change), tmp_path / name, subtype=subtype)
+        replace(cadence(), **change).save(tmp_path / name, subtype=subtype)
     assert not list(tmp_path.iterdir())
 
 

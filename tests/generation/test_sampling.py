@@ -9,7 +9,7 @@ from audiocraft.utils import utils as audiocraft_utils
 from scipy import stats
 
 from looper.generation.batch import Row
-from looper.generation.sampling import draw
+from looper.generation.sampling import draw, sampling_rule
 from looper.request import Sampling
 from testkit.decoding import TEXT
 
@@ -34,7 +34,7 @@ def audiocraft_draw(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 
 def our_draw(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    plan = sampling.plan(logits.shape[-1])
+    plan = sampling_rule(sampling, logits.shape[-1])
     return draw(
         logits, uniforms, plan, torch.tensor(sampling.temperature or 1.0), torch.tensor(sampling.top_p)
     )
@@ -102,7 +102,7 @@ def test_temperature_zero_takes_the_likeliest():
 
 
 def test_top_p_wins_over_top_k():
-    assert Sampling(top_k=1, top_p=0.9).plan(64)[0] == "top_p"
+    assert sampling_rule(Sampling(top_k=1, top_p=0.9), 64).kind == "top_p"
 
 
 @pytest.mark.parametrize(

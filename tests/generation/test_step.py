@@ -18,7 +18,7 @@ import looper.generation.decoder
 from looper.generation.batch import Row
 from looper.generation.decoder import Decoder
 from looper.generation.generator import Generator
-from looper.generation.sampling import draw
+from looper.generation.sampling import draw, sampling_rule
 from looper.generation.step import State, state_bytes, step
 from looper.model.kv_cache import windows
 from looper.model.linear import Dense
@@ -58,7 +58,7 @@ def step_on_fake_tensors(t: Transformer, state: State, plan: tuple[str, int]) ->
 def test_the_step_is_one_graph_of_constant_shapes_without_a_look_at_the_device(models, sampling, shape):
     """`fullgraph` raises where Python must look at a tensor, a recompile where a shape changes."""
     generator = models(shape)
-    t, plan = generator.decoder.transformer, sampling.plan(64)
+    t, plan = generator.decoder.transformer, sampling_rule(sampling, 64)
     step_on_fake_tensors(t, filled_state(generator, sampling), plan)
     eager, traced = filled_state(generator, sampling), filled_state(generator, sampling)
     torch._dynamo.reset()
@@ -195,7 +195,7 @@ def launches(layers: int, rows: int, folder: Path) -> int:
     state.set_sampling(sampling)
     state.sequence.zero_()
     with torch.inference_mode(), Launches() as seen:
-        step(t, state, sampling.plan(64), windows(state.cache, 64), state.columns)
+        step(t, state, sampling_rule(sampling, 64), windows(state.cache, 64), state.columns)
     return seen.count
 
 

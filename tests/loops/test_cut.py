@@ -309,9 +309,9 @@ def test_a_loop_is_a_pydub_segment_of_as_many_rounds(times, channels):
 
 
 def test_a_segment_too_loud_for_16_bit_is_clipped_not_wrapped():
-    from looper.files.read import segment
+    from looper.loops.loop import audio_segment
 
-    loud = segment(np.array([1.5, -1.5, 1.0]), 8000).get_array_of_samples()
+    loud = audio_segment(np.array([1.5, -1.5, 1.0]), 8000).get_array_of_samples()
     assert loud.tolist() == [32767, -32768, 32767]
 
 

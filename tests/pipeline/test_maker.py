@@ -8,7 +8,7 @@ from looper.generation.output import GenerationOutput, Heard
 from looper.model.beat_clock import clock_features
 from looper.pipeline.maker import CANDIDATES, ROUNDS, LoopMaker
 from looper.pipeline.plan import plan
-from looper.pipeline.takes import judge, seam_passages
+from looper.pipeline.takes import score_take, seam_passages
 from looper.request import LoopRequest
 from testkit.fakes import SAMPLE_RATE, FakeGenerator, drum_track
 
@@ -133,9 +133,9 @@ def test_a_variation_is_not_drawn_again_for_its_seam():
 def test_what_the_model_hears_is_the_loops_beginning_after_its_end_and_in_place(bpm, max_duration):
     generator = FakeGenerator()
     request = LoopRequest("drums", bpm, 1, max_duration, seed=1)
-    sizes = plan(request, generator)
+    sizes = plan(request, generator.spec)
     wave = drum_track(bpm, sizes.first_frames / 50)
-    take = judge(wave, SAMPLE_RATE, sizes, 4)
+    take = score_take(wave, SAMPLE_RATE, sizes, 4)
     frames = np.arange(sizes.first_frames)
     seam, place = seam_passages(replace(take, codes=np.stack([frames] * 4), clock=frames[:, None]), 50.0, 4)
     start, end = round(take.grid.loop_start * 50), round(take.grid.loop_end * 50)

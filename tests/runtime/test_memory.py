@@ -77,5 +77,5 @@ def test_another_c_library_is_no_error(monkeypatch):
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    memory.steady_heap()
+    memory.tune_malloc()
     memory.return_memory()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from looper.runtime.threads import cores, workers
+from looper.runtime.threads import cores, thread_pool
 
 
 def blas_threads():
@@ -17,7 +17,7 @@ def blas_threads():
 
 
 def test_rows_come_back_in_order_from_other_threads():
-    with workers() as pool:
+    with thread_pool() as pool:
         found = list(pool.map(lambda k: (k, threading.get_ident()), range(50)))
     assert [k for k, _ in found] == list(range(50))
     assert threading.get_ident() not in {thread for _, thread in found}
@@ -26,7 +26,7 @@ def test_rows_come_back_in_order_from_other_threads():
 
 def test_matrix_products_keep_to_their_thread_inside_and_only_there():
     before = blas_threads()
-    with workers() as pool:
+    with thread_pool() as pool:
         assert set(pool.submit(blas_threads).result()) == {1}
     assert blas_threads() == before
 
@@ -41,7 +41,7 @@ def test_an_error_comes_through_and_what_waits_is_cancelled():
             raise ValueError("loop 0 is broken")
         gate.wait(10)
 
-    with pytest.raises(ValueError, match="loop 0"), workers() as pool:
+    with pytest.raises(ValueError, match="loop 0"), thread_pool() as pool:
         list(pool.map(one, range(1000)))
     gate.set()
     assert len(begun) < 1000

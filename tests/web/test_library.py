@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from looper.web.library import Shelf
+from looper.web.library import LoopLibrary
 from looper.web.server import create_app, serve
 from testkit.asgi import ask, wav
 
@@ -30,16 +30,16 @@ def folder(tmp_path):
 
 
 def test_lists_the_loops_of_a_folder_by_name(folder):
-    session = ask(create_app(shelf=Shelf(folder)), "GET", "/session.json").json()
+    session = ask(create_app(library=LoopLibrary(folder)), "GET", "/session.json").json()
     assert session["model"] is False
-    assert session["shelf"]["name"] == "loops"
-    assert [loop["name"] for loop in session["shelf"]["loops"]] == ["a.WAV", "b_120bpm.wav", "ünï & #%.wav"]
-    assert session["shelf"]["pack"] == {"prompt": "pads"}
+    assert session["library"]["name"] == "loops"
+    assert [loop["name"] for loop in session["library"]["loops"]] == ["a.WAV", "b_120bpm.wav", "ünï & #%.wav"]
+    assert session["library"]["pack"] == {"prompt": "pads"}
 
 
 def test_every_listed_loop_comes_back_byte_for_byte(folder):
-    page = create_app(shelf=Shelf(folder))
-    for loop in ask(page, "GET", "/session.json").json()["shelf"]["loops"]:
+    page = create_app(library=LoopLibrary(folder))
+    for loop in ask(page, "GET", "/session.json").json()["library"]["loops"]:
         reply = ask(page, "GET", loop["url"])
         assert reply.headers["content-type"] == "audio/wav"
         assert reply.content == (folder / loop["name"]).read_bytes()
@@ -64,11 +64,11 @@ def test_every_listed_loop_comes_back_byte_for_byte(folder):
 )
 def test_nothing_but_listed_loops_is_served(folder, path):
     raw = httpx.URL("http://127.0.0.1").copy_with(raw_path=path.encode())
-    assert ask(create_app(shelf=Shelf(folder)), "GET", raw).status_code == 404
+    assert ask(create_app(library=LoopLibrary(folder)), "GET", raw).status_code == 404
 
 
 def test_a_folder_alone_has_no_way_to_a_model(folder):
-    page = create_app(shelf=Shelf(folder))
+    page = create_app(library=LoopLibrary(folder))
     assert ask(page, "GET", "/openapi.json").status_code == 404
     assert ask(page, "PUT", "/predictions/a", json={}).status_code in (404, 405)
 
@@ -80,11 +80,11 @@ def test_a_packs_zip_opens_like_a_folder(tmp_path, inside):
         archive.writestr(f"{inside}two.wav", wav(0.2))
         archive.writestr(f"{inside}pack.json", "not json")
         archive.writestr("../escape.wav" if not inside else f"{inside}../escape.wav", b"x")
-    shelf = Shelf(tmp_path / "p.zip")
-    assert [loop["name"] for loop in shelf.listing()["loops"]] == ["one.wav", "two.wav"]
-    assert shelf.listing()["pack"] is None
-    assert shelf.read("two.wav") == (wav(0.2), "audio/wav")
-    assert shelf.read("../escape.wav") is None
+    library = LoopLibrary(tmp_path / "p.zip")
+    assert [loop["name"] for loop in library.listing()["loops"]] == ["one.wav", "two.wav"]
+    assert library.listing()["pack"] is None
+    assert library.read("two.wav") == (wav(0.2), "audio/wav")
+    assert library.read("../escape.wav") is None
 
 
 @pytest.mark.parametrize("name", ["missing", "file.txt"])
@@ -107,7 +107,7 @@ def packed(**contents):
 )
 def test_entries_with_odd_paths_are_not_listed(tmp_path, name):
     (tmp_path / "p.zip").write_bytes(packed(**{"good.wav": wav(), name: b"x"}))
-    listing = Shelf(tmp_path / "p.zip").listing()
+    listing = LoopLibrary(tmp_path / "p.zip").listing()
     assert [loop["name"] for loop in listing["loops"]] == ["good.wav"]
 
 
@@ -117,11 +117,11 @@ def test_a_zip_bomb_is_neither_listed_nor_inflated(tmp_path):
     lying = packed(**{"x.wav": bytes(size)}).replace(struct.pack("<I", size), struct.pack("<I", 1000))
     (tmp_path / "lying.zip").write_bytes(lying)
     (tmp_path / "huge.zip").write_bytes(packed(**{"x.wav": bytes(size), "good.wav": wav()}))
-    assert [loop["name"] for loop in Shelf(tmp_path / "huge.zip").listing()["loops"]] == ["good.wav"]
+    assert [loop["name"] for loop in LoopLibrary(tmp_path / "huge.zip").listing()["loops"]] == ["good.wav"]
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=r"x\.wav cannot be read from lying\.zip"):
-            Shelf(tmp_path / "lying.zip").read("x.wav")
+            LoopLibrary(tmp_path / "lying.zip").read("x.wav")
         assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     finally:
         tracemalloc.stop()
@@ -136,7 +136,7 @@ def test_an_entry_that_cannot_be_read_is_an_answer_in_words(tmp_path, how):
         for mark, at in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
             content[content.index(mark) + at] |= 1
     (tmp_path / "p.zip").write_bytes(content)
-    reply = ask(create_app(shelf=Shelf(tmp_path / "p.zip")), "GET", "/loops/x.wav")
+    reply = ask(create_app(library=LoopLibrary(tmp_path / "p.zip")), "GET", "/loops/x.wav")
     assert reply.status_code == 422
     assert "x.wav cannot be read from p.zip" in reply.json()["error"]
 
@@ -145,7 +145,7 @@ def test_an_entry_that_cannot_be_read_is_an_answer_in_words(tmp_path, how):
 def test_a_file_that_is_no_zip_is_named(tmp_path, content):
     (tmp_path / "p.zip").write_bytes(content)
     with pytest.raises(FileNotFoundError, match=r"no folder or pack at .*p\.zip"):
-        Shelf(tmp_path / "p.zip")
+        LoopLibrary(tmp_path / "p.zip")
 
 
 BAD_JSON = {
@@ -169,10 +169,10 @@ def test_a_bad_description_is_passed_over(tmp_path, content, zipped):
         (tmp_path / "p.zip").mkdir()
         (tmp_path / "p.zip" / "a.wav").write_bytes(wav())
         (tmp_path / "p.zip" / "pack.json").write_bytes(content)
-    reply = ask(create_app(shelf=Shelf(tmp_path / "p.zip")), "GET", "/session.json")
+    reply = ask(create_app(library=LoopLibrary(tmp_path / "p.zip")), "GET", "/session.json")
     assert reply.status_code == 200
-    assert reply.json()["shelf"]["pack"] is None
-    assert [loop["name"] for loop in reply.json()["shelf"]["loops"]] == ["a.wav"]
+    assert reply.json()["library"]["pack"] is None
+    assert [loop["name"] for loop in reply.json()["library"]["loops"]] == ["a.wav"]
 
 
 def test_names_that_are_no_text_are_written_out_and_can_be_played(tmp_path):
@@ -180,11 +180,11 @@ def test_names_that_are_no_text_are_written_out_and_can_be_played(tmp_path):
     folder.mkdir()
     (folder / "good.wav").write_bytes(wav())
     (folder / os.fsdecode(b"\xff\xfe.wav")).write_bytes(wav(0.2))
-    page = create_app(shelf=Shelf(folder))
-    shelf = ask(page, "GET", "/session.json").json()["shelf"]
-    assert shelf["name"] == r"\xfffolder"
-    assert [loop["name"] for loop in shelf["loops"]] == [r"\xff\xfe.wav", "good.wav"]
-    assert ask(page, "GET", shelf["loops"][0]["url"]).content == wav(0.2)
+    page = create_app(library=LoopLibrary(folder))
+    library = ask(page, "GET", "/session.json").json()["library"]
+    assert library["name"] == r"\xfffolder"
+    assert [loop["name"] for loop in library["loops"]] == [r"\xff\xfe.wav", "good.wav"]
+    assert ask(page, "GET", library["loops"][0]["url"]).content == wav(0.2)
 
 
 @pytest.mark.parametrize("path", ["/session.json", "/loops/a.wav"])
@@ -197,7 +197,7 @@ def test_a_source_that_goes_away_is_told_and_may_come_back(tmp_path, kind, path,
     else:
         source.mkdir()
         (source / "a.wav").write_bytes(wav())
-    page = create_app(shelf=Shelf(source))
+    page = create_app(library=LoopLibrary(source))
     assert ask(page, "GET", path).status_code == 200
     source.rename(aside)
     if how == "half written":
@@ -212,11 +212,11 @@ def test_a_source_that_goes_away_is_told_and_may_come_back(tmp_path, kind, path,
 
 def test_a_zip_that_is_replaced_is_read_anew(tmp_path):
     (tmp_path / "p.zip").write_bytes(packed(**{"a.wav": wav()}))
-    shelf = Shelf(tmp_path / "p.zip")
+    library = LoopLibrary(tmp_path / "p.zip")
     (tmp_path / "p.zip").write_bytes(packed(**{"b.wav": wav(), "c.wav": wav(0.2)}))
-    assert [loop["name"] for loop in shelf.listing()["loops"]] == ["b.wav", "c.wav"]
-    assert shelf.read("a.wav") is None
-    assert shelf.read("c.wav") == (wav(0.2), "audio/wav")
+    assert [loop["name"] for loop in library.listing()["loops"]] == ["b.wav", "c.wav"]
+    assert library.read("a.wav") is None
+    assert library.read("c.wav") == (wav(0.2), "audio/wav")
 
 
 LAID_OUT = {
@@ -239,12 +239,12 @@ def test_loops_are_found_where_they_lie(tmp_path, files, names, zipped):
     for name, content in contents.items() if not zipped else ():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(content)
-    page = create_app(shelf=Shelf(source))
-    shelf = ask(page, "GET", "/session.json").json()["shelf"]
-    assert [loop["name"] for loop in shelf["loops"]] == names
-    assert shelf["pack"] == {"prompt": "x"}
-    assert shelf["note"] is None
-    for loop in shelf["loops"]:
+    page = create_app(library=LoopLibrary(source))
+    library = ask(page, "GET", "/session.json").json()["library"]
+    assert [loop["name"] for loop in library["loops"]] == names
+    assert library["pack"] == {"prompt": "x"}
+    assert library["note"] is None
+    for loop in library["loops"]:
         assert ask(page, "GET", loop["url"]).content.decode().endswith(loop["name"])
 
 
@@ -253,9 +253,9 @@ def test_no_link_leads_to_a_folder_elsewhere(tmp_path):
     (tmp_path / "secret" / "a.wav").write_bytes(wav())
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "link").symlink_to(tmp_path / "secret")
-    shelf = Shelf(tmp_path / "served")
-    assert shelf.listing()["loops"] == []
-    assert shelf.read("a.wav") is None and shelf.read("link/a.wav") is None
+    library = LoopLibrary(tmp_path / "served")
+    assert library.listing()["loops"] == []
+    assert library.read("a.wav") is None and library.read("link/a.wav") is None
 
 
 @pytest.mark.parametrize("names", [[], ["notes.txt"], ["/".join("abcdefghij") + "/deep.wav"]])
@@ -269,25 +269,25 @@ def test_a_source_without_loops_says_so(tmp_path, names, zipped):
     for name in names if not zipped else ():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(b"x")
-    listing = Shelf(source).listing()
+    listing = LoopLibrary(source).listing()
     assert listing["loops"] == []
     assert listing["note"] == "No loops in p.zip: looking for .wav, .mp3, .flac and .ogg files."
 
 
 def test_more_loops_than_can_be_played_are_counted_and_the_first_are_shown(tmp_path):
     (tmp_path / "p.zip").write_bytes(packed(**{f"{k:03d}.wav": b"x" for k in range(103)}))
-    shelf = Shelf(tmp_path / "p.zip")
-    listing = shelf.listing()
+    library = LoopLibrary(tmp_path / "p.zip")
+    listing = library.listing()
     assert [loop["name"] for loop in listing["loops"]] == [f"{k:03d}.wav" for k in range(100)]
     assert listing["note"] == "103 loops in p.zip: the first 100 by name are shown."
-    assert shelf.read("100.wav") is None
+    assert library.read("100.wav") is None
 
 
 def test_a_zips_directory_is_read_once_and_not_with_every_request(tmp_path, monkeypatch):
     (tmp_path / "p.zip").write_bytes(packed(**{"a.wav": wav()}))
     opened, whole = [], zipfile.ZipFile
     monkeypatch.setattr(zipfile, "ZipFile", lambda *a, **k: opened.append(a) or whole(*a, **k))
-    page = create_app(shelf=Shelf(tmp_path / "p.zip"))
+    page = create_app(library=LoopLibrary(tmp_path / "p.zip"))
     for path in ("/session.json", "/loops/a.wav", "/loops/a.wav", "/session.json"):
         assert ask(page, "GET", path).status_code == 200
     assert len(opened) == 1
@@ -295,8 +295,8 @@ def test_a_zips_directory_is_read_once_and_not_with_every_request(tmp_path, monk
 
 def test_slow_reading_does_not_hold_up_the_server(folder, monkeypatch):
     """While the listing waits for its disk, the event loop still answers others."""
-    shelf = Shelf(folder)
-    page = create_app(shelf=shelf)
+    library = LoopLibrary(folder)
+    page = create_app(library=library)
 
     async def story():
         loop, answered = asyncio.get_running_loop(), asyncio.Event()
@@ -305,7 +305,7 @@ def test_slow_reading_does_not_hold_up_the_server(folder, monkeypatch):
             asyncio.run_coroutine_threadsafe(answered.wait(), loop).result(30)
             return {"name": "slow", "loops": [], "pack": None, "note": None}
 
-        monkeypatch.setattr(shelf, "listing", slow)
+        monkeypatch.setattr(library, "listing", slow)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(page), base_url="http://127.0.0.1"
         ) as client:
@@ -313,7 +313,7 @@ def test_slow_reading_does_not_hold_up_the_server(folder, monkeypatch):
             await asyncio.sleep(0)
             assert (await client.get("/style.css")).status_code == 200
             answered.set()
-            return (await session).json()["shelf"]["name"]
+            return (await session).json()["library"]["name"]
 
     assert asyncio.run(story()) == "slow"
 
@@ -321,6 +321,6 @@ def test_slow_reading_does_not_hold_up_the_server(folder, monkeypatch):
 def test_an_entry_in_an_unusual_packing_is_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "p.zip", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("x.wav", bytes(1000))
-    reply = ask(create_app(shelf=Shelf(tmp_path / "p.zip")), "GET", "/loops/x.wav")
+    reply = ask(create_app(library=LoopLibrary(tmp_path / "p.zip")), "GET", "/loops/x.wav")
     assert reply.status_code == 422
     assert reply.json()["error"] == "x.wav cannot be read from p.zip: packed in an unusual way"

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from looper.web.proxy import Relay
+from looper.web.proxy import CogProxy
 from looper.web.server import create_app
 from testkit.asgi import ask, events
 
@@ -48,53 +48,53 @@ def upstream():
 
 
 @pytest.fixture
-def relay(upstream):
+def proxy(upstream):
     client = httpx.AsyncClient(transport=httpx.ASGITransport(upstream.app()), base_url="http://cog")
-    return Relay(client, OWN)
+    return CogProxy(client, OWN)
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/health-check"])
-def test_hands_cogs_pages_through(relay, upstream, path):
+def test_hands_cogs_pages_through(proxy, upstream, path):
     upstream.reply = (200, {"status": "READY", "openapi": "3.0.2"})
-    reply = ask(create_app(relay), "GET", path)
+    reply = ask(create_app(proxy), "GET", path)
     assert (reply.status_code, reply.json()) == upstream.reply
     assert upstream.seen[0][:2] == ("GET", path)
 
 
 @pytest.mark.parametrize("status", [200, 409, 422, 500, 503])
 @pytest.mark.parametrize("method, path", [("POST", "/predictions"), ("PUT", "/predictions/a-1")])
-def test_passes_cogs_answers_on_unchanged(relay, upstream, method, path, status):
+def test_passes_cogs_answers_on_unchanged(proxy, upstream, method, path, status):
     upstream.reply = (status, {"detail": [{"loc": ["body", "input", "bpm"], "msg": "too low"}]})
-    reply = ask(create_app(relay), method, path, json={"input": {"prompt": "x", "bpm": 3}})
+    reply = ask(create_app(proxy), method, path, json={"input": {"prompt": "x", "bpm": 3}})
     assert (reply.status_code, reply.json()) == upstream.reply
     assert upstream.seen[0][2]["input"] == {"prompt": "x", "bpm": 3}
 
 
-def test_asks_cog_to_report_to_us_and_to_nobody_else(relay, upstream):
+def test_asks_cog_to_report_to_us_and_to_nobody_else(proxy, upstream):
     body = {"input": {"prompt": "x"}, "webhook": "http://192.0.2.1/steal"}
-    ask(create_app(relay), "PUT", "/predictions/a", json=body, headers={"Prefer": "respond-async"})
+    ask(create_app(proxy), "PUT", "/predictions/a", json=body, headers={"Prefer": "respond-async"})
     _, _, sent, headers = upstream.seen[0]
     assert sent["webhook"].startswith(f"{OWN}/webhook/")
     assert "completed" in sent["webhook_events_filter"] and "logs" in sent["webhook_events_filter"]
     assert headers["prefer"] == "respond-async"
 
 
-def test_cancels_by_the_same_path(relay, upstream):
-    assert ask(create_app(relay), "POST", "/predictions/a_1/cancel").status_code == 200
+def test_cancels_by_the_same_path(proxy, upstream):
+    assert ask(create_app(proxy), "POST", "/predictions/a_1/cancel").status_code == 200
     assert upstream.seen[0][:2] == ("POST", "/predictions/a_1/cancel")
 
 
 @pytest.mark.parametrize("key", ["..", "a.b", "a%20b", "%2e%2e%2fshutdown", "x" * 65, "ä"])
 @pytest.mark.parametrize("method, tail", [("PUT", ""), ("POST", "/cancel")])
-def test_refuses_ids_that_could_name_another_path(relay, upstream, key, method, tail):
-    reply = ask(create_app(relay), method, f"/predictions/{key}{tail}", json={"input": {}})
+def test_refuses_ids_that_could_name_another_path(proxy, upstream, key, method, tail):
+    reply = ask(create_app(proxy), method, f"/predictions/{key}{tail}", json={"input": {}})
     assert reply.status_code in (404, 405)
     assert upstream.seen == []
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"x"', b"\xff\xfe"])
-def test_a_body_that_is_no_object_is_refused_in_words(relay, upstream, body):
-    reply = ask(create_app(relay), "PUT", "/predictions/a", content=body)
+def test_a_body_that_is_no_object_is_refused_in_words(proxy, upstream, body):
+    reply = ask(create_app(proxy), "PUT", "/predictions/a", content=body)
     assert reply.status_code == 400
     assert "JSON object" in reply.json()["error"]
     assert upstream.seen == []
@@ -110,12 +110,12 @@ def test_a_body_that_is_no_object_is_refused_in_words(relay, upstream, body):
         (b'{"input": {"prompt": "\\ud800"}}', "half a character"),
     ],
 )
-def test_json_that_cannot_be_passed_on_is_refused_in_words(relay, upstream, body, why):
-    reply = ask(create_app(relay), "PUT", "/predictions/a", content=body)
+def test_json_that_cannot_be_passed_on_is_refused_in_words(proxy, upstream, body, why):
+    reply = ask(create_app(proxy), "PUT", "/predictions/a", content=body)
     assert reply.status_code == 400
     assert why in reply.json()["error"]
     assert upstream.seen == []
-    assert ask(create_app(relay), "GET", "/session.json").json()["running"] is None
+    assert ask(create_app(proxy), "GET", "/session.json").json()["running"] is None
 
 
 @pytest.mark.parametrize(
@@ -124,22 +124,22 @@ def test_json_that_cannot_be_passed_on_is_refused_in_words(relay, upstream, body
 )
 def test_a_cog_server_that_is_down_gives_a_502_that_says_so(method, path):
     client = httpx.AsyncClient(base_url="http://127.0.0.1:9")  # the discard port: nobody listens
-    reply = ask(create_app(Relay(client, OWN)), method, path, json={"input": {}})
+    reply = ask(create_app(CogProxy(client, OWN)), method, path, json={"input": {}})
     assert reply.status_code == 502
     assert "model server does not answer" in reply.json()["error"]
 
 
-def test_a_refused_prediction_leaves_nothing_to_follow(relay, upstream):
+def test_a_refused_prediction_leaves_nothing_to_follow(proxy, upstream):
     upstream.reply = (422, {"detail": []})
-    page = create_app(relay)
+    page = create_app(proxy)
     ask(page, "PUT", "/predictions/a", json={"input": {}})
     assert ask(page, "GET", "/predictions/a/events").status_code == 404
     assert ask(page, "GET", "/session.json").json()["running"] is None
 
 
-def test_a_caller_that_hangs_up_ends_the_call_to_cog(relay, upstream):
+def test_a_caller_that_hangs_up_ends_the_call_to_cog(proxy, upstream):
     upstream.hang = True
-    page = create_app(relay)
+    page = create_app(proxy)
 
     async def call():
         first = iter([{"type": "http.request", "body": b"{}"}])
@@ -167,8 +167,8 @@ def test_a_caller_that_hangs_up_ends_the_call_to_cog(relay, upstream):
     assert asyncio.run(call())
 
 
-def test_the_page_hears_what_cog_reports_until_the_end(relay, upstream):
-    page = create_app(relay)
+def test_the_page_hears_what_cog_reports_until_the_end(proxy, upstream):
+    page = create_app(proxy)
 
     async def story():
         transport = httpx.ASGITransport(page)
@@ -182,7 +182,7 @@ def test_the_page_hears_what_cog_reports_until_the_end(relay, upstream):
                 {"id": "a", "status": "succeeded", "logs": "done", "output": {"variation_01": "data:,"}},
             ):
                 await asyncio.sleep(0.05)
-                assert (await client.post(relay.hook, json=state)).status_code == 204
+                assert (await client.post(proxy.hook, json=state)).status_code == 204
             return running, await listening, (await client.get("/session.json")).json()["running"]
 
     running, reply, after = asyncio.run(story())
@@ -193,26 +193,26 @@ def test_the_page_hears_what_cog_reports_until_the_end(relay, upstream):
     assert events(reply.text)[-1]["output"] == {"variation_01": "data:,"}
 
 
-def test_a_report_with_a_wrong_token_is_not_believed(relay):
-    page = create_app(relay)
+def test_a_report_with_a_wrong_token_is_not_believed(proxy):
+    page = create_app(proxy)
     reply = ask(page, "POST", "/webhook/guess", json={"id": "a", "status": "succeeded"})
     assert reply.status_code == 404
-    assert relay.board.states == {}
+    assert proxy.predictions.states == {}
 
 
-def test_a_server_that_dies_fails_what_it_was_doing(relay):
-    relay.board.post("a", {"id": "a", "status": "processing", "logs": "half way"})
-    relay.board.fail_running("The model server stopped")
-    reply = ask(create_app(relay), "GET", "/predictions/a/events")
+def test_a_server_that_dies_fails_what_it_was_doing(proxy):
+    proxy.predictions.post("a", {"id": "a", "status": "processing", "logs": "half way"})
+    proxy.predictions.fail_running("The model server stopped")
+    reply = ask(create_app(proxy), "GET", "/predictions/a/events")
     assert events(reply.text) == [
         {"id": "a", "status": "failed", "logs": "half way", "error": "The model server stopped"}
     ]
 
 
-def test_finished_predictions_are_forgotten_but_never_a_running_one(relay):
-    relay.board.post("running", {"status": "processing"})
+def test_finished_predictions_are_forgotten_but_never_a_running_one(proxy):
+    proxy.predictions.post("running", {"status": "processing"})
     for k in range(20):
-        relay.board.post(str(k), {"status": "succeeded"})
-    assert len(relay.board.states) == relay.board.keep
-    assert relay.board.running() == "running"
-    assert "19" in relay.board.states
+        proxy.predictions.post(str(k), {"status": "succeeded"})
+    assert len(proxy.predictions.states) == proxy.log.keep
+    assert proxy.predictions.running() == "running"
+    assert "19" in proxy.predictions.states

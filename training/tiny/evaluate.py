@@ -62,15 +62,15 @@ def requests(count: int) -> list[LoopRequest]:
 
 def tempo_figures(maker: LoopMaker, count: int) -> tuple[dict[str, float], list[np.ndarray]]:
     """Shares of best candidates and of continuations that hold their tempo, and the first audios."""
-    from looper.pipeline.maker import _Session
+    from looper.pipeline.maker import LoopSession
 
     rng = np.random.default_rng(SEED + 1)
     right, wrong, librosa_right, held, audios = [], [], [], [], []
     rate = maker.generator.sample_rate
     for request in requests(count):
-        session = _Session(maker.generator, request, lambda *_: None)
-        first = session._first()
-        (second,) = session._continuations(first)
+        session = LoopSession(maker.generator, request, lambda *_: None)
+        first = session.first()
+        (second,) = session.continuations(first)
         measured = measure_bpm(first.samples[: 8 * rate], rate)
         right.append(near(measured, request.bpm, 0.03))
         off = request.bpm * (1 + rng.uniform(0.07, 0.11) * rng.choice([-1, 1]))

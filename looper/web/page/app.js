@@ -162,10 +162,10 @@ addEventListener("drop", (event) => {
 });
 
 try {
-  const { model, running, shelf } = await (await good("session.json")).json();
+  const { model, running, library } = await (await good("session.json")).json();
   $("share").hidden = !model; // a folder is not in the link
   if (!model) $("empty").textContent = "Open or drop loops, a folder or a pack's .zip: they play in time with each other.";
-  if (shelf) await openShelf(shelf);
+  if (library) await openShelf(library);
   if (model) {
     await ready();
     await makeForm();

@@ -27,8 +27,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from looper.files import wav_chunks
-from looper.web.library import Shelf
-from looper.web.proxy import Relay
+from looper.web.library import LoopLibrary
+from looper.web.proxy import CogProxy
 from looper.web.server import create_app
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -125,17 +125,17 @@ class StandIn:
 class Site:
     """The page server in a thread."""
 
-    def __init__(self, cog: StandIn | None = None, shelf: Shelf | None = None) -> None:
+    def __init__(self, cog: StandIn | None = None, library: LoopLibrary | None = None) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        relay = None
+        proxy = None
         if cog is not None:
             client = httpx.AsyncClient(transport=httpx.ASGITransport(cog.app), base_url="http://cog")
-            relay = Relay(client, self.url)
-        app = create_app(relay, shelf)
+            proxy = CogProxy(client, self.url)
+        app = create_app(proxy, library)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-        if relay:
-            relay.stopping = lambda: self.server.should_exit
+        if proxy:
+            proxy.stopping = lambda: self.server.should_exit
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
 
     def __enter__(self) -> Site:
@@ -196,7 +196,7 @@ def loops(tmp_path):
 
 @pytest.fixture
 def site(loops):
-    with Site(shelf=Shelf(loops)) as here:
+    with Site(library=LoopLibrary(loops)) as here:
         yield here
 
 

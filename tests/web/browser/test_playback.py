@@ -10,8 +10,8 @@ RENDER = """
 async ({ frames, acts, rate = 32000 }) => {
   const { Engine } = await import("./audio/engine.js");
   const { decode } = await import("./audio/loop.js");
-  const { shelf } = await (await fetch("session.json")).json();
-  const loops = await Promise.all(shelf.loops.map(async ({ name, url }) =>
+  const { library } = await (await fetch("session.json")).json();
+  const loops = await Promise.all(library.loops.map(async ({ name, url }) =>
     decode({ name, bytes: await (await fetch(url)).arrayBuffer() })));
   const context = new OfflineAudioContext(1, frames, rate);
   const resume = context.resume.bind(context);

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from playwright.sync_api import expect
 
-from looper.web.library import Shelf
+from looper.web.library import LoopLibrary
 from tests.web.browser.conftest import BEATS, FRAMES, Site, sound, wav
 
 
@@ -174,13 +174,13 @@ def test_the_loudness_of_a_loop_is_that_of_bs_1770(visit, tmp_path):
     for name, samples in shapes.items():
         soundfile.write(tmp_path / f"{name}.wav", samples, rates.get(name, 32_000))
     (tmp_path / "silent.wav").write_bytes(wav(samples=np.zeros(FRAMES)))
-    with Site(shelf=Shelf(tmp_path)) as site:
+    with Site(library=LoopLibrary(tmp_path)) as site:
         page = visit(site)
         cards(page, 5)
         told = page.evaluate("""async () => {
           const { decode } = await import("./audio/loop.js");
-          const { shelf } = await (await fetch("session.json")).json();
-          return Object.fromEntries(await Promise.all(shelf.loops.map(async ({ name, url }) =>
+          const { library } = await (await fetch("session.json")).json();
+          return Object.fromEntries(await Promise.all(library.loops.map(async ({ name, url }) =>
             [name, (await decode({ name, bytes: await (await fetch(url)).arrayBuffer() })).lufs])));
         }""")
         assert "silent" in page.locator("#loops li").nth(3).inner_text()
@@ -269,7 +269,7 @@ def test_loops_of_a_zip_are_found_where_they_lie(visit, site, tmp_path, more, pr
     content = packed(zipfile.ZIP_STORED, prefix, **more)
     (tmp_path / "p.zip").write_bytes(content)
     if served:
-        with Site(shelf=Shelf(tmp_path / "p.zip")) as other:
+        with Site(library=LoopLibrary(tmp_path / "p.zip")) as other:
             page = visit(other)
             cards(page, 3)
     else:
@@ -331,7 +331,7 @@ def test_dropped_folders_are_looked_through(visit, site, tree, found):
 
 def test_a_served_folder_without_loops_says_so(visit, tmp_path):
     (tmp_path / "nothing").mkdir()
-    with Site(shelf=Shelf(tmp_path / "nothing")) as site:
+    with Site(library=LoopLibrary(tmp_path / "nothing")) as site:
         page = visit(site)
         expect(page.locator("#empty")).to_have_text(
             "No loops in nothing: looking for .wav, .mp3, .flac and .ogg files."
@@ -342,7 +342,7 @@ def test_a_served_folder_without_loops_says_so(visit, tmp_path):
 def test_loops_left_out_are_counted_on_the_page(visit, tmp_path):
     for k in range(101):
         (tmp_path / f"{k:03d}.wav").write_bytes(wav(samples=np.zeros(64)))
-    with Site(shelf=Shelf(tmp_path)) as site:
+    with Site(library=LoopLibrary(tmp_path)) as site:
         page = visit(site)
         cards(page, 100)
         expect(page.locator("#error")).to_contain_text("101 loops in")
@@ -406,7 +406,7 @@ def test_loops_of_several_sample_rates_play_together_at_one(visit, tmp_path):
     seconds = FRAMES / 32_000
     other = np.zeros(round(seconds * 44_100))
     (tmp_path / "b.wav").write_bytes(wav(samples=other, rate=44_100))
-    with Site(shelf=Shelf(tmp_path)) as site:
+    with Site(library=LoopLibrary(tmp_path)) as site:
         page = visit(site)
         cards(page, 2)
         lengths = page.evaluate("""async () => {

@@ -4,7 +4,7 @@ import { entries } from "./unzip.js";
 
 const SOUND = /\.(wav|mp3|flac|ogg)$/i;
 const ZIP = /\.zip$/i;
-const LARGEST = 64 * 2 ** 20; // bytes of one file, as the server's shelf has it
+const LARGEST = 64 * 2 ** 20; // bytes of one file, as the server's library has it
 const MOST = 100;
 
 const DEEPEST = 8; // folders within folders
