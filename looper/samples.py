@@ -27,16 +27,8 @@ def mono(samples: np.ndarray) -> np.ndarray:
     ValueError
         If the samples are empty, not numbers, not finite, or not ``[T]`` or ``[T, C]``.
     """
-    x = np.asarray(samples)
-    if x.dtype.kind not in "fiu":
-        raise ValueError(f"samples must be floating point or integer, got {x.dtype}")
-    if x.ndim not in (1, 2) or (x.ndim == 2 and not 1 <= x.shape[1] <= 64):
-        raise ValueError(f"samples must be [T] or [T, C] with at most 64 channels, got shape {x.shape}")
-    if x.shape[0] == 0:
-        raise ValueError("samples is empty: pass at least one beat of audio")
+    x = _checked(samples, kinds="fiu", most_channels=64)
     full_scale = float(np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else 1.0
-    if not np.isfinite(x).all():
-        raise ValueError("samples must be finite: it holds NaN or infinity, repair the file or crop it")
     x = x.astype(np.float64) / full_scale
     x = x - x.mean(axis=0)
     if x.ndim == 1:
@@ -54,19 +46,27 @@ def is_silent(x: np.ndarray) -> bool:
 
 def check_samples(samples: np.ndarray, sample_rate: int, bpm: float) -> np.ndarray:
     """Return `samples` as float32 [T, C], or an error that says what is wrong with them."""
-    samples = np.asarray(samples)
-    if samples.ndim not in (1, 2) or len(samples) == 0:
-        raise ValueError(
-            f"samples must be [time] or [time, channels] and not empty, got shape {samples.shape}"
-        )
-    if samples.ndim == 2 and samples.shape[1] > 8:
-        raise ValueError(f"samples must be [time, channels], got {samples.shape}: transpose them")
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(f"samples must be floating point within -1..1, got {samples.dtype}")
-    if not np.isfinite(samples).all():
-        raise ValueError("samples hold NaN or infinity; repair the recording first")
+    samples = _checked(samples, kinds="f", most_channels=8)
     if whole("sample_rate", sample_rate) <= 0:
         raise ValueError(f"sample_rate must be positive, got {sample_rate}")
     if finite("bpm", bpm) <= 0:
         raise ValueError(f"bpm must be a positive number, got {bpm}")
     return np.ascontiguousarray(samples.reshape(len(samples), -1), dtype=np.float32)
+
+
+def _checked(samples: np.ndarray, kinds: str, most_channels: int) -> np.ndarray:
+    """`samples` as an array [T] or [T, C] of one of NumPy's `kinds`, or an error that says what is wrong."""
+    x = np.asarray(samples)
+    if x.dtype.kind not in kinds:
+        wanted = "floating point or integer" if "i" in kinds else "floating point within -1..1"
+        raise ValueError(f"samples must be {wanted}, got {x.dtype}")
+    if x.ndim not in (1, 2) or (x.ndim == 2 and not 1 <= x.shape[1] <= most_channels):
+        raise ValueError(
+            f"samples must be [time] or [time, channels] with at most {most_channels} channels, "
+            f"got shape {x.shape}"
+        )
+    if x.shape[0] == 0:
+        raise ValueError("samples is empty: pass at least one beat of audio")
+    if not np.isfinite(x).all():
+        raise ValueError("samples must be finite: it holds NaN or infinity, repair the recording or crop it")
+    return x

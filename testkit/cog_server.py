@@ -16,11 +16,11 @@ from typing import Any
 import httpx
 
 from looper.runtime import cache_dirs
+from looper.web.cog_process import COG_COMMAND, TINY_MODELS, cog_environment
 from scripts import openapi_schema as schema
 
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE = 300
-TINY = "medium=weights/tiny,large=weights/tiny"
 
 
 class Server:
@@ -52,22 +52,17 @@ class Server:
         schema.install(Path(root))
         self.log = (self.folder / "server.log").open("ab")
         self.process = subprocess.Popen(
-            [str(python), "-m", "cog.server.http", "--host", "127.0.0.1"],
+            [str(python), *COG_COMMAND[1:]],
             cwd=root,
             stdout=self.log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={
-                **os.environ,
-                # Cog starts its worker as plain `python`
-                "PATH": os.pathsep.join([str(Path(python).parent), os.environ["PATH"]]),
-                "PORT": str(self.port),
-                "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
-                "LOG_FORMAT": "console",
-                "LOOPER_MODELS": TINY,
-                "TMPDIR": str(self.folder),
-                **environment,
-            },
+            env=cog_environment(
+                self.port,
+                python,
+                **{"LOOPER_MODELS": TINY_MODELS, "TMPDIR": str(self.folder), "LOG_FORMAT": "console"}
+                | environment,
+            ),
         )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=DEADLINE)
 

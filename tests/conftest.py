@@ -5,6 +5,8 @@ import socket
 
 import pytest
 
+import looper  # noqa: F401  (it lets audiocraft be imported without PyAV)
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell that starts a job in the background has it ignore Ctrl-C, and all its children
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,6 +14,28 @@ TINY_MODELS = "medium=weights/tiny,large=weights/tiny"
 STOP_SECONDS = 10
 
 
+COG_COMMAND = (sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1")
+
+
+def cog_environment(port: int, python: str | Path = sys.executable, **more: str) -> dict[str, str]:
+    """Environment of a Cog server on loopback port `port`, with `more` variables over this process's.
+
+    Examples
+    --------
+    >>> cog_environment(5001, LOOPER_MODELS="medium=weights/tiny")["PORT"]
+    '5001'
+    """
+    return {
+        "LOG_FORMAT": "console",
+        **os.environ,
+        # Cog starts its worker as plain `python`: without this it may find another one and hang
+        "PATH": os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")]),
+        "PORT": str(port),
+        "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
+        **more,
+    }
+
+
 class CogServer:
     """The Cog server as a child process; use it as an async context manager.
 
@@ -29,15 +51,7 @@ class CogServer:
 
     def __init__(self, root: Path, port: int, tiny: bool = False) -> None:
         self.root = root
-        self.env = {
-            **os.environ,
-            # Cog starts its worker as plain `python`: without this it may find another one and hang
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-            "PORT": str(port),
-            "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
-            **({"LOOPER_MODELS": TINY_MODELS} if tiny else {}),
-        }
-        self.env.setdefault("LOG_FORMAT", "console")
+        self.environment = cog_environment(port, **({"LOOPER_MODELS": TINY_MODELS} if tiny else {}))
         self.process: asyncio.subprocess.Process | None = None
 
     @property
@@ -55,10 +69,9 @@ class CogServer:
         if schema.is_file():  # the runtime looks for it here only, and without it accepts any input
             (self.root / ".cog").mkdir(exist_ok=True)
             shutil.copyfile(schema, self.root / ".cog" / "openapi_schema.json")
-        command = [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"]
         # a session of its own: Ctrl-C reaches us alone, and we end the child in order
         self.process = await asyncio.create_subprocess_exec(
-            *command, cwd=self.root, env=self.env, start_new_session=True
+            *COG_COMMAND, cwd=self.root, env=self.environment, start_new_session=True
         )
         return self
 

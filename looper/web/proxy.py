@@ -42,15 +42,23 @@ class CogProxy:
         This server as the Cog server reaches it, for the webhook.
     child : CogServer, optional
         The process behind `client`, to tell "still starting" from "stopped".
+    stopping : callable
+        Tells whether this server is about to end, so that followers are let go.
     """
 
-    def __init__(self, client: httpx.AsyncClient, own_url: str, child: CogServer | None = None) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        own_url: str,
+        child: CogServer | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.client = client
         self.child = child
         self.predictions = PredictionLog()
         self.token = secrets.token_urlsafe(16)  # only our own Cog server may report
         self.hook = f"{own_url}/webhook/{self.token}"
-        self.stopping: Callable[[], bool] = lambda: False
+        self.stopping = stopping
 
     def routes(self) -> list[Route]:
         """Routes of the Cog API, the webhook and the event stream."""
@@ -128,7 +136,7 @@ class CogProxy:
         key = request.path_params["id"]
         if key not in self.predictions.states:
             return problem(404, "No such prediction.")
-        stream = self.predictions.follow(key, lambda: self.stopping())
+        stream = self.predictions.follow(key, self.stopping)
         return StreamingResponse(
             stream, media_type="text/event-stream", headers={"cache-control": "no-store"}
         )

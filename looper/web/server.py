@@ -147,14 +147,13 @@ def serve(
         client = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{cog_port}", timeout=httpx.Timeout(None, connect=5), trust_env=False
         )
-        proxy = CogProxy(client, _url(sock, own=True), CogServer(Path(root), cog_port, tiny))
+        child = CogServer(Path(root), cog_port, tiny)
+        proxy = CogProxy(client, _url(sock, own=True), child, stopping=lambda: server.should_exit)
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     config = uvicorn.Config(
         create_app(proxy, library, hosts), log_level="warning", timeout_graceful_shutdown=3
     )
     server = uvicorn.Server(config)
-    if proxy:
-        proxy.stopping = lambda: server.should_exit
     if library and (note := library.listing()["note"]):
         print(note, flush=True)
     print(f"Player: {_url(sock)}  (Ctrl-C stops it)", flush=True)

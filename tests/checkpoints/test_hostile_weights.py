@@ -26,9 +26,9 @@ from tests.checkpoints.test_load import (  # noqa: F401  (fixtures)
 def rewrite(folder, change):
     """Edit the manifest's dictionary of files."""
     path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    change(manifest["files"])
-    path.write_text(json.dumps(manifest))
+    content = json.loads(path.read_text())
+    change(content["files"])
+    path.write_text(json.dumps(content))
 
 
 def swap(folder):
@@ -299,20 +299,20 @@ def bare(made, tmp_path_factory):
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(changes=st.dictionaries(NAMES, ENTRIES, min_size=1, max_size=3))
 def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):
-    manifest = json.loads((made / "manifest.json").read_text())
-    manifest["files"] = {name: e for name, e in manifest["files"].items() if "/" not in name}
-    (bare / "manifest.json").write_text(json.dumps(manifest))
+    content = json.loads((made / "manifest.json").read_text())
+    content["files"] = {name: e for name, e in content["files"].items() if "/" not in name}
+    (bare / "manifest.json").write_text(json.dumps(content))
     manifest.verify(bare)
-    manifest["files"] |= changes
-    (bare / "manifest.json").write_text(json.dumps(manifest))
+    content["files"] |= changes
+    (bare / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(WeightsError, match="bare"):
         manifest.verify(bare)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(manifest=VALUES | st.fixed_dictionaries({"files": VALUES}))
-def test_no_json_gets_anything_but_a_weights_error(bare, manifest):
-    (bare / "manifest.json").write_text(json.dumps(manifest))
+@given(content=VALUES | st.fixed_dictionaries({"files": VALUES}))
+def test_no_json_gets_anything_but_a_weights_error(bare, content):
+    (bare / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(WeightsError, match=r"manifest\.json"):
         manifest.verify(bare)
 

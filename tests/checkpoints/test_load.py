@@ -163,9 +163,9 @@ def test_a_sound_folder_passes(folder):
 
 
 def test_a_manifest_may_not_point_outside_its_folder(folder):
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["../secret"] = {"sha256": "0" * 64, "size": 1}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    content = json.loads((folder / "manifest.json").read_text())
+    content["files"]["../secret"] = {"sha256": "0" * 64, "size": 1}
+    (folder / "manifest.json").write_text(json.dumps(content))
     (folder.parent / "secret").write_text("x")
     with pytest.raises(WeightsError, match="outside the folder"):
         manifest.verify(folder)

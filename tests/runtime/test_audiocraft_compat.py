@@ -34,7 +34,7 @@ def test_music_is_made_where_nothing_under_the_gpl_is_installed(tmp_path):
     out = run(f"""
 import looper
 from audiocraft.data import audio, audio_utils  # before anything of ours has imported it
-from looper.files.write import write_all
+from looper.export.loop_files import write_all
 import pathlib
 loops = looper.LoopMaker.load("tiny", "cpu").make(
     looper.LoopRequest(prompt="house", bpm=124, variations=1, max_duration=2, seed=1))
@@ -49,7 +49,7 @@ except AttributeError as error:
     assert "av.open: audiocraft's reading of files needs PyAV" in out and "soundfile" in out
 
 
-@pytest.mark.parametrize("package", ["looper", "bench", "training", "tests.conftest", "predict"])
+@pytest.mark.parametrize("package", ["looper", "bench", "training", "testkit", "tests.conftest", "predict"])
 def test_whatever_imports_audiocraft_finds_the_way_prepared(package):
     print_it = "print(any(type(f).__module__ == 'looper.runtime.audiocraft_compat' for f in sys.meta_path))"
     assert run(f"import {package}\n{print_it}") == "True\n"
@@ -60,7 +60,7 @@ def test_every_file_that_imports_audiocraft_is_in_such_a_package():
     files = [f for folder in folders for f in folder.rglob("*.py")] + list(ROOT.glob("*.py"))
     importing = {f.relative_to(ROOT).parts[0] for f in files if "\nimport audiocraft" in f.read_text()}
     importing |= {f.relative_to(ROOT).parts[0] for f in files if "from audiocraft" in f.read_text()}
-    assert importing <= {"looper", "bench", "training", "tests"}
+    assert importing <= {"looper", "bench", "testkit", "training", "tests"}
 
 
 def test_where_pyav_is_installed_it_is_left_alone(monkeypatch):

@@ -213,6 +213,6 @@ def test_finished_predictions_are_forgotten_but_never_a_running_one(proxy):
     proxy.predictions.post("running", {"status": "processing"})
     for k in range(20):
         proxy.predictions.post(str(k), {"status": "succeeded"})
-    assert len(proxy.predictions.states) == proxy.log.keep
+    assert len(proxy.predictions.states) == proxy.predictions.keep
     assert proxy.predictions.running() == "running"
     assert "19" in proxy.predictions.states

@@ -131,11 +131,9 @@ class Site:
         proxy = None
         if cog is not None:
             client = httpx.AsyncClient(transport=httpx.ASGITransport(cog.app), base_url="http://cog")
-            proxy = CogProxy(client, self.url)
+            proxy = CogProxy(client, self.url, stopping=lambda: self.server.should_exit)
         app = create_app(proxy, library)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-        if proxy:
-            proxy.stopping = lambda: self.server.should_exit
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
 
     def __enter__(self) -> Site:
