@@ -1,4 +1,4 @@
-"""The Cog door: types in, file paths out. What happens between is looper's.
+"""The entry point for Cog: types in, file paths out. What happens between is looper's.
 
 Cog reads the inputs below statically: every Input and every string in it stays one plain literal.
 """
@@ -37,7 +37,7 @@ class Predictor(BasePredictor):
     """Seamless loops from a text prompt and a tempo."""
 
     def setup(self) -> None:
-        """Load the models, or fail with a message that says what to run."""
+        """Load the models, or fail with a message that names the command to run."""
         self.service = Service.start()
 
     def healthcheck(self) -> bool:

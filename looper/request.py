@@ -83,14 +83,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class LoopRequest:
-    """A wish for loops; every field is checked when the object is made.
+    """A request for loops; every field is checked when the object is made.
 
     Parameters
     ----------
     prompt : str
         Description of the music. Control characters become spaces.
     bpm : float
-        Tempo of the loops, 40 to 300 beats per minute. It rules over a tempo written in the prompt.
+        Tempo of the loops, 40 to 300 beats per minute. It overrides a tempo written in the prompt.
     variations : int
         How many loops, 1 to 20.
     max_duration : float
@@ -98,7 +98,7 @@ class LoopRequest:
     beats_per_bar : int
         Beats in a bar.
     top_k, top_p, temperature, cfg_coef
-        Sampling: see `looper.generation.sampling.Sampling`, which checks them against the model.
+        Sampling: see `Sampling`.
     seed : int
         Any whole number from 0 names a seed, 0 included; -1 stands for a random one.
 

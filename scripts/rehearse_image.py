@@ -39,7 +39,7 @@ BUILD = {
     "sdk_version": str,
     "system_packages": list,
 }
-WISH = {"prompt": "house", "bpm": 124, "variations": 2, "max_duration": 2, "seed": 5}
+REQUEST = {"prompt": "house", "bpm": 124, "variations": 2, "max_duration": 2, "seed": 5}
 
 
 def config_problems(config: Any, root: Path = ROOT) -> list[str]:
@@ -137,7 +137,7 @@ import base64, io, json, sys
 import soundfile
 from testkit.cog_server import Server
 with Server({folder!r}, root={target!r}, python={python!r}, **{environment!r}) as server:
-    output = server.output({wish!r})
+    output = server.output({request!r})
     for name in ("variation_01", "variation_02"):
         samples, rate = soundfile.read(io.BytesIO(base64.b64decode(output[name].partition(",")[2])))
         assert (len(samples), rate) == (round(4 * 60 / 124 * 32000), 32000), (len(samples), rate)
@@ -151,7 +151,7 @@ def predict(target: Path, venv: Path, temp: Path) -> None:
         "HOME": "/dev/null/nowhere",  # whoever wants to write there can't, root neither
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": "",
-        # whoever looks for the network meets a closed door
+        # whoever looks for the network is refused
         **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9"),
         "NO_PROXY": "127.0.0.1",
     }
@@ -160,7 +160,7 @@ def predict(target: Path, venv: Path, temp: Path) -> None:
         target=str(target),
         python=str(venv / "bin" / "python"),
         environment=environment,
-        wish=WISH,
+        request=REQUEST,
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=600)
 

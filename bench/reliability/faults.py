@@ -1,6 +1,6 @@
 """Faults done to a living server from outside; each must end in a clear error or the right answer.
 
-Every function takes the server and a wish whose right answer is known, does its harm, undoes it, and
+Every function takes the server and a request whose right answer is known, does its harm, undoes it, and
 raises where the server misbehaves. `survived` then asks for the known answer again.
 """
 
@@ -21,7 +21,7 @@ from testkit.cog_server import Server
 
 LONG = {"prompt": "techno", "bpm": 120, "variations": 8, "max_duration": 20, "seed": 9}
 HUGE = {**LONG, "variations": 20}
-WISH = {"prompt": "house", "bpm": 124, "variations": 1, "max_duration": 2, "seed": 5}
+REQUEST = {"prompt": "house", "bpm": 124, "variations": 1, "max_duration": 2, "seed": 5}
 
 
 class Misbehaviour(AssertionError):  # noqa: N818
@@ -47,7 +47,7 @@ def cancelled(server: Server, delay: float) -> float:
         raise Misbehaviour("not cancelled")
     server.wait("READY")
     expect(not server.files(), f"files left: {server.files()}")
-    expect(server.begin(f"{name}-next", WISH).status_code == 202, "the next was not accepted")
+    expect(server.begin(f"{name}-next", REQUEST).status_code == 202, "the next was not accepted")
     seconds = time.monotonic() - started
     print(f"    READY for another after {seconds:.3f} s")
     server.wait("READY")
@@ -67,20 +67,20 @@ def disconnect(server: Server) -> None:
 
 def two_at_once(server: Server) -> None:
     """While one is running every other gets 409, and the one is right."""
-    right = server.output(WISH)
+    right = server.output(REQUEST)
     answers: list[httpx.Response] = []
-    thread = threading.Thread(target=lambda: answers.append(server.post(WISH)))
+    thread = threading.Thread(target=lambda: answers.append(server.post(REQUEST)))
     thread.start()
     server.wait("BUSY", "DONE", seconds=20)
     other = httpx.post(
-        f"{server.client.base_url}/predictions", json={"input": {**WISH, "seed": 6}}, timeout=120
+        f"{server.client.base_url}/predictions", json={"input": {**REQUEST, "seed": 6}}, timeout=120
     )
     thread.join()
     expect(other.status_code == 409, f"the second got {other.status_code}")
     expect(answers[0].json()["output"] == right, "the first's answer changed")
 
 
-def limited(what: int, room: Callable[[int], int], wish: dict[str, Any]) -> Callable[[Server], None]:
+def limited(what: int, room: Callable[[int], int], request: dict[str, Any]) -> Callable[[Server], None]:
     """Take a resource from the living worker for one prediction."""
 
     def fault(server: Server) -> None:
@@ -88,7 +88,7 @@ def limited(what: int, room: Callable[[int], int], wish: dict[str, Any]) -> Call
         old, before = resource.prlimit(worker, what), set(server.files())
         resource.prlimit(worker, what, (room(worker), old[1]))
         try:
-            reply = server.post(wish)
+            reply = server.post(request)
         finally:
             resource.prlimit(worker, what, old)
         expect(reply.status_code == 200, reply.text)
@@ -110,9 +110,9 @@ def address_space(worker: int) -> int:
 
 def stopped_for_a_while(server: Server) -> None:
     """The worker stands still for three seconds in the middle, as under a stopped machine or a jumping clock."""
-    right = server.output(WISH)
+    right = server.output(REQUEST)
     answers: list[httpx.Response] = []
-    thread = threading.Thread(target=lambda: answers.append(server.post(WISH)))
+    thread = threading.Thread(target=lambda: answers.append(server.post(REQUEST)))
     thread.start()
     time.sleep(0.3)
     worker = server.worker
@@ -125,7 +125,7 @@ def stopped_for_a_while(server: Server) -> None:
 
 def temp_folder_swept(server: Server) -> None:
     """Somebody empties the temp folder between predictions and during one."""
-    thread = threading.Thread(target=lambda: answers.append(server.post(WISH)))
+    thread = threading.Thread(target=lambda: answers.append(server.post(REQUEST)))
     answers: list[httpx.Response] = []
     thread.start()
     time.sleep(0.3)
@@ -146,16 +146,16 @@ def worker_killed(server: Server) -> None:
     status = server.health()["status"]
     expect(status not in ("READY", "BUSY", "STARTING"), f"the health check still says {status}")
     print(f"    health check: {status}")
-    reply = server.client.post("/predictions", json={"input": WISH}, timeout=20)
+    reply = server.client.post("/predictions", json={"input": REQUEST}, timeout=20)
     expect(reply.status_code in (409, 503), f"a prediction got {reply.status_code}")
 
 
 def terminated(server: Server) -> None:
     """SIGTERM while a waited-for prediction runs: it is still answered, then the server goes."""
     answers: list[httpx.Response] = []
-    right = server.output(WISH)
+    right = server.output(REQUEST)
     server.wait("READY", seconds=20)  # BUSY shall be the prediction to come, not the last one's end
-    thread = threading.Thread(target=lambda: answers.append(server.post(WISH)))
+    thread = threading.Thread(target=lambda: answers.append(server.post(REQUEST)))
     thread.start()
     server.wait("BUSY", seconds=20)
     os.kill(server.process.pid, signal.SIGTERM)
@@ -167,8 +167,8 @@ def terminated(server: Server) -> None:
 IN_PLACE: dict[str, Callable[[Server], Any]] = {
     "client disconnects": disconnect,
     "two requests at once": two_at_once,
-    "disk full": limited(resource.RLIMIT_FSIZE, lambda worker: 1000, WISH),
-    "no file handles left": limited(resource.RLIMIT_NOFILE, lambda worker: 3, WISH),
+    "disk full": limited(resource.RLIMIT_FSIZE, lambda worker: 1000, REQUEST),
+    "no file handles left": limited(resource.RLIMIT_NOFILE, lambda worker: 3, REQUEST),
     "out of memory": limited(resource.RLIMIT_AS, address_space, HUGE),
     "machine stands still for 3 s": stopped_for_a_while,
     "temp folder emptied": temp_folder_swept,

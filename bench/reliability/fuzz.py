@@ -78,19 +78,19 @@ def input_schema(document: dict[str, Any]) -> dict[str, Any]:
     return {**document["components"]["schemas"]["Input"], "components": document["components"]}
 
 
-def wishes(document: dict[str, Any], count: int, seed: int) -> Iterator[dict[str, Any]]:
+def requests(document: dict[str, Any], count: int, seed: int) -> Iterator[dict[str, Any]]:
     """`count` inputs with one to three fields drawn from edges, oddities and other types."""
     draw = random.Random(seed)
     properties = document["components"]["schemas"]["Input"]["properties"]
     for _ in range(count):
-        wish: dict[str, Any] = dict(SMALL)
+        request: dict[str, Any] = dict(SMALL)
         for name in draw.sample(sorted(properties), draw.randint(1, 3)):
-            wish[name] = draw.choice(_values(properties[name], draw))
+            request[name] = draw.choice(_values(properties[name], draw))
         if draw.random() < 0.1:
-            wish.pop(draw.choice(sorted(wish)))
+            request.pop(draw.choice(sorted(request)))
         if draw.random() < 0.1:
-            wish[draw.choice(TEXTS)] = draw.choice(NUMBERS)  # an unknown input
-        yield _bounded(wish)
+            request[draw.choice(TEXTS)] = draw.choice(NUMBERS)  # an unknown input
+        yield _bounded(request)
 
 
 def _values(entry: dict[str, Any], draw: random.Random) -> list[Any]:
@@ -103,18 +103,18 @@ def _values(entry: dict[str, Any], draw: random.Random) -> list[Any]:
     return edges or NUMBERS
 
 
-def _bounded(wish: dict[str, Any]) -> dict[str, Any]:
+def _bounded(request: dict[str, Any]) -> dict[str, Any]:
     """Keep what is valid small: the fuzz looks for breakage, the soak for load."""
     for name, most in (("variations", 2), ("max_duration", 4)):
-        if isinstance(value := wish.get(name), int) and most < value <= 20:
-            wish[name] = most
-    return {"variations": 1, "max_duration": 2, **wish}
+        if isinstance(value := request.get(name), int) and most < value <= 20:
+            request[name] = most
+    return {"variations": 1, "max_duration": 2, **request}
 
 
-def well_formed(wish: dict[str, Any]) -> bool:
+def well_formed(request: dict[str, Any]) -> bool:
     """Whether all text is Unicode: JSON can spell a lone surrogate, but no text holds one."""
     try:
-        json.dumps(wish, ensure_ascii=False).encode()
+        json.dumps(request, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return False
     return True
@@ -142,7 +142,7 @@ def problem(reply: httpx.Response, valid: bool) -> str | None:
 
 
 def run(client: httpx.Client, ask: Any, count: int, seed: int = 0) -> tuple[int, list[str]]:
-    """Send RAW and `count` wishes; return how many were sent and what was wrong.
+    """Send RAW and `count` requests; return how many were sent and what was wrong.
 
     Parameters
     ----------
@@ -156,9 +156,9 @@ def run(client: httpx.Client, ask: Any, count: int, seed: int = 0) -> tuple[int,
     failures, sent = [], 0
     head = {"Content-Type": "application/json"}
     cases = [(body, False) for body in RAW]
-    for wish in wishes(document, count, seed):
-        body = json.dumps({"input": wish}).encode()
-        cases.append((body, well_formed(wish) and validator.is_valid(wish)))
+    for request in requests(document, count, seed):
+        body = json.dumps({"input": request}).encode()
+        cases.append((body, well_formed(request) and validator.is_valid(request)))
     for body, valid in cases:
         sent += 1
         try:

@@ -3,13 +3,13 @@
     python -m bench.reliability.soak [--predictions 200] [--fuzz 120] [--json]
 
 Figures, and what they should be:
-  predictions       in a row, of a few known wishes in turn
+  predictions       in a row, of a few known requests in turn
   faults_injected   see bench/faults.py and docs/operations.md; faults_survived the same number
   fuzz_cases        see bench/fuzz.py; fuzz_failures 0
   rss_mb_per_100    slope of the resident memory over the second half, MiB per 100 predictions (<= 1)
   leaked_files      in the server's temp folder when all is done, and after a crash and a new start (0)
   leaked_handles    file descriptors and threads more than after the first tenth (0)
-  mixed_answers     answers that are not byte for byte the first one's of the same wish (0)
+  mixed_answers     answers that are not byte for byte the first one's of the same request (0)
   worst_ready_s     from cancel to READY, cancelled in each stage (<= 1)
 """
 
@@ -29,7 +29,7 @@ import numpy as np
 from bench.reliability import faults, fuzz
 from testkit.cog_server import Server
 
-WISHES = [
+REQUESTS = [
     {"prompt": "house", "bpm": 124, "variations": 1, "max_duration": 2, "seed": 5},
     {"prompt": "boom bap", "bpm": 93.7, "variations": 1, "max_duration": 3, "seed": 0},
     {
@@ -58,8 +58,8 @@ def load(server: Server, known: list[str], count: int) -> dict[str, Any]:
     """Predict `count` times; answers must be `known`."""
     memory, handles, mixed = [], [], 0
     for k in range(count):
-        answer = server.output(WISHES[k % len(WISHES)])
-        mixed += digest(answer) != known[k % len(WISHES)]
+        answer = server.output(REQUESTS[k % len(REQUESTS)])
+        mixed += digest(answer) != known[k % len(REQUESTS)]
         memory.append(server.memory_mb())
         handles.append(sum(server.handles()))
         if k % 10 == 9:
@@ -107,7 +107,7 @@ def after(fault: Callable[..., Any], server: Server, known: str) -> Callable[...
 
     def both(*args: Any) -> Any:
         result = fault(server, *args)
-        faults.expect(digest(server.output(WISHES[0])) == known, "the next answer is another one")
+        faults.expect(digest(server.output(REQUESTS[0])) == known, "the next answer is another one")
         return result
 
     return both
@@ -117,7 +117,7 @@ def soak(predictions: int, cases: int, seed: int) -> dict[str, Any]:
     """The whole run; see the module."""
     tally = Tally()
     with Server() as server:
-        known = [digest(server.output(wish)) for wish in WISHES]
+        known = [digest(server.output(request)) for request in REQUESTS]
         figures = load(server, known, predictions)
         ready = [
             tally.attempt(f"cancelled in {stage}", after(faults.cancelled, server, known[0]), seconds)
@@ -126,13 +126,13 @@ def soak(predictions: int, cases: int, seed: int) -> dict[str, Any]:
         for name, fault in faults.IN_PLACE.items():
             tally.attempt(name, after(fault, server, known[0]))
         sent, failures = fuzz.run(server.client, server.when_free, cases, seed)
-        figures["mixed_answers"] += digest(server.output(WISHES[0])) != known[0]
+        figures["mixed_answers"] += digest(server.output(REQUESTS[0])) != known[0]
         leaked = len(server.files()) - 1  # the last prediction's own file
         tally.attempt("worker killed", faults.worker_killed, server)
         left = server.folder
     with Server(left) as server:  # another server in the same folder, after a crash
         leaked += len(server.files())
-        figures["mixed_answers"] += digest(server.output(WISHES[0])) != known[0]
+        figures["mixed_answers"] += digest(server.output(REQUESTS[0])) != known[0]
         tally.attempt("terminated while predicting", faults.terminated, server)
     shutil.rmtree(left)
     return figures | {

@@ -86,7 +86,7 @@ class Loop:
 
     @property
     def tags(self) -> Tags:
-        """What a file of this loop says of itself."""
+        """Metadata for a file of this loop."""
         key = self.key
         return Tags(
             title=plain(self.info.get("prompt", ""), 100) or "Loop",

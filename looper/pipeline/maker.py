@@ -53,7 +53,7 @@ class LoopMaker:
         Raises
         ------
         looper.checkpoints.sources.WeightsError
-            If the model's files are missing or damaged; the message says which command mends it.
+            If the model's files are missing or damaged; the message names the command that repairs it.
         """
         from looper.checkpoints.store import find
         from looper.generation.generator import Generator
@@ -66,7 +66,7 @@ class LoopMaker:
         Parameters
         ----------
         request : LoopRequest
-            The wish; seed -1 is drawn here and stands in the report.
+            What is asked for; a seed of -1 is drawn here and reported.
         progress : callable, optional
             Called as (stage, done, total).
 
@@ -79,7 +79,7 @@ class LoopMaker:
 
 
 class LoopSession:
-    """The state of one request on its way through the house."""
+    """One request on its way from candidates to finished loops."""
 
     def __init__(self, generator: Generator, request: LoopRequest, progress: Progress) -> None:
         self.generator = generator
@@ -87,12 +87,12 @@ class LoopSession:
         self.progress = progress
         self.plan = plan(request, generator.spec)
         self.report = Report(request.seed, generator.name, self.plan.beats / request.beats_per_bar)
-        self._say_what_is_planned()
+        self._note_what_is_planned()
 
-    def _say_what_is_planned(self) -> None:
+    def _note_what_is_planned(self) -> None:
         for words in self.request.replaced_tempi:
             self.report.note(
-                f"the prompt says {words!r}, but bpm={self.request.bpm:g} rules: the model reads that"
+                f"the prompt says {words!r}, but bpm={self.request.bpm:g} overrides it: the model reads that"
             )
         if self.plan.beats < self.request.beats_per_bar:
             n = self.plan.beats
@@ -188,11 +188,11 @@ class LoopSession:
         if any(take.codes is None for take in takes):
             return takes
         rate, beats = self.generator.frame_rate, self.request.beats_per_bar
-        passages = [heard for take in takes for heard in seam_passages(take, rate, beats)]
+        passages = [passage for take in takes for passage in seam_passages(take, rate, beats)]
         seams, places = self.generator.log_likelihoods(self.request.model_text, passages).reshape(-1, 2).T
         return [
-            replace(take, seam_log_likelihood=float(odd)) if np.isfinite(odd) else take
-            for take, odd in zip(takes, seams - places, strict=True)
+            replace(take, seam_log_likelihood=float(seam)) if np.isfinite(seam) else take
+            for take, seam in zip(takes, seams - places, strict=True)
         ]
 
     def first(self) -> Take:

@@ -1,4 +1,4 @@
-"""Drawn waveforms, and how good a loop each of them would make."""
+"""Generated waveforms, and how good a loop each of them would make."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_SEAM_NATS = 2.0  # nats; beyond, it makes no difference
 
 @dataclass(frozen=True)
 class Take:
-    """One drawn waveform and what was found in it.
+    """One generated waveform and what was found in it.
 
     Attributes
     ----------
@@ -58,8 +58,8 @@ class Take:
     @property
     def rank_score(self) -> float:
         """`score` less what an unlikely seam costs: what candidates are ranked by."""
-        odd = min(max(0.0, -(self.seam_log_likelihood or 0.0)), MAX_SEAM_NATS)
-        return self.score - SEAM_PENALTY_PER_NAT * odd
+        unlikely = min(max(0.0, -(self.seam_log_likelihood or 0.0)), MAX_SEAM_NATS)
+        return self.score - SEAM_PENALTY_PER_NAT * unlikely
 
 
 def score_take(

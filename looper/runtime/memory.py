@@ -1,4 +1,4 @@
-"""What the machine says of itself: whether its GPU answers, and how its memory stands."""
+"""Memory: how much is free, when it ran out, and handing it back."""
 
 from __future__ import annotations
 
