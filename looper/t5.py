@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from looper.empty_weights import EmptyWeights
+
 RELU, GATED_GELU = "relu", "gated-gelu"
 
 
@@ -59,7 +61,7 @@ class T5Config:
 
     def check(self) -> None:
         """Raise ValueError for what cannot be a T5."""
-        for name in cast_names():
+        for name in _counts():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 24:
                 raise ValueError(f"config.json: {name} cannot be {value!r:.40}")
@@ -67,7 +69,7 @@ class T5Config:
             raise ValueError(f"config.json: feed_forward_proj {self.feed_forward_proj!r:.40} is not known here")
 
 
-def cast_names() -> tuple[str, ...]:
+def _counts() -> tuple[str, ...]:
     """Fields of `T5Config` that are counts."""
     return (
         "d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size",
@@ -196,7 +198,7 @@ class T5Encoder(nn.Module):
         OSError, ValueError, safetensors.SafetensorError
             If a file is missing, damaged, or does not fit the other.
         """
-        with torch.device("meta"):
+        with torch.device("meta"), EmptyWeights():
             model = cls(T5Config.read(folder))
         wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
         state = dict(_read(folder / "model.safetensors", set(wanted)))

@@ -97,6 +97,7 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
     from audiocraft.utils.utils import dict_from_config
 
     from looper.conditioners import conditioning_provider
+    from looper.empty_weights import EmptyWeights
 
     cfg.device = device.type
     _check_t5(cfg, t5_folder)
@@ -109,7 +110,7 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
         kwargs["cross_attention"] = True
     conditioners = conditioning_provider(cfg, kwargs["dim"], t5_folder)
     pattern = builders.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern)
-    with torch.device("meta"), warnings.catch_warnings():
+    with torch.device("meta"), EmptyWeights(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return LMModel(
             pattern,
@@ -126,8 +127,10 @@ def build_codec(cfg: Any) -> EncodecModel:
     from audiocraft.models import builders
     from audiocraft.models.encodec import EncodecModel
 
+    from looper.empty_weights import EmptyWeights
+
     cfg.device = "cpu"
-    with warnings.catch_warnings():
+    with EmptyWeights(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's weight_norm is deprecated; audiocraft uses it
         codec = builders.get_compression_model(cfg)
     if not isinstance(codec, EncodecModel):
