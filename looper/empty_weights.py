@@ -28,4 +28,3 @@ class EmptyWeights(TorchFunctionMode):
         if getattr(func, "__name__", "") in _DRAWS:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
-

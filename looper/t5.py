@@ -66,7 +66,9 @@ class T5Config:
             if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 24:
                 raise ValueError(f"config.json: {name} cannot be {value!r:.40}")
         if self.feed_forward_proj not in (RELU, GATED_GELU):
-            raise ValueError(f"config.json: feed_forward_proj {self.feed_forward_proj!r:.40} is not known here")
+            raise ValueError(
+                f"config.json: feed_forward_proj {self.feed_forward_proj!r:.40} is not known here"
+            )
 
 
 def _counts() -> tuple[str, ...]:
@@ -133,15 +135,22 @@ class _FeedForward(nn.Module):
     def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.gated = config.feed_forward_proj == GATED_GELU
-        for name in ("wi_0", "wi_1") if self.gated else ("wi",):
-            setattr(self, name, nn.Linear(config.d_model, config.d_ff, bias=False))
+        make = lambda: nn.Linear(config.d_model, config.d_ff, bias=False)
+        if self.gated:
+            self.wi_0, self.wi_1 = make(), make()
+        else:
+            self.wi = make()
         self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.gated:
             return self.wo(F.relu(self.wi(x)))
         gate = self.wi_0(x)
-        gate = 0.5 * gate * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (gate + 0.044715 * torch.pow(gate, 3.0))))
+        gate = (
+            0.5
+            * gate
+            * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (gate + 0.044715 * torch.pow(gate, 3.0))))
+        )
         return self.wo(gate * self.wi_1(x))
 
 
@@ -189,6 +198,11 @@ class T5Encoder(nn.Module):
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = _Stack(config)
 
+    @property
+    def _attention(self) -> T5Attention:
+        """The first block's, whose bias is all blocks'."""
+        return self.encoder.get_submodule("block.0.layer.0.SelfAttention")  # type: ignore[return-value]
+
     @classmethod
     def load(cls, folder: Path) -> T5Encoder:
         """Load ``config.json`` and ``model.safetensors``; a decoder's weights in there are passed over.
@@ -204,7 +218,9 @@ class T5Encoder(nn.Module):
         state = dict(_read(folder / "model.safetensors", set(wanted)))
         wrong = [name for name, shape in wanted.items() if name not in state or state[name].shape != shape]
         if wrong:
-            raise ValueError(f"model.safetensors does not fit config.json: {wrong[0]} is missing or misshapen")
+            raise ValueError(
+                f"model.safetensors does not fit config.json: {wrong[0]} is missing or misshapen"
+            )
         model.load_state_dict(state, assign=True)
         return model.requires_grad_(False).eval()
 
@@ -214,7 +230,7 @@ class T5Encoder(nn.Module):
         `attention_mask` [rows, length] is 0 where a row is padded.
         """
         x = self.shared(input_ids)
-        bias = self.encoder.block[0].layer[0].SelfAttention.bias(x.shape[1])
+        bias = self._attention.bias(x.shape[1])
         if attention_mask is not None and not attention_mask.all():
             seen = attention_mask.bool()[:, None, None, :].expand(-1, 1, x.shape[1], -1)
             bias = torch.where(seen, bias, torch.finfo(x.dtype).min)

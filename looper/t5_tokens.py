@@ -90,7 +90,9 @@ def _build(pieces: Pieces, vocabulary: int) -> Tokenizer:
     here = {piece for piece, _ in pieces.scores}
     extra = [f"<extra_id_{i}>" for i in reversed(range(EXTRA_IDS))]
     extra = [token for token in extra if token in here] or extra[: vocabulary - len(pieces.scores)]
-    whole = [(token, True) for token in (PAD, END, UNKNOWN)] + pieces.whole + [(token, True) for token in extra]
+    whole = (
+        [(token, True) for token in (PAD, END, UNKNOWN)] + pieces.whole + [(token, True) for token in extra]
+    )
     built.add_tokens([AddedToken(token, normalized=False, special=special) for token, special in whole])
     return built
 

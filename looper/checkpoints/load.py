@@ -56,7 +56,7 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
         return _build(folder, place)
     except OmegaConfBaseException as error:
         raise WeightsError(f"{folder / 'config.yaml'} is not a model config: {error}") from error
-    except (SafetensorError, OSError, ValueError) as error:  # T5's files, which transformers reads
+    except (SafetensorError, OSError, ValueError) as error:  # T5's files
         raise WeightsError(f"{folder} cannot be loaded: {error}; {remedy(folder)}") from error
 
 

@@ -16,7 +16,7 @@ from looper.checkpoints.sources import WeightsError, remedy
 MANIFEST = "manifest.json"
 LONGEST_NAME = 255  # bytes, as file systems have it
 REQUIRED = ("lm.safetensors", "codec.safetensors", "config.yaml")
-TEXT = "t5"  # the text encoder's folder, which transformers reads: it takes whatever lies there
+TEXT = "t5"  # the text encoder's folder
 TEXT_REQUIRED = (f"{TEXT}/model.safetensors", f"{TEXT}/config.json")
 
 

@@ -47,9 +47,12 @@ class Unneeded:
 
 STAND_INS: Mapping[str, Unneeded] = {
     "audiocraft.solvers.compression": Unneeded("multi-band diffusion", ("CompressionSolver",)),
-    "av": Unneeded("reading of media files", note="read the file with soundfile (PyAV's wheels hold GPL code)"),
+    "av": Unneeded(
+        "reading of media files", note="read the file with soundfile (PyAV's wheels hold GPL code)"
+    ),
     "dora": Unneeded("training", package="dora-search"),
     "flashy": Unneeded("training"),
+    "huggingface_hub": Unneeded("fetching by audiocraft itself", ("hf_hub_download",)),
     "julius": Unneeded("resampling and band filters"),
     "librosa": Unneeded("melody conditioning", ("filters",)),
     "num2words": Unneeded("text of conditioners other than T5", ("num2words",)),
@@ -95,6 +98,7 @@ class StandIn:
         return StandIn(self._module, path)._real()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the real thing."""
         return self._real()(*args, **kwargs)
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -198,15 +199,44 @@ def test_a_model_that_needs_a_text_encoder_and_has_none_is_refused(folder):
 
 
 @pytest.mark.parametrize("other", ["adapter_model.bin", "other.safetensors"])
-def test_a_config_cannot_name_other_weights_for_the_text_encoder(folder, tmp_path, other):
+def test_other_weights_that_a_config_names_for_the_text_encoder_are_left_alone(folder, tmp_path, other):
     mark = tmp_path / "executed"
     (folder / "t5" / other).write_bytes(pickle.dumps(Malicious(mark)))
     config = json.loads((folder / "t5" / "config.json").read_text())
     (folder / "t5" / "config.json").write_text(json.dumps({**config, "transformers_weights": other}))
     manifest.write_manifest(folder, "mini")
-    with pytest.raises(WeightsError, match=r"must hold its weights as model\.safetensors"):
+    load.load(folder)
+    assert not mark.exists()
+    (folder / "t5" / "model.safetensors").unlink()
+    manifest.write_manifest(folder, "mini")
+    with pytest.raises(WeightsError, match=r"model\.safetensors"):
         load.load(folder)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        (
+            {"model": "lut", "lut": {"n_bins": 8, "dim": 8, "tokenizer": "whitespace"}},
+            "only T5 is known here",
+        ),
+        ({"model": "clap", "clap": {"checkpoint": "x"}}, "only T5 is known here"),
+        (
+            {"model": "t5", "t5": {"name": "t5-base", "finetune": False, "normalize_text": True}},
+            "normalize_text",
+        ),
+    ],
+)
+def test_conditioners_that_would_fetch_or_run_something_are_refused(folder, section, words):
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    lm = yaml.safe_load(config["lm"])
+    lm["conditioners"]["description"] = section
+    config["lm"] = yaml.safe_dump(lm)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    manifest.write_manifest(folder, "mini")
+    with pytest.raises(WeightsError, match=words):
+        load.load(folder)
 
 
 def test_hidden_files_beside_the_text_encoder_do_no_harm(folder):
