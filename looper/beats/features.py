@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import next_fast_len, rfft
 from scipy.signal.windows import hann
 
-from looper.filterbanks import chroma_filters, mel_filters
+from looper.beats.filterbanks import chroma_filters, mel_filters
 
 MAX_RATE = 50_000  # higher rates are decimated first: nothing above 16 kHz is listened to
 HOP = 0.005  # seconds between quick frames

@@ -96,8 +96,8 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
     from audiocraft.models.lm import LMModel
     from audiocraft.utils.utils import dict_from_config
 
-    from looper.conditioners import conditioning_provider
-    from looper.empty_weights import EmptyWeights
+    from looper.model.t5_conditioner import conditioning_provider
+    from looper.runtime.empty_weights import EmptyWeights
 
     cfg.device = device.type
     _check_t5(cfg, t5_folder)
@@ -127,7 +127,7 @@ def build_codec(cfg: Any) -> EncodecModel:
     from audiocraft.models import builders
     from audiocraft.models.encodec import EncodecModel
 
-    from looper.empty_weights import EmptyWeights
+    from looper.runtime.empty_weights import EmptyWeights
 
     cfg.device = "cpu"
     with EmptyWeights(), warnings.catch_warnings():

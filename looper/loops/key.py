@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from looper.filterbanks import chroma_filters, spectrum
+from looper.beats.filterbanks import chroma_filters, spectrum
 
 NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 

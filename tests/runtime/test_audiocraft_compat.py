@@ -110,9 +110,7 @@ def installed():
 
 def test_loops_are_the_same_with_the_real_packages():
     real = {name: entry for name, entry in STAND_INS.items() if name.partition(".")[0] not in installed()}
-    code = (
-        f"from looper.runtime import audiocraft_compat\naudiocraft_compat.STAND_INS = dict.fromkeys({sorted(real)}, "
-    )
+    code = f"from looper.runtime import audiocraft_compat\naudiocraft_compat.STAND_INS = dict.fromkeys({sorted(real)}, "
     code += "audiocraft_compat.Unneeded('', ('CompressionSolver', 'hf_hub_download', 'num2words', 'ops')))\n"
     used = "import sys\nassert all(name in sys.modules for name in ('av', 'librosa', 'transformers'))\n"
     assert run_with_all(code + MAKE + used + "print(digest)") == run(MAKE + "print(digest)")

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from looper.empty_weights import EmptyWeights
+from looper.runtime.empty_weights import EmptyWeights
 
 RELU, GATED_GELU = "relu", "gated-gelu"
 

@@ -16,8 +16,8 @@ from audiocraft.modules.conditioners import (
 from audiocraft.utils.autocast import TorchAutocast
 from audiocraft.utils.utils import dict_from_config
 
-from looper.t5 import T5Encoder
-from looper.t5_tokens import T5Tokenizer
+from looper.model.t5 import T5Encoder
+from looper.model.t5_tokens import T5Tokenizer
 
 _FOR_TRAINING = ("merge_text_conditions_p", "drop_desc_p")
 

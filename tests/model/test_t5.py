@@ -10,9 +10,9 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from looper.t5 import T5Encoder
-from looper.t5_tokens import T5Tokenizer
-from tests import standin
+from looper.model.t5 import T5Encoder
+from looper.model.t5_tokens import T5Tokenizer
+from testkit import checkpoints
 
 TEXTS = [
     "deep house, 124 bpm", "", " ", "two  spaces\tand\na line", "ﬁne e\u0301 １２ ｶﾞ", "日本 😀",
@@ -89,7 +89,7 @@ def test_marks_that_the_encoder_lacks_are_text(tiny_tokenizers):
 def test_a_published_t5_with_a_decoder_and_one_embedding_of_another_name_loads(tmp_path):
     from safetensors.torch import load_file, save_file
 
-    place = standin.write_t5(tmp_path / "t5")
+    place = checkpoints.write_t5(tmp_path / "t5")
     before = T5Encoder.load(place)
     state = load_file(place / "model.safetensors")
     state["encoder.embed_tokens.weight"] = state.pop("shared.weight")
@@ -111,7 +111,7 @@ def test_a_published_t5_with_a_decoder_and_one_embedding_of_another_name_loads(t
     ],
 )
 def test_a_config_that_cannot_be_is_refused(tmp_path, change, words):
-    place = standin.write_t5(tmp_path / "t5")
+    place = checkpoints.write_t5(tmp_path / "t5")
     config = json.loads((place / "config.json").read_text())
     (place / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(ValueError, match=words):
