@@ -4,8 +4,9 @@
     python scripts/licences.py --sbom FILE  # write CycloneDX JSON
     python scripts/licences.py --check      # write nothing; exit 1 where something is under the GPL or AGPL
 
-Read from the installed packages' own metadata, from pyproject.toml's requirements (tests' and training's left out) and audiocraft down; what
-a wheel brings along in binary form is looked for by file name, since its metadata seldom says.
+Read from the installed packages' own metadata, from what pyproject.toml asks for (tests and training left
+out) and audiocraft down; what a wheel brings along in binary form is looked for by file name, since its
+metadata seldom says.
 """
 
 from __future__ import annotations
@@ -168,7 +169,8 @@ def table(found: list[Part]) -> str:
             "# Licences of what the product installs",
             "",
             "Made by `python scripts/licences.py` from the packages' own metadata on Linux; bold ones are asked for in",
-            "`pyproject.toml`, all versions are those of `requirements.lock`. `python scripts/licences.py --sbom sbom.json` writes the same as CycloneDX.",
+            "`pyproject.toml`, all versions are those of `requirements.lock`. `python scripts/licences.py --sbom sbom.json`",
+            "writes the same as CycloneDX.",
             "MusicGen's weights are not among them: they are CC-BY-NC 4.0.",
             "",
             "Under the GPL or AGPL: "
@@ -183,7 +185,8 @@ def table(found: list[Part]) -> str:
             "- **FreeType**, in the wheels of matplotlib and pillow, offers a choice; the FreeType licence is the one taken.",
             "  The GPL in torch's licence file is that of a test folder among its sources, which the wheel does not hold.",
             "- **PyAV and imageio-ffmpeg** (x264, x265: GPL) and mutagen (GPL) are readers for the tests alone, in the `dev`",
-            "  extra of `pyproject.toml`. audiocraft would import PyAV; `looper/runtime/audiocraft_compat.py` has it do without.",
+            "  extra of `pyproject.toml`. audiocraft would import PyAV:",
+            "  `looper/runtime/audiocraft_compat.py` has it do without.",
             "",
             "| package | version | licence | GCC runtime in it |",
             "|---|---|---|---|",

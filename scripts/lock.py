@@ -57,7 +57,7 @@ def entries(lock: Path = LOCK) -> dict[str, dict[str, str]]:
     name = ""
     for line in lock.read_text().splitlines():
         plain = re.fullmatch(r"(?:#(\w+) )?(\s*\S.*)", line)
-        if not plain or line.startswith("# "):
+        if not plain or line.startswith(("# ", "-")):  # a word of ours, an option
             continue
         group, text = plain[1] or "image", plain[2]
         if found := re.match(r"([\w.-]+)(?:\[.*\])?==", text):
@@ -94,7 +94,9 @@ def problems(project: Path = PROJECT, lock: Path = LOCK) -> list[str]:
             wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
     for group in entries(lock).values():
         wrong += [f"{name} has no hash" for name, lines in group.items() if "--hash=sha256:" not in lines]
-    return wrong + [f"it names a host: {line}" for line in text.splitlines() if "://" in line or "-url" in line]
+    return wrong + [
+        f"it names a host: {line}" for line in text.splitlines() if "://" in line or "-url" in line
+    ]
 
 
 def _compile(asked: Iterable[str], keep: dict[str, str], *options: str) -> str:

@@ -42,9 +42,16 @@ def make(folder: Path, python: str = sys.executable) -> Path:
 
 def run_line(line: str, programs: Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a cog.yaml line as Docker does: by ``sh -c``, with `programs` first and no other Python's on PATH."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
+    }
     clean |= {"PATH": f"{programs}:/usr/bin:/bin", **environment}
     return subprocess.run(
-        ["/bin/sh", "-c", line], cwd=folder, env=clean, text=True, capture_output=True, check=False, timeout=1200
+        ["/bin/sh", "-c", line],
+        cwd=folder,
+        env=clean,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=1200,
     )
-

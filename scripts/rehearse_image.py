@@ -5,10 +5,10 @@
     python scripts/rehearse_image.py --check        # cog.yaml and .dockerignore only
 
 Checks cog.yaml against the rules at https://cog.run/yaml, copies what .dockerignore keeps to an empty
-folder, installs what cog.yaml lists into an externally managed Python (scripts/managed_python.py), puts the schema where `cog build` does, starts the server on
-weights/tiny from that folder with a HOME that cannot be, no way out to the network, and asks for a prediction.
-Nothing may be written but in the temp folder. What the rehearsal can't see: CUDA, and the apt packages,
-which it only looks for on PATH.
+folder, installs what cog.yaml lists into an externally managed Python (scripts/managed_python.py), puts the
+schema where `cog build` does, starts the server on weights/tiny from that folder with a HOME that cannot be,
+no way out to the network, and asks for a prediction. Nothing may be written but in the temp folder. What the
+rehearsal can't see: CUDA, and the apt packages, which it only looks for on PATH.
 """
 
 from __future__ import annotations
@@ -44,7 +44,15 @@ BUILD = {
     "system_packages": list,
 }
 # https://github.com/replicate/cog/blob/main/pkg/config/env.go
-DENIED = {"PATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "VIRTUAL_ENV", "HF_ENDPOINT"}
+DENIED = {
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "LIBRARY_PATH",
+    "PYTHONPATH",
+    "PYTHONUNBUFFERED",
+    "VIRTUAL_ENV",
+    "HF_ENDPOINT",
+}
 DENIED |= {"HF_HUB_ENABLE_HF_TRANSFER"}
 DENIED_PREFIXES = ("R8_", "REPLICATE_", "CUDA_", "NVIDIA_", "NV_", "PGET_", "KUBERNETES_")
 REQUEST = {"prompt": "house", "bpm": 124, "variations": 2, "max_duration": 2, "seed": 5}
@@ -232,10 +240,8 @@ def main() -> int:
         target.mkdir()
         temp.mkdir()
         copy(files, target)
-        if args.venv:
-            programs = args.venv.absolute() / "bin"
-        else:
-            programs = install(config["build"], target, Path(scratch) / "python")
+        there = args.venv and args.venv.absolute() / "bin"
+        programs = there or install(config["build"], target, Path(scratch) / "python")
         before = tree(target)
         declared = dict(item.split("=", 1) for item in config.get("environment") or [])
         predict(target, programs, temp, declared)

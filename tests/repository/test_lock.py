@@ -108,7 +108,9 @@ def programs(tmp_path_factory):
 
 def said(line, programs, folder):
     """What a run line says where no index can be reached."""
-    done = managed_python.run_line(line, programs, folder, PIP_NO_INDEX="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    done = managed_python.run_line(
+        line, programs, folder, PIP_NO_INDEX="1", PIP_DISABLE_PIP_VERSION_CHECK="1"
+    )
     assert done.returncode
     return done.stderr
 
