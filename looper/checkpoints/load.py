@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from looper.checkpoints.manifest import read_manifest, verify
+from looper.checkpoints.manifest import read_manifest, verifying
 from looper.checkpoints.sources import WeightsError, remedy
 from looper.model.musicgen import Clock, Model
 from looper.runtime.device import find_device
@@ -27,7 +27,7 @@ CLOCK_KEY = "clock.weight"
 
 
 def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
-    """Verify and load a model folder.
+    """Load a model folder and verify it, the large files meanwhile; what is not as its manifest says is not returned.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
     from safetensors import SafetensorError
 
     folder, place = Path(folder), find_device(device)
-    verify(folder)
     try:
-        return _build(folder, place)
+        with verifying(folder):
+            return _build(folder, place)
     except OmegaConfBaseException as error:
         raise WeightsError(f"{folder / 'config.yaml'} is not a model config: {error}") from error
     except (SafetensorError, OSError, ValueError) as error:  # T5's files

@@ -5,6 +5,7 @@ import pickle
 import random
 import shutil
 import struct
+import threading
 from pathlib import Path
 
 import pytest
@@ -86,15 +87,62 @@ def unparsed(monkeypatch):
 
 @pytest.mark.parametrize("how", TAMPERED)
 def test_a_tampered_folder_is_refused_by_name_and_unparsed(folder, unparsed, how):
+    """But for weights of the right size: those are read while they are hashed, and not handed out."""
     tamper, message = TAMPERED[how]
     tamper(folder)
     with pytest.raises(WeightsError, match=message):
         load.load(folder)
 
 
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_small_files_are_checked_before_the_block_and_weights_before_it_ends(folder):
+    reached = []
+    flip(folder / "lm.safetensors")
+    with pytest.raises(WeightsError, match=r"lm\.safetensors is corrupt"), manifest.verifying(folder):
+        reached.append("block")
+    assert reached == ["block"]
+    flip(folder / "config.yaml")
+    with pytest.raises(WeightsError, match=r"config\.yaml is corrupt"), manifest.verifying(folder):
+        reached.append("again")
+    assert reached == ["block"]
+
+
+def test_what_fails_because_of_a_corrupt_file_is_told_as_that(folder):
+    flip(folder / "codec.safetensors")
+    with pytest.raises(WeightsError, match=r"codec\.safetensors is corrupt"), manifest.verifying(folder):
+        raise ValueError("nonsense")
+    flip(folder / "codec.safetensors")
+    with pytest.raises(ValueError, match="nonsense"), manifest.verifying(folder):
+        raise ValueError("nonsense")
+
+
+def test_hashing_ends_with_an_interrupted_block(folder, monkeypatch):
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(path, stop=None):
+        if stop is None:
+            return sums[path]
+        begun.set()
+        assert stop.wait(60)
+        ended.set()
+        return ""
+
+    sums = {path: manifest.sha256(path) for path in folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr(manifest, "sha256", endless)
+    with pytest.raises(KeyboardInterrupt), manifest.verifying(folder):
+        assert begun.wait(60)
+        raise KeyboardInterrupt
+    assert ended.is_set()
+
+
 def test_sizes_are_looked_at_before_any_content(folder, monkeypatch):
     (folder / "lm.safetensors").open("ab").write(b"x")
-    monkeypatch.setattr(manifest, "sha256", lambda path: pytest.fail("hashed a file of the wrong size"))
+    monkeypatch.setattr(manifest, "sha256", lambda *_: pytest.fail("hashed a file of the wrong size"))
     with pytest.raises(WeightsError, match="bytes, not"):
         manifest.verify(folder)
 
