@@ -7,6 +7,7 @@ unpickled. fp32 on a CPU; on CUDA the transformer is fp16 and goes straight to t
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -53,11 +54,20 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
     folder, place = Path(folder), find_device(device)
     try:
         with verifying(folder):
+            _hush()
             return _build(folder, place)
     except OmegaConfBaseException as error:
         raise WeightsError(f"{folder / 'config.yaml'} is not a model config: {error}") from error
-    except (SafetensorError, OSError, ValueError) as error:  # T5's files
+    except (SafetensorError, OSError, ValueError) as error:  # T5's files, which transformers reads
         raise WeightsError(f"{folder} cannot be loaded: {error}; {remedy(folder)}") from error
+
+
+def _hush() -> None:
+    """Keep what others say while loading out of our users' terminal: harmless, and not theirs."""
+    logging.getLogger("xformers").setLevel(logging.ERROR)
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
 
 
 def _build(folder: Path, device: torch.device) -> Model:
@@ -96,11 +106,11 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
     from audiocraft.models.lm import LMModel
     from audiocraft.utils.utils import dict_from_config
 
-    from looper.model.t5_conditioner import conditioning_provider
     from looper.runtime.empty_weights import EmptyWeights
 
     cfg.device = device.type
-    _check_t5(cfg, t5_folder)
+    _check_conditioners(cfg)
+    _use_local_t5(cfg, t5_folder)
     kwargs = dict_from_config(cfg.transformer_lm)
     kwargs.pop("q_modeling", None)
     for init in ("weight_init", "depthwise_init", "zero_bias_init"):
@@ -108,7 +118,7 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
     fuser = builders.get_condition_fuser(cfg)
     if fuser.fuse2cond["cross"]:
         kwargs["cross_attention"] = True
-    conditioners = conditioning_provider(cfg, kwargs["dim"], t5_folder)
+    conditioners = builders.get_conditioner_provider(kwargs["dim"], cfg)
     pattern = builders.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern)
     with torch.device("meta"), EmptyWeights(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -147,16 +157,39 @@ def _fold_weight_norm(codec: torch.nn.Module) -> None:
             torch.nn.utils.remove_weight_norm(module)
 
 
-def _check_t5(cfg: Any, folder: Path) -> None:
-    """Raise WeightsError where a T5 conditioner lacks its encoder."""
-    if not any(section.get("model") == "t5" for section in cfg.conditioners.values()):
-        return
-    try:
-        json.loads((folder / "config.json").read_text())["d_model"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"no T5 encoder in {folder} ({error}); {remedy(folder.parent)}") from error
-    if not (folder / "model.safetensors").is_file():
-        raise WeightsError(f"{folder} must hold its weights as model.safetensors; {remedy(folder.parent)}")
+def _check_conditioners(cfg: Any) -> None:
+    """Raise ValueError for a conditioner that MusicGen's text models do not have: others fetch or run things."""
+    for name, section in cfg.conditioners.items():
+        kind = None if name == "args" else section.get("model")
+        if kind == "t5":
+            for option in ("finetune", "normalize_text"):  # normalizing loads a spaCy model
+                if section.t5.get(option):
+                    raise ValueError(f"its T5 conditioner asks for {option}, which is for training only")
+        elif name != "args" and (kind != "lut" or section.lut.get("tokenizer") != "noop"):
+            raise ValueError(f"its conditioner {name!r:.40} is {kind!r:.40}: only T5 is known here")
+
+
+def _use_local_t5(cfg: Any, folder: Path) -> None:
+    """Point every T5 conditioner at `folder`, which T5Conditioner would refuse and look up on the hub."""
+    from audiocraft.modules.conditioners import T5Conditioner
+
+    for section in cfg.conditioners.values():
+        if section.get("model") != "t5":
+            continue
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            width = config["d_model"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise WeightsError(f"no T5 encoder in {folder} ({error}); {remedy(folder.parent)}") from error
+        # transformers takes this file where it is there, and else would look for pickles
+        if "transformers_weights" in config or not (folder / "model.safetensors").is_file():
+            raise WeightsError(
+                f"{folder} must hold its weights as model.safetensors; {remedy(folder.parent)}"
+            )
+        if str(folder) not in T5Conditioner.MODELS:
+            T5Conditioner.MODELS.append(str(folder))
+        T5Conditioner.MODELS_DIMS[str(folder)] = width
+        section.t5.name = str(folder)
 
 
 def _fill(

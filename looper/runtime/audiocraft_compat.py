@@ -37,14 +37,18 @@ class Unneeded:
         What pip calls it, where that is not the module's first name.
     note : str
         A remedy other than installing it.
+    importers : tuple of str
+        The packages that import it.
     """
 
     use: str
     names: tuple[str, ...] = ()
     package: str = ""
     note: str = ""
+    importers: tuple[str, ...] = ("audiocraft",)
 
 
+IMPORTERS = ("audiocraft", "transformers")
 STAND_INS: Mapping[str, Unneeded] = {
     "audiocraft.solvers.compression": Unneeded("multi-band diffusion", ("CompressionSolver",)),
     "av": Unneeded(
@@ -54,10 +58,13 @@ STAND_INS: Mapping[str, Unneeded] = {
     "flashy": Unneeded("training"),
     "huggingface_hub": Unneeded("fetching by audiocraft itself", ("hf_hub_download",)),
     "julius": Unneeded("resampling and band filters"),
-    "librosa": Unneeded("melody conditioning", ("filters",)),
+    "librosa": Unneeded("melody conditioning", ("filters",), importers=IMPORTERS),
     "num2words": Unneeded("text of conditioners other than T5", ("num2words",)),
+    "sklearn.metrics": Unneeded(
+        "speculative decoding in transformers", ("roc_curve",), "scikit-learn", importers=("transformers",)
+    ),
     "spacy": Unneeded("text of conditioners other than T5"),
-    "torchaudio": Unneeded("melody conditioning and loudness"),
+    "torchaudio": Unneeded("melody conditioning and loudness", importers=IMPORTERS),
     "transformers": Unneeded(
         "codecs and text encoders of its own loading",
         ("EncodecModel", "RobertaTokenizer", "T5EncoderModel", "T5Tokenizer"),
@@ -67,7 +74,6 @@ STAND_INS: Mapping[str, Unneeded] = {
         "attention in audiocraft's own decoder", ("LowerTriangularMask", "memory_efficient_attention")
     ),
 }
-IMPORTER = "audiocraft"
 
 
 class NotInstalledError(ModuleNotFoundError):
@@ -136,14 +142,13 @@ def _import(
     fromlist: Sequence[str] | None = (),
     level: int = 0,
 ) -> Any:
-    """``__import__`` as audiocraft's modules see it."""
+    """``__import__`` as the importers' modules see it."""
     package = str((globals or {}).get("__package__"))
     wanted = importlib.util.resolve_name("." * level + name, package) if level else name
-    if fromlist and wanted in STAND_INS:
-        return StandIn(wanted)
-    top = wanted.partition(".")[0]  # `import a.b` binds a
-    if not fromlist and top in STAND_INS and not level:
-        return StandIn(top)
+    importer = package.partition(".")[0]
+    bound = wanted if fromlist else wanted.partition(".")[0]  # `import a.b` binds a
+    if bound in STAND_INS and importer in STAND_INS[bound].importers and not (level and not fromlist):
+        return StandIn(bound)
     return builtins.__import__(name, globals, locals, fromlist or (), level)
 
 
@@ -166,7 +171,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != IMPORTER and not fullname.startswith(f"{IMPORTER}."):
+        if fullname.partition(".")[0] not in IMPORTERS:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec and spec.loader:

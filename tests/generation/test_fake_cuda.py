@@ -17,6 +17,7 @@ import pytest
 import safetensors
 import torch
 import torch.nn.functional as F
+import transformers
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,7 +28,6 @@ from looper.checkpoints import load, store
 from looper.generation.generator import Generator
 from looper.generation.output import Heard
 from looper.model.beat_clock import clock_features
-from looper.model.t5 import T5Config, T5Encoder
 from looper.request import Sampling
 from looper.runtime import cuda_graph
 from testkit import checkpoints
@@ -107,7 +107,7 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
     """A machine whose GPU only says what it would make."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr("looper.generation.decoder.kept_bytes", lambda device: 1 << 30)
-    opened = safetensors.safe_open
+    opened, loaded = safetensors.safe_open, transformers.T5EncoderModel.from_pretrained
 
     class OnFakeGpu:
         def __init__(self, path, framework, device="cpu") -> None:
@@ -127,10 +127,10 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
             piece = self.file.get_slice(name)
             return torch.empty(piece.get_shape(), dtype=STORED[piece.get_dtype()], device=self.device)
 
-    def t5(folder):
+    def t5(name):
         with unset_fake_temporarily():
-            model = T5Encoder(T5Config.read(folder))
-        return moved(model.eval(), "cpu")
+            model = loaded(name)
+        return moved(model, "cpu")
 
     def moved(module, device):
         """As `Module.to`, which cannot swap fake parameters."""
@@ -172,7 +172,8 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
         rules.in_step = False
 
     monkeypatch.setattr(safetensors, "safe_open", OnFakeGpu)
-    monkeypatch.setattr(T5Encoder, "load", t5)
+    monkeypatch.setattr(transformers.T5EncoderModel, "from_pretrained", t5)
+    monkeypatch.setattr("audiocraft.modules.conditioners.T5EncoderModel.from_pretrained", t5)
     monkeypatch.setattr(torch, "tensor", tensor_of)
     monkeypatch.setattr(torch.nn.Module, "to", moved)
     monkeypatch.setattr("looper.model.codec.ThreadPoolExecutor", InThisThread)

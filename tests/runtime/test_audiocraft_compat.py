@@ -75,7 +75,8 @@ loops = looper.LoopMaker.load("tiny", "cpu").make(
     looper.LoopRequest(prompt="house", bpm=124, variations=1, max_duration=2, seed=1))
 digest = hashlib.sha256(loops[0].samples.tobytes()).hexdigest()
 """
-THIRD_PARTY = sorted({name.partition(".")[0] for name in STAND_INS} - {"audiocraft", "huggingface_hub"})
+USED_ELSEWHERE = {"audiocraft", "huggingface_hub", "librosa", "torchaudio", "transformers", "sklearn"}
+THIRD_PARTY = sorted({name.partition(".")[0] for name in STAND_INS} - USED_ELSEWHERE)
 
 
 def test_a_loop_is_made_where_nothing_that_is_stood_in_for_can_be_imported():
@@ -87,12 +88,9 @@ def test_a_loop_is_made_where_nothing_that_is_stood_in_for_can_be_imported():
 def test_no_import_and_no_loop_reaches_for_what_is_stood_in_for():
     heavy = [
         *THIRD_PARTY,
-        "huggingface_hub",
-        "numba",
         "sklearn",
         "torchmetrics",
         "matplotlib",
-        "torch._dynamo",
     ]
     out = run(
         MAKE + f"import sys\nprint([name for name in {heavy} if sys.modules.get(name)])\n"
@@ -104,7 +102,7 @@ def test_no_import_and_no_loop_reaches_for_what_is_stood_in_for():
 def installed():
     """What is stood in for, and here: at least what the tests' own environment brings."""
     names = [name for name in THIRD_PARTY if importlib.util.find_spec(name)]
-    assert {"av", "librosa", "transformers"} <= set(names)
+    assert "av" in names
     return names
 
 
@@ -112,7 +110,7 @@ def test_loops_are_the_same_with_the_real_packages():
     real = {name: entry for name, entry in STAND_INS.items() if name.partition(".")[0] not in installed()}
     code = f"from looper.runtime import audiocraft_compat\naudiocraft_compat.STAND_INS = dict.fromkeys({sorted(real)}, "
     code += "audiocraft_compat.Unneeded('', ('CompressionSolver', 'hf_hub_download', 'num2words', 'ops')))\n"
-    used = "import sys\nassert all(name in sys.modules for name in ('av', 'librosa', 'transformers'))\n"
+    used = "import sys\nassert all(name in sys.modules for name in ('av', 'xformers'))\n"
     assert run_with_all(code + MAKE + used + "print(digest)") == run(MAKE + "print(digest)")
 
 
@@ -145,7 +143,9 @@ def test_only_audiocrafts_own_imports_see_stand_ins():
     import xml.dom as other
 
     assert audiocraft_compat._import("xml.dom", {}, {}, ("Node",)) is other
-    assert isinstance(audiocraft_compat._import("flashy.distrib"), StandIn)
+    assert isinstance(
+        audiocraft_compat._import("flashy.distrib", {"__package__": "audiocraft.models"}), StandIn
+    )
     out = run(
         "import looper, audiocraft.models, sys\nprint(sorted({type(m).__name__ for m in sys.modules.values()}))"
     )
