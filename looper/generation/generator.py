@@ -207,7 +207,8 @@ class Generator:
 
     def log_likelihoods(self, prompt: str, passages: Sequence[Heard]) -> np.ndarray:
         """How likely the model finds the ends of passages under a text: nats per token, float32 [passages]."""
-        text = self.encode_text(prompt, tell=False)
+        with self._using_threads():
+            text = self.encode_text(prompt, tell=False)
         asked = [
             Passage(
                 text,

@@ -52,11 +52,18 @@ def row_uniforms(keys: Sequence[Key], steps: int, n_q: int) -> np.ndarray:
     The same key gives the same numbers whatever the batch, the device or the machine, and a longer
     request begins with the shorter one's.
     """
-    rows = [
-        np.random.default_rng(np.random.SeedSequence(key)).random((steps, n_q), dtype=np.float32)
-        for key in keys
-    ]
-    return np.stack(rows)
+    return np.stack(
+        [np.random.default_rng(seed_sequence(key)).random((steps, n_q), dtype=np.float32) for key in keys]
+    )
+
+
+def seed_sequence(key: Key) -> np.random.SeedSequence:
+    """Spread a key over words of a fixed width, the seed's upper half last: no two keys share them.
+
+    NumPy takes as many words for a number as it needs, so that (2**32 + 42, 1, 0) and (42, 1, 1) would be one key.
+    """
+    seed, variation, attempt = key
+    return np.random.SeedSequence([seed % 2**32, variation, attempt, seed >> 32])
 
 
 def draw(

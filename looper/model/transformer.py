@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from looper.model.attention import attention_by_rows
 from looper.model.kv_cache import Cache, Cross, Window
 from looper.model.linear import Dense
 
@@ -119,7 +120,10 @@ def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Scaled dot-product attention, [rows, heads, time, head_dim] -> [rows * time, dim]; `mask` is added."""
-    mixed = F.scaled_dot_product_attention(q, k, v, mask)
+    if q.device.type == "cpu":
+        mixed = attention_by_rows(q, k, v, mask)
+    else:
+        mixed = F.scaled_dot_product_attention(q, k, v, mask)
     return mixed.transpose(1, 2).reshape(q.shape[0] * q.shape[2], -1)
 
 
@@ -158,7 +162,8 @@ class Transformer:
         self.delays: list[int] = list(lm.pattern_provider.delays)  # type: ignore[attr-defined]
         size = sum(p.numel() for p in lm.transformer.parameters())
         # packing copies the weights: not those of gigabytes, which a CPU only tries
-        dense = partial(Dense, tile=64 if self.device.type == "cuda" else None, packing=size < 1e9)
+        tile = 64 if self.device.type == "cuda" else None
+        dense = partial(Dense, tile=tile, packing=size < 1e9, buffers={})
         self.dim, self.n_q, self.card, self.special = lm.dim, lm.n_q, lm.card, lm.special_token_id
         self.layers = [Layer(layer, dense) for layer in lm.transformer.layers]
         self.heads = self.layers[0].heads

@@ -14,7 +14,6 @@ from looper.generation.batch import Row, text_length
 from looper.generation.decoder import DecodeError, Decoder
 from looper.generation.generator import Generator
 from looper.generation.sampling import row_uniforms
-from looper.model import linear
 from looper.model.beat_clock import clock_features
 from looper.model.transformer import Transformer
 from looper.request import Sampling
@@ -31,6 +30,16 @@ def test_random_numbers_hang_on_the_key_alone():
     assert len({row.tobytes() for row in whole}) == 3
     assert whole.min() >= 0
     assert whole.max() < 1
+
+
+def test_no_two_keys_share_their_random_numbers_however_large_the_seed():
+    keys = [(42, 1, 1), (2**32 + 42, 1, 0), (2**32 * 42, 1, 1), (2**33 + 42, 1, 0), (42, 1, 0), (2**62 + 42, 1, 0)]
+    assert len({row.tobytes() for row in row_uniforms(keys, 10, 4)}) == len(keys)
+
+
+def test_random_numbers_of_a_seed_below_two_to_the_32_are_those_of_its_numpy_seed_sequence():
+    expected = np.random.default_rng([2**32 - 1, 3, 2]).random((9, 4), dtype=np.float32)
+    assert np.array_equal(row_uniforms([(2**32 - 1, 3, 2)], 9, 4)[0], expected)
 
 
 @pytest.mark.parametrize("shape", ["t5", "biases", "wide"])
@@ -102,15 +111,6 @@ def test_the_batch_is_planned_from_the_free_memory(models, monkeypatch):
     monkeypatch.setattr("looper.generation.decoder.free_bytes", lambda device: 2_000_000)
     assert 1 <= decoder.rows_that_fit(20, True) < 9
     assert torch.equal(decoder.decode(rows, 20, Sampling(top_k=20)), whole)
-
-
-def test_tiles_of_rows_give_the_same_as_one_product():
-    torch.manual_seed(0)
-    weight, x = torch.randn(40, 30), torch.randn(21, 30)
-    tiled = linear.Dense(weight, torch.randn(40), tile=8)
-    for rows in (1, 7, 8, 9, 21):
-        assert torch.equal(tiled(x[:rows]), tiled(x)[:rows])
-    torch.testing.assert_close(tiled(x), x @ weight.T + tiled.bias)
 
 
 class Cancelled(BaseException):
