@@ -169,11 +169,11 @@ class Engine:
     def status(self) -> EngineStatus:
         """What the engine is doing now."""
         with self._changed:
-            lanes = [lane for lanes in self.lanes.values() for lane in lanes if lane.slots is not None]
+            lanes = [lane for lanes in self.lanes.values() for lane in lanes]
             return EngineStatus(
                 sum(len(lane.tasks) for lane in lanes),
                 sum(len(request.waiting) for request in self._requests),
-                sum(lane.size for lane in lanes),
+                sum(lane.size for lane in lanes if lane.slots is not None),
                 sum(lane.used_bytes for lane in lanes),
                 self._round_seconds / ROUND,
                 self.pool.counts if self.pool else StepCounts(),

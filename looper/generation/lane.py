@@ -37,6 +37,11 @@ class StepKey(NamedTuple):
     rule: SamplingRule
 
 
+def few_shapes(device: torch.device) -> bool:
+    """Whether steps keep to a few shapes, each of which is a graph."""
+    return device.type == "cuda"
+
+
 class Lane:
     """Rows of any requests, decoded side by side in slots 0, 1, 2 ...
 
@@ -161,7 +166,7 @@ class Lane:
         """The shapes of the next step: on CUDA few, so that few graphs serve all; else what the rows need."""
         count = len(self.running)
         needed = min(self.kind.columns, 1 + max(task.position for task in self.running))
-        if self.transformer.device.type == "cuda":
+        if few_shapes(self.transformer.device):
             rows = next(rows for rows in self._row_counts() if rows >= count)
             columns = next(columns for columns in self._windows() if columns >= needed)
             return StepKey(rows, columns, self.kind.text, any_rule(self.transformer.card))

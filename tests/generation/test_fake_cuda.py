@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import looper.generation.decoder
+import looper.generation.engine
 from looper.checkpoints import load, store
 from looper.generation.generator import Generator
 from looper.generation.output import Heard
@@ -106,7 +106,7 @@ class OneTypeInAttention(TorchFunctionMode):
 def rules(monkeypatch) -> Iterator[CudaRules]:
     """A machine whose GPU only says what it would make."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr("looper.generation.decoder.kept_bytes", lambda device: 1 << 30)
+    monkeypatch.setattr("looper.generation.engine.kept_bytes", lambda device: 1 << 30)
     opened, loaded = safetensors.safe_open, transformers.T5EncoderModel.from_pretrained
 
     class OnFakeGpu:
@@ -178,7 +178,7 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
     monkeypatch.setattr(torch.nn.Module, "to", moved)
     monkeypatch.setattr("looper.model.codec.ThreadPoolExecutor", InThisThread)
     monkeypatch.setattr(cuda_graph.Graphed, "__call__", watched)
-    monkeypatch.setattr(looper.generation.decoder, "free_bytes", lambda device: 1 << 34)
+    monkeypatch.setattr(looper.generation.engine, "free_bytes", lambda device: 1 << 34)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(FakeTensor, "numpy", lambda self: np.zeros(self.shape, np.float32), raising=False)
     # which kernel there is only a driver knows
@@ -218,7 +218,7 @@ def folder(request, tmp_path_factory):
 )
 def test_a_whole_request_keeps_to_one_device_and_its_types(folder, sampling, rules):
     generator = Generator(load.load(folder, "cuda"))
-    t = generator.decoder.transformer
+    t = generator.engine.transformer
     assert t.dtype == torch.float16 and t.device.type == "cuda"
     clock = clock_features(78, 25) if generator.clocked else None
     lengths = [70, 70, 9, 33, 70, 20, 33, 12, 12, 12, 12, 12]
@@ -253,7 +253,7 @@ def test_running_sums_have_one_shape_whatever_the_batch(folder, sampling, rules)
 @pytest.mark.parametrize("planted", ["mask", "copy", "look", "cpu"])
 def test_what_a_gpu_refuses_would_be_noticed(folder, planted, rules, monkeypatch):
     generator = Generator(load.load(folder, "cuda"))
-    t = generator.decoder.transformer
+    t = generator.engine.transformer
     mask, logits = t.mask, t.logits
     if planted == "mask":
         monkeypatch.setattr(t, "mask", lambda allowed: mask(allowed).float())
