@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -98,6 +99,8 @@ class Engine:
         self.delays = self.transformer.delays
         window = int(model.window_seconds * float(model.codec.frame_rate)) + max(self.delays)
         self.columns = sorted({min(SHORT_COLUMNS, round_up(window, 16)), round_up(window, 16)})
+        if self.transformer.device.type == "cuda":  # sums of products stay in fp32
+            torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         graphs = graphs_wanted(self.transformer.device) and not disable_graphs
         self.pool = GraphPool(self.transformer.device) if graphs else None
         self.lanes: dict[LaneKind, list[Lane]] = {}
@@ -159,7 +162,7 @@ class Engine:
 
     def map(self, function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
         """As `call`, for each of some items."""
-        futures = [self._submit(lambda item=item: function(item)) for item in items]
+        futures = [self._submit(partial(function, item)) for item in items]
         try:
             return [_result(future) for future in futures]
         finally:

@@ -93,6 +93,10 @@ class Generator:
             torch.cuda.set_device(device)  # graphs are captured on the current one
         return cls(model)
 
+    def prepare(self) -> None:
+        """Do now what requests would have to wait for: on a GPU, capture the steps of all numbers of rows."""
+        self.engine.capture()
+
     def release(self) -> None:
         """Give back what is kept between requests; the next one makes it anew."""
         self.engine.release()

@@ -50,8 +50,12 @@ def windows(cache: Cache, length: int) -> tuple[Window, ...]:
 
 def row_windows(cache: Cache, rows: Tensor, length: int) -> tuple[RowWindow, ...]:
     """Look at the first `length` steps of a cache's first rows, numbered by `rows`."""
-    parts = [layer[: len(rows)] for layer in cache]
-    return tuple(RowWindow(part, *part[:, :, :length].chunk(2, dim=1), rows) for part in parts)
+    found = []
+    for layer in cache:
+        part = layer[: len(rows)]
+        k, v = part[:, :, :length].chunk(2, dim=1)
+        found.append(RowWindow(part, k, v, rows))
+    return tuple(found)
 
 
 class Cross:
@@ -63,9 +67,7 @@ class Cross:
 
     def of(self, rows: slice, length: int | None = None) -> Cross:
         """Take some of the rows, and of their room the first `length` tokens."""
-        return Cross(
-            tuple(layer[rows, :, :length] for layer in self.layers), self.mask[rows, :, :, :length]
-        )
+        return Cross(tuple(layer[rows, :, :length] for layer in self.layers), self.mask[rows, :, :, :length])
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

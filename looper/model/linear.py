@@ -78,7 +78,9 @@ class Dense:
         pieces = [self._multiply(self._fill_up(piece)) for piece in x.split(len(self.counts) - 1)]
         if len(pieces) == 1:
             return pieces[0]
-        sizes = (min(len(self.counts) - 1, x.shape[0] - at) for at in range(0, x.shape[0], len(self.counts) - 1))
+        sizes = (
+            min(len(self.counts) - 1, x.shape[0] - at) for at in range(0, x.shape[0], len(self.counts) - 1)
+        )
         return torch.cat([piece[:size] for piece, size in zip(pieces, sizes, strict=True)])
 
     def _in_tile(self, x: Tensor) -> Tensor:
@@ -135,7 +137,9 @@ def padded_counts(n_out: int, n_in: int, threads: int, packed: bool, biased: boo
     x = torch.randn(MOST_ROWS, n_in, generator=random)
     bias = torch.randn(n_out, generator=random) if biased else None
     ready = pack(weight) if packed else None
-    most = next(rows for rows in (64, 32, 16, 8, 4, 2, 1) if _one_row_everywhere(x, rows, weight, ready, bias))
+    most = next(
+        rows for rows in (64, 32, 16, 8, 4, 2, 1) if _one_row_everywhere(x, rows, weight, ready, bias)
+    )
     whole = multiply(x[:most], weight, ready, bias)
     safe = [m for m in range(1, most + 1) if torch.equal(multiply(x[:m], weight, ready, bias), whole[:m])]
     return (0, *(next(count for count in safe if count >= m) for m in range(1, most + 1)))

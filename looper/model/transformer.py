@@ -122,10 +122,8 @@ def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Scaled dot-product attention, [rows, heads, time, head_dim] -> [rows * time, dim]; `mask` is added."""
-    if q.device.type == "cpu":
-        mixed = attention_by_rows(q, k, v, mask)
-    else:
-        mixed = F.scaled_dot_product_attention(q, k, v, mask)
+    attention = attention_by_rows if q.device.type == "cpu" else F.scaled_dot_product_attention
+    mixed = attention(q, k, v, mask)
     return mixed.transpose(1, 2).reshape(q.shape[0] * q.shape[2], -1)
 
 

@@ -11,10 +11,10 @@ import torch
 from looper.checkpoints import load
 from looper.generation.batch import Row, text_length
 from looper.generation.engine import Engine
-from looper.generation.lane import Lane
-from looper.generation.tasks import DecodeError
 from looper.generation.generator import Generator
+from looper.generation.lane import Lane
 from looper.generation.sampling import row_uniforms
+from looper.generation.tasks import DecodeError
 from looper.model.beat_clock import clock_features
 from looper.model.transformer import Transformer
 from looper.request import Sampling
@@ -34,7 +34,14 @@ def test_random_numbers_hang_on_the_key_alone():
 
 
 def test_no_two_keys_share_their_random_numbers_however_large_the_seed():
-    keys = [(42, 1, 1), (2**32 + 42, 1, 0), (2**32 * 42, 1, 1), (2**33 + 42, 1, 0), (42, 1, 0), (2**62 + 42, 1, 0)]
+    keys = [
+        (42, 1, 1),
+        (2**32 + 42, 1, 0),
+        (2**32 * 42, 1, 1),
+        (2**33 + 42, 1, 0),
+        (42, 1, 0),
+        (2**62 + 42, 1, 0),
+    ]
     assert len({row.tobytes() for row in row_uniforms(keys, 10, 4)}) == len(keys)
 
 

@@ -42,7 +42,12 @@ def requests(draw):
     """A call: rows of some texts, prompts and lengths, a sampling, when it comes and whether it is cancelled."""
     number = st.integers(0, 10_000)
     rows = [
-        (draw(st.sampled_from(TEXTS)), draw(number), draw(st.sampled_from([0, 0, 1, 7, 20])), draw(st.integers(21, 90)))
+        (
+            draw(st.sampled_from(TEXTS)),
+            draw(number),
+            draw(st.sampled_from([0, 0, 1, 7, 20])),
+            draw(st.integers(21, 90)),
+        )
         for _ in range(draw(st.integers(1, 5)))
     ]
     delay = draw(st.sampled_from([0.0, 0.0, 0.01, 0.05]))
@@ -106,7 +111,9 @@ def calls(request, models) -> Calls:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(requests(), min_size=2, max_size=6), st.integers(1, 6), st.integers(1, 3), st.booleans())
-def test_rows_of_requests_that_come_and_go_are_bit_for_bit_those_they_are_alone(calls, some, slots, workers, few):
+def test_rows_of_requests_that_come_and_go_are_bit_for_bit_those_they_are_alone(
+    calls, some, slots, workers, few
+):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("looper.generation.engine.MOST_ROWS", slots)
         patch.setattr("looper.generation.lane.few_shapes", lambda device: few)

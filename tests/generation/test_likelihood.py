@@ -37,9 +37,7 @@ def audiocrafts(generator: Generator, codes: torch.Tensor, start: int) -> float:
 @pytest.mark.parametrize(("frames", "start"), [(30, 0), (30, 12), (30, 29), (1, 0)])
 def test_likelihoods_are_audiocrafts(generator, frames, start):
     codes = codes_of(generator, frames)
-    ours = log_likelihoods(
-        generator.engine.transformer, [Passage(generator.encode_text(TEXT), codes, start)]
-    )
+    ours = log_likelihoods(generator.engine.transformer, [Passage(generator.encode_text(TEXT), codes, start)])
     assert float(ours[0]) == pytest.approx(audiocrafts(generator, codes, start), abs=1e-4)
 
 

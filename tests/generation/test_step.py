@@ -68,7 +68,9 @@ def test_the_step_is_one_graph_of_constant_shapes_without_a_look_at_the_device(
     models, sampling, shape, monkeypatch
 ):
     """`fullgraph` raises where Python must look at a tensor, a recompile where a shape changes."""
-    monkeypatch.setattr("looper.model.transformer.attention_by_rows", F.scaled_dot_product_attention)  # as on CUDA
+    monkeypatch.setattr(
+        "looper.model.transformer.attention_by_rows", F.scaled_dot_product_attention
+    )  # as on CUDA
     generator = models(shape)
     for rule in (sampling_rule([sampling], 64), any_rule(64)):
         step_on_fake_tensors(filled_slots(generator, sampling), rule)
