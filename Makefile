@@ -2,10 +2,12 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-AUDIOCRAFT := $(shell sed -n 's/^ *- *pip \(install --no-deps .*\)$$/\1/p' cog.yaml)
+AUDIOCRAFT := $(shell sed -n 's/^ *- *\(echo audiocraft.*\)$$/\1/p' cog.yaml)
+PIP_LOCKED := $(BIN)/python scripts/lock.py --print
+INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench serve schema licences audit train-tiny clean
+.PHONY: demo test lint format bench serve schema licences audit lock train-tiny clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
@@ -48,23 +50,29 @@ licences: $(VENV)/dev
 audit: $(VENV)/dev
 	$(BIN)/python -m scripts.audit
 
-train-tiny: $(VENV)/runtime
+train-tiny: $(VENV)/dev
 	$(BIN)/python -m training.tiny.codec
 	$(BIN)/python -m training.tiny.lm encode
 	$(BIN)/python -m training.tiny.lm train
 	$(BIN)/python -m training.tiny.export
 
 clean:
-	rm -rf $(VENV) .cog demo loops
+	rm -rf $(VENV) $(VENV)-lock .cog demo loops
 
-$(VENV)/runtime: requirements.txt pyproject.toml cog.yaml
+# chooses versions anew where pyproject.toml asks for others; UPGRADE=--upgrade: the newest
+lock:
+	test -x $(VENV)-lock/bin/python || $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet uv packaging
+	$(VENV)-lock/bin/python scripts/lock.py $(UPGRADE)
+
+$(VENV)/runtime: requirements.lock pyproject.toml cog.yaml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed (make PYTHON=/path/to/python3.11)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --requirement requirements.txt
-	$(BIN)/pip $(AUDIOCRAFT) --quiet
-	$(BIN)/pip install --quiet --no-deps --editable .
+	$(PIP_LOCKED) image desk | $(INSTALL) --requirement /dev/stdin
+	PATH="$(abspath $(BIN)):$$PATH" PIP_QUIET=1 sh -c '$(AUDIOCRAFT)'
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/dev: $(VENV)/runtime
-	$(BIN)/pip install --quiet $$($(BIN)/python -c "import tomllib; print(' '.join(tomllib.load(open('pyproject.toml','rb'))['project']['optional-dependencies']['dev']))")
+	$(PIP_LOCKED) image desk dev | $(INSTALL) --requirement /dev/stdin
 	touch $@

@@ -62,7 +62,7 @@ def _checked(samples: np.ndarray, kinds: str, most_channels: int) -> np.ndarray:
         raise ValueError(f"samples must be {wanted}, got {x.dtype}")
     if x.ndim not in (1, 2) or (x.ndim == 2 and not 1 <= x.shape[1] <= most_channels):
         raise ValueError(
-            f"samples must be [time] or [time, channels] with at most {most_channels} channels, "
+            f"samples must be [time] or [time, channels] with at most {most_channels} channels, which come last, "
             f"got shape {x.shape}"
         )
     if x.shape[0] == 0:

@@ -4,8 +4,9 @@
     python scripts/licences.py --sbom FILE  # write CycloneDX JSON
     python scripts/licences.py --check      # write nothing; exit 1 where something is under the GPL or AGPL
 
-Read from the installed packages' own metadata, from requirements.txt and cog.yaml's audiocraft down; what
-a wheel brings along in binary form is looked for by file name, since its metadata seldom says.
+Read from the installed packages' own metadata, from what pyproject.toml asks for (tests and training left
+out) and audiocraft down; what a wheel brings along in binary form is looked for by file name, since its
+metadata seldom says.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts import lock  # noqa: E402
+
 TABLE = ROOT / "docs" / "licences.md"
-AUDIOCRAFT = "audiocraft"  # installed without its own requirements: ours stand in requirements.txt
+AUDIOCRAFT = "audiocraft"  # installed without its own requirements: ours stand in pyproject.toml
 
 COPYLEFT = re.compile(r"\bA?GPL|(?<!Lesser )(?<!Library or )General Public", re.I)
 LESSER = re.compile(r"LGPL|Lesser General Public", re.I)
@@ -86,11 +91,9 @@ def _name(text: str) -> str:
 
 
 def pins() -> list[Requirement]:
-    """The direct requirements: requirements.txt, and audiocraft as cog.yaml installs it."""
-    lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
-    audiocraft = re.search(rf"{AUDIOCRAFT}==[\w.]+", (ROOT / "cog.yaml").read_text())
-    assert audiocraft, "cog.yaml no longer installs audiocraft"
-    return [Requirement(line) for line in [*lines, audiocraft[0]] if line]
+    """The direct requirements: what a desk installs, extras included, and audiocraft."""
+    groups = lock.wanted()
+    return [Requirement(line) for line in [*groups["desk"], *groups[AUDIOCRAFT]]]
 
 
 def licence_of(about: metadata.PackageMetadata) -> str:
@@ -165,8 +168,9 @@ def table(found: list[Part]) -> str:
         [
             "# Licences of what the product installs",
             "",
-            "Made by `python scripts/licences.py` from the packages' own metadata on Linux; bold ones are pinned in",
-            "`requirements.txt` and `cog.yaml`. `python scripts/licences.py --sbom sbom.json` writes the same as CycloneDX.",
+            "Made by `python scripts/licences.py` from the packages' own metadata on Linux; bold ones are asked for in",
+            "`pyproject.toml`, all versions are those of `requirements.lock`. `python scripts/licences.py --sbom sbom.json`",
+            "writes the same as CycloneDX.",
             "MusicGen's weights are not among them: they are CC-BY-NC 4.0.",
             "",
             "Under the GPL or AGPL: "
@@ -181,7 +185,8 @@ def table(found: list[Part]) -> str:
             "- **FreeType**, in the wheels of matplotlib and pillow, offers a choice; the FreeType licence is the one taken.",
             "  The GPL in torch's licence file is that of a test folder among its sources, which the wheel does not hold.",
             "- **PyAV and imageio-ffmpeg** (x264, x265: GPL) and mutagen (GPL) are readers for the tests alone, in the `dev`",
-            "  extra of `pyproject.toml`. audiocraft would import PyAV; `looper/audiocraft_import.py` has it do without.",
+            "  extra of `pyproject.toml`. audiocraft would import PyAV:",
+            "  `looper/runtime/audiocraft_compat.py` has it do without.",
             "",
             "| package | version | licence | GCC runtime in it |",
             "|---|---|---|---|",

@@ -1,14 +1,14 @@
 """Rehearse `cog build` and a prediction without Docker.
 
-    python scripts/rehearse_image.py                # a fresh venv: several minutes and 6 GB
-    python scripts/rehearse_image.py --venv .venv   # one that is there: seconds
+    python scripts/rehearse_image.py                # a fresh Python like the image's: several minutes and 5 GB
+    python scripts/rehearse_image.py --venv .venv   # an environment that is there: seconds
     python scripts/rehearse_image.py --check        # cog.yaml and .dockerignore only
 
 Checks cog.yaml against the rules at https://cog.run/yaml, copies what .dockerignore keeps to an empty
-folder, installs there what cog.yaml lists, puts the schema where `cog build` does, starts the server on
-weights/tiny from that folder with a HOME that cannot be, no way out to the network, and asks for a prediction.
-Nothing may be written but in the temp folder. What the rehearsal can't see: CUDA, and the apt packages,
-which it only looks for on PATH.
+folder, installs what cog.yaml lists into an externally managed Python (scripts/managed_python.py), puts the
+schema where `cog build` does, starts the server on weights/tiny from that folder with a HOME that cannot be,
+no way out to the network, and asks for a prediction. Nothing may be written but in the temp folder. What the
+rehearsal can't see: CUDA, and the apt packages, which it only looks for on PATH.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts import managed_python  # noqa: E402
+
 TOP = {"build": dict, "image": str, "predict": str, "train": str, "concurrency": dict, "environment": list}
 BUILD = {
     "cuda": str,
@@ -39,6 +43,18 @@ BUILD = {
     "sdk_version": str,
     "system_packages": list,
 }
+# https://github.com/replicate/cog/blob/main/pkg/config/env.go
+DENIED = {
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "LIBRARY_PATH",
+    "PYTHONPATH",
+    "PYTHONUNBUFFERED",
+    "VIRTUAL_ENV",
+    "HF_ENDPOINT",
+}
+DENIED |= {"HF_HUB_ENABLE_HF_TRANSFER"}
+DENIED_PREFIXES = ("R8_", "REPLICATE_", "CUDA_", "NVIDIA_", "NV_", "PGET_", "KUBERNETES_")
 REQUEST = {"prompt": "house", "bpm": 124, "variations": 2, "max_duration": 2, "seed": 5}
 
 
@@ -62,7 +78,17 @@ def config_problems(config: Any, root: Path = ROOT) -> list[str]:
     wanted = build.get("python_requirements")
     if isinstance(wanted, str) and not (root / wanted).is_file():
         wrong.append(f"build.python_requirements names {wanted}, which is not there")
+    wrong += _environment(config.get("environment") or [])
     return wrong + _pointer(str(config.get("predict", "")), root)
+
+
+def _environment(items: list[Any]) -> Iterator[str]:
+    for item in items:
+        name, equals, _ = str(item).partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
+            yield f"environment holds {item!r}, which is not NAME=value"
+        elif name in DENIED or name.startswith(DENIED_PREFIXES):
+            yield f"environment sets {name}, which Cog keeps for itself"
 
 
 def _types(prefix: str, section: dict[str, Any], known: dict[str, type]) -> Iterator[str]:
@@ -120,16 +146,34 @@ def copy(files: list[str], target: Path) -> None:
     shutil.copyfile(ROOT / "openapi.json", target / ".cog" / "openapi_schema.json")
 
 
-def install(build: dict[str, Any], target: Path, venv: Path) -> None:
-    """Make the venv as the image's Python: the SDK, the requirements, then the run lines."""
-    subprocess.run([f"python{build['python_version']}", "-m", "venv", venv], check=True)
-    pip = [venv / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run(
-        [*pip, f"cog=={build['sdk_version']}", "-r", target / build["python_requirements"]], check=True
-    )
-    path = os.pathsep.join([str(venv / "bin"), os.environ["PATH"]])
-    for line in build.get("run") or []:
-        subprocess.run(line, shell=True, check=True, cwd=target, env={**os.environ, "PATH": path})
+def as_cog_reads(lock: str) -> list[str]:
+    """Requirements as `cog build` makes them of the lock: it keeps name==version of each and drops comments and hashes.
+
+    It also hangs the index of torch's CUDA builds beside them, which gives the same torch.
+    """
+    found = [re.match(r"[\w.-]+==\S+", line) for line in lock.splitlines()]
+    return [match[0] for match in found if match]
+
+
+def install(build: dict[str, Any], target: Path, python: Path) -> Path:
+    """Make the image's Python and install into it, in Cog's order: requirements, the SDK, then the run lines.
+
+    Raises
+    ------
+    SystemExit
+        With the line that fails, and what it says.
+    """
+    programs = managed_python.make(python)
+    pinned = target.parent / "requirements.txt"
+    pinned.write_text("\n".join(as_cog_reads((target / build["python_requirements"]).read_text())))
+    pip = "python3 -m pip install --quiet --disable-pip-version-check --break-system-packages"
+    lines = [f"{pip} -r {pinned}", f"{pip} cog=={build['sdk_version']}", *(build.get("run") or [])]
+    for line in lines:
+        # /src is empty yet: Cog copies the sources after the run lines
+        done = managed_python.run_line(line, programs, pinned.parent)
+        if done.returncode:
+            raise SystemExit(f"this line fails in the image:\n  {line}\n{done.stderr.strip()}")
+    return programs
 
 
 PREDICT = """
@@ -145,7 +189,7 @@ with Server({folder!r}, root={target!r}, python={python!r}, **{environment!r}) a
 """
 
 
-def predict(target: Path, venv: Path, temp: Path) -> None:
+def predict(target: Path, programs: Path, temp: Path, declared: dict[str, str]) -> None:
     """Start the server from `target` and ask it for two loops of the right length."""
     environment = {
         "HOME": "/dev/null/nowhere",  # whoever wants to write there can't, root neither
@@ -154,11 +198,12 @@ def predict(target: Path, venv: Path, temp: Path) -> None:
         # whoever looks for the network is refused
         **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9"),
         "NO_PROXY": "127.0.0.1",
+        **declared,
     }
     code = PREDICT.format(
         folder=str(temp),
         target=str(target),
-        python=str(venv / "bin" / "python"),
+        python=str(programs / "python"),
         environment=environment,
         request=REQUEST,
     )
@@ -195,11 +240,11 @@ def main() -> int:
         target.mkdir()
         temp.mkdir()
         copy(files, target)
-        venv = args.venv.absolute() if args.venv else Path(scratch) / "venv"
-        if not args.venv:
-            install(config["build"], target, venv)
+        there = args.venv and args.venv.absolute() / "bin"
+        programs = there or install(config["build"], target, Path(scratch) / "python")
         before = tree(target)
-        predict(target, venv, temp)
+        declared = dict(item.split("=", 1) for item in config.get("environment") or [])
+        predict(target, programs, temp, declared)
         written = sorted(name for name, n in tree(target).items() if before.get(name) != n)
     print(f"two loops of the right length; written outside the temp folder: {written or 'nothing'}")
     return 1 if written else 0

@@ -223,11 +223,13 @@ def publish(folder: Path, shape: Shape = TINY, seed: int = 0, scale: float = 1.0
     generator = torch.Generator().manual_seed(seed)
     state = {name: _random(name, tensor, generator, scale) for name, tensor in lm.state_dict().items()}
     _save(folder / "state_dict.bin", state, cfg)
+    from audiocraft.models import builders  # checkpoint.build_codec draws no weights
+
     cfg = codec_config(shape)
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        codec = load.build_codec(OmegaConf.create(cfg))
+        codec = builders.get_compression_model(OmegaConf.create({**cfg, "device": "cpu"}))
     for name, tensor in codec.state_dict().items():
         if name.endswith("codebook.embed"):
             tensor.normal_(generator=generator)

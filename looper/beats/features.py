@@ -20,6 +20,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import next_fast_len, rfft
 from scipy.signal.windows import hann
 
+from looper.beats.filterbanks import chroma_filters, mel_filters
+
 MAX_RATE = 50_000  # higher rates are decimated first: nothing above 16 kHz is listened to
 HOP = 0.005  # seconds between quick frames
 BANDS = 8
@@ -69,17 +71,12 @@ class Frames:
 
 @lru_cache(maxsize=8)
 def _mel_filters(rate: int, n_fft: int) -> np.ndarray:
-    import librosa
-
-    top = min(rate / 2, 12_000.0)
-    return librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=BANDS * MELS_PER_BAND, fmin=30, fmax=top)
+    return mel_filters(rate, n_fft, BANDS * MELS_PER_BAND, 30, min(rate / 2, 12_000.0))
 
 
 @lru_cache(maxsize=8)
 def _chroma_filters(rate: int, n_fft: int) -> np.ndarray:
-    import librosa
-
-    whole = librosa.filters.chroma(sr=rate, n_fft=n_fft, octwidth=None)
+    whole = chroma_filters(rate, n_fft, centred=False)
     hz = np.arange(whole.shape[1]) * rate / n_fft
     low = np.where((hz > 50) & (hz < 260), 1.0, 0.0)
     high = np.where((hz >= 130) & (hz < 4000), 1.0, 0.0)

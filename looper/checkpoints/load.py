@@ -7,14 +7,13 @@ unpickled. fp32 on a CPU; on CUDA the transformer is fp16 and goes straight to t
 from __future__ import annotations
 
 import json
-import logging
 import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from looper.checkpoints.manifest import read_manifest, verify
+from looper.checkpoints.manifest import read_manifest, verifying
 from looper.checkpoints.sources import WeightsError, remedy
 from looper.model.musicgen import Clock, Model
 from looper.runtime.device import find_device
@@ -28,7 +27,7 @@ CLOCK_KEY = "clock.weight"
 
 
 def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
-    """Verify and load a model folder.
+    """Load a model folder and verify it, the large files meanwhile; what is not as its manifest says is not returned.
 
     Parameters
     ----------
@@ -52,13 +51,12 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
     from safetensors import SafetensorError
 
     folder, place = Path(folder), find_device(device)
-    verify(folder)
-    _hush()
     try:
-        return _build(folder, place)
+        with verifying(folder):
+            return _build(folder, place)
     except OmegaConfBaseException as error:
         raise WeightsError(f"{folder / 'config.yaml'} is not a model config: {error}") from error
-    except (SafetensorError, OSError, ValueError) as error:  # T5's files, which transformers reads
+    except (SafetensorError, OSError, ValueError) as error:  # T5's files
         raise WeightsError(f"{folder} cannot be loaded: {error}; {remedy(folder)}") from error
 
 
@@ -73,14 +71,6 @@ def _build(folder: Path, device: torch.device) -> Model:
     clock = Clock(extra[CLOCK_KEY], config["looper"].get("clock") or {}) if extra else None
     name = str(read_manifest(folder).get("model", folder.name))
     return Model(lm.eval(), codec.eval().to(device), config, name, clock, device)
-
-
-def _hush() -> None:
-    """Keep what others say at import and loading out of our users' terminal: harmless, and not theirs."""
-    logging.getLogger("xformers").setLevel(logging.ERROR)
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -106,8 +96,11 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
     from audiocraft.models.lm import LMModel
     from audiocraft.utils.utils import dict_from_config
 
+    from looper.model.t5_conditioner import conditioning_provider
+    from looper.runtime.empty_weights import EmptyWeights
+
     cfg.device = device.type
-    _use_local_t5(cfg, t5_folder)
+    _check_t5(cfg, t5_folder)
     kwargs = dict_from_config(cfg.transformer_lm)
     kwargs.pop("q_modeling", None)
     for init in ("weight_init", "depthwise_init", "zero_bias_init"):
@@ -115,9 +108,9 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
     fuser = builders.get_condition_fuser(cfg)
     if fuser.fuse2cond["cross"]:
         kwargs["cross_attention"] = True
-    conditioners = builders.get_conditioner_provider(kwargs["dim"], cfg)
+    conditioners = conditioning_provider(cfg, kwargs["dim"], t5_folder)
     pattern = builders.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern)
-    with torch.device("meta"), warnings.catch_warnings():
+    with torch.device("meta"), EmptyWeights(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return LMModel(
             pattern,
@@ -134,8 +127,10 @@ def build_codec(cfg: Any) -> EncodecModel:
     from audiocraft.models import builders
     from audiocraft.models.encodec import EncodecModel
 
+    from looper.runtime.empty_weights import EmptyWeights
+
     cfg.device = "cpu"
-    with warnings.catch_warnings():
+    with EmptyWeights(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's weight_norm is deprecated; audiocraft uses it
         codec = builders.get_compression_model(cfg)
     if not isinstance(codec, EncodecModel):
@@ -152,27 +147,16 @@ def _fold_weight_norm(codec: torch.nn.Module) -> None:
             torch.nn.utils.remove_weight_norm(module)
 
 
-def _use_local_t5(cfg: Any, folder: Path) -> None:
-    """Point every T5 conditioner at `folder`, which T5Conditioner would refuse and look up on the hub."""
-    from audiocraft.modules.conditioners import T5Conditioner
-
-    for section in cfg.conditioners.values():
-        if section.get("model") != "t5":
-            continue
-        try:
-            config = json.loads((folder / "config.json").read_text())
-            width = config["d_model"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise WeightsError(f"no T5 encoder in {folder} ({error}); {remedy(folder.parent)}") from error
-        # transformers takes this file where it is there, and else would look for pickles
-        if "transformers_weights" in config or not (folder / "model.safetensors").is_file():
-            raise WeightsError(
-                f"{folder} must hold its weights as model.safetensors; {remedy(folder.parent)}"
-            )
-        if str(folder) not in T5Conditioner.MODELS:
-            T5Conditioner.MODELS.append(str(folder))
-        T5Conditioner.MODELS_DIMS[str(folder)] = width
-        section.t5.name = str(folder)
+def _check_t5(cfg: Any, folder: Path) -> None:
+    """Raise WeightsError where a T5 conditioner lacks its encoder."""
+    if not any(section.get("model") == "t5" for section in cfg.conditioners.values()):
+        return
+    try:
+        json.loads((folder / "config.json").read_text())["d_model"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"no T5 encoder in {folder} ({error}); {remedy(folder.parent)}") from error
+    if not (folder / "model.safetensors").is_file():
+        raise WeightsError(f"{folder} must hold its weights as model.safetensors; {remedy(folder.parent)}")
 
 
 def _fill(

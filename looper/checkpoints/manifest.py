@@ -8,6 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +20,13 @@ from looper.checkpoints.sources import WeightsError, remedy
 MANIFEST = "manifest.json"
 LONGEST_NAME = 255  # bytes, as file systems have it
 REQUIRED = ("lm.safetensors", "codec.safetensors", "config.yaml")
-TEXT = "t5"  # the text encoder's folder, which transformers reads: it takes whatever lies there
+WEIGHTS_SUFFIX = (
+    ".safetensors"  # a format that can be read before it is trusted: a table of names, and numbers
+)
+TEXT = "t5"  # the text encoder's folder
 TEXT_REQUIRED = (f"{TEXT}/model.safetensors", f"{TEXT}/config.json")
+
+_BLOCK = 1 << 20
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -56,9 +65,42 @@ def verify(folder: str | os.PathLike[str]) -> None:
     WeightsError
         Naming the first file that is missing, not listed, or of another size or content.
     """
+    with verifying(folder):
+        pass
+
+
+@contextmanager
+def verifying(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Check a model folder as `verify` does, the weights' sha256 while the block runs.
+
+    All but the weights is checked before the block begins, and everything before it ends: what was loaded in
+    it may be used only after it. A file that is not the manifest's is what is told, whatever else
+    went wrong in the block because of it.
+    """
     folder = Path(folder)
     files = read_manifest(folder)["files"]
     _check_list(folder, files)
+    _check_sizes(folder, files)
+    large = [name for name in files if name.endswith(WEIGHTS_SUFFIX)]
+    for name in files:
+        if name not in large:
+            _check_content(folder, name, sha256(folder / name), files)
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(max_workers=len(large) or 1, thread_name_prefix="sha256")
+    sums = {name: pool.submit(sha256, folder / name, stop) for name in large}
+    try:
+        try:
+            yield
+        except Exception:
+            _check_contents(folder, sums, files)
+            raise
+        _check_contents(folder, sums, files)
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _check_sizes(folder: Path, files: dict[str, Any]) -> None:
     for name, entry in files.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
@@ -69,11 +111,16 @@ def verify(folder: str | os.PathLike[str]) -> None:
             raise WeightsError(
                 f"{path} has {path.stat().st_size} bytes, not {entry['size']!r:.40}; {remedy(folder)}"
             )
-    for name, entry in files.items():
-        if sha256(folder / name) != entry["sha256"]:
-            raise WeightsError(
-                f"{folder / name} is corrupt: its sha256 is not the manifest's; {remedy(folder)}"
-            )
+
+
+def _check_contents(folder: Path, sums: dict[str, Future[str]], files: dict[str, Any]) -> None:
+    for name, found in sums.items():
+        _check_content(folder, name, found.result(), files)
+
+
+def _check_content(folder: Path, name: str, found: str, files: dict[str, Any]) -> None:
+    if found != files[name]["sha256"]:
+        raise WeightsError(f"{folder / name} is corrupt: its sha256 is not the manifest's; {remedy(folder)}")
 
 
 def _check_list(folder: Path, files: dict[str, Any]) -> None:
@@ -94,10 +141,15 @@ def _check_list(folder: Path, files: dict[str, Any]) -> None:
             )
 
 
-def sha256(path: Path) -> str:
-    """Hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(path: Path, stop: threading.Event | None = None) -> str:
+    """Hex sha256 of a file; "" where `stop` was set meanwhile."""
+    digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK))
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(block):
+            digest.update(block[:size])
+            if stop and stop.is_set():
+                return ""
+    return digest.hexdigest()
 
 
 def write_manifest(folder: Path, model: str, **about: Any) -> None:

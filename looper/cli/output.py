@@ -20,7 +20,6 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from looper.files.text import tempo
-from looper.loops.clicks import CLICK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +106,8 @@ def made_facts(loops: Loops, files: list[pathlib.Path]) -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     """The files; "fit" is how much likelier than as it was played the model finds the wrap, nats per token."""
+    from looper.loops.clicks import CLICK  # brings SciPy, which `serve` and `weights` do without
+
     table = Table(Column("file", overflow="fold"), "bars", "played at", "sure", "seam", "fit", "key")
     for row in rows:
         seam = "clean" if row["click_ratio"] <= CLICK else f"click {row['click_ratio']}"

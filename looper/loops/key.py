@@ -13,6 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from looper.beats.filterbanks import chroma_filters, spectrum
+
 NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 
 # Temperley's revision of the Krumhansl-Kessler profiles
@@ -61,9 +63,7 @@ def _profiles() -> tuple[list[Key], np.ndarray]:
 
 @lru_cache(maxsize=4)
 def _filters(sample_rate: int) -> np.ndarray:
-    import librosa
-
-    return librosa.filters.chroma(sr=sample_rate, n_fft=_N_FFT, tuning=0.0)
+    return chroma_filters(sample_rate, _N_FFT)
 
 
 def key_of_chroma(chroma: np.ndarray) -> Key | None:
@@ -80,12 +80,10 @@ def key_of_chroma(chroma: np.ndarray) -> Key | None:
 
 def find_key(samples: np.ndarray, sample_rate: int) -> Key | None:
     """Return the key of `samples` [n] or [n, C], or None for drums, noise, silence and ambiguous harmony."""
-    import librosa
-
     mono = np.asarray(samples, np.float32)
     mono = mono.mean(axis=1) if mono.ndim == 2 else mono
     if len(mono) < sample_rate // 2 or not np.abs(mono).max() > 1e-4:
         return None
-    magnitudes = np.abs(librosa.stft(mono, n_fft=_N_FFT, hop_length=_N_FFT // 2))
+    magnitudes = spectrum(mono, _N_FFT, _N_FFT // 2)
     chroma = _filters(sample_rate) @ magnitudes**2
     return key_of_chroma(np.sqrt(chroma).sum(axis=1))

@@ -1,34 +1,154 @@
-"""Let audiocraft be imported without PyAV.
+"""Let audiocraft be imported without what no loop needs.
 
-``audiocraft.data.audio`` imports PyAV for reading files, which is never done here; and PyAV's wheels link
-x264 and x265, which are under the GPL. So while that one module is imported, and only where PyAV is not
-installed, a stand-in takes its place. ``import looper`` sees to it, whoever imports audiocraft afterwards.
+audiocraft imports readers of media files, tokenizers, attention kernels and its training at top level: seconds at
+every start, and packages nobody else here wants, PyAV among them, whose wheels hold GPL code. What audiocraft's
+modules import from `STAND_INS` is therefore a stand-in. It turns into the real thing when it is first used, where
+that is installed, and else says what to install. Only audiocraft's own import statements see stand-ins: nothing
+is put into ``sys.modules``, and everybody else imports the real packages. ``import looper`` prepares this, whoever
+imports audiocraft afterwards.
 """
 
 from __future__ import annotations
 
+import builtins
+import importlib
+import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from operator import attrgetter
 from types import ModuleType
-
-READER = "audiocraft.data.audio"
-
-
-class NoAv(ModuleType):
-    """Stands where PyAV would; whoever uses it is told what to do."""
-
-    def __getattr__(self, name: str) -> object:
-        raise AttributeError(
-            f"av.{name}: audiocraft's reading of files needs PyAV, which musicgen-looper does without because its "
-            "wheels hold GPL code: read the file with soundfile, or `pip install av`"
-        )
+from typing import Any
 
 
-class _WithoutAv(Loader):
-    """Loads a module as `loader` does, with the stand-in in PyAV's place meanwhile."""
+@dataclass(frozen=True)
+class Unneeded:
+    """A module that our paths never use.
+
+    Attributes
+    ----------
+    use : str
+        What the importing module wants it for.
+    names : tuple of str
+        What is taken out of it at import, and stood in for as well; any other name in it counts as use.
+    package : str
+        What pip calls it, where that is not the module's first name.
+    note : str
+        A remedy other than installing it.
+    """
+
+    use: str
+    names: tuple[str, ...] = ()
+    package: str = ""
+    note: str = ""
+
+
+STAND_INS: Mapping[str, Unneeded] = {
+    "audiocraft.solvers.compression": Unneeded("multi-band diffusion", ("CompressionSolver",)),
+    "av": Unneeded(
+        "reading of media files", note="read the file with soundfile (PyAV's wheels hold GPL code)"
+    ),
+    "dora": Unneeded("training", package="dora-search"),
+    "flashy": Unneeded("training"),
+    "huggingface_hub": Unneeded("fetching by audiocraft itself", ("hf_hub_download",)),
+    "julius": Unneeded("resampling and band filters"),
+    "librosa": Unneeded("melody conditioning", ("filters",)),
+    "num2words": Unneeded("text of conditioners other than T5", ("num2words",)),
+    "spacy": Unneeded("text of conditioners other than T5"),
+    "torchaudio": Unneeded("melody conditioning and loudness"),
+    "transformers": Unneeded(
+        "codecs and text encoders of its own loading",
+        ("EncodecModel", "RobertaTokenizer", "T5EncoderModel", "T5Tokenizer"),
+    ),
+    "xformers": Unneeded("attention in audiocraft's own decoder", ("ops",)),
+    "xformers.ops": Unneeded(
+        "attention in audiocraft's own decoder", ("LowerTriangularMask", "memory_efficient_attention")
+    ),
+}
+IMPORTER = "audiocraft"
+
+
+class NotInstalledError(ModuleNotFoundError):
+    """A stand-in is used, and what it stands for is not installed."""
+
+
+class StandIn:
+    """Stands for a module, or for something in it, and turns into that when it is used."""
+
+    def __init__(self, module: str, path: str = "") -> None:
+        self._module, self._path = module, path
+
+    def _real(self) -> Any:
+        try:
+            found = importlib.import_module(self._module)
+        except ImportError as error:
+            raise NotInstalledError(_remedy(self._module, self._path)) from error
+        return attrgetter(self._path)(found) if self._path else found
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # curiosity of typing, inspect or copy is no use
+            raise AttributeError(name)
+        path = f"{self._path}.{name}" if self._path else name
+        if path in STAND_INS[self._module].names:
+            return StandIn(self._module, path)
+        if (module := f"{self._module}.{path}") in STAND_INS:
+            return StandIn(module)
+        return StandIn(self._module, path)._real()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the real thing."""
+        return self._real()(*args, **kwargs)
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self._real(),)
+
+    def __instancecheck__(self, thing: object) -> bool:
+        # of a class whose module nobody has imported there are no instances
+        return self._module in sys.modules and isinstance(thing, self._real())
+
+    def __or__(self, other: Any) -> Any:
+        return Any  # in annotations
+
+    __ror__ = __or__
+
+    def __bool__(self) -> bool:
+        """Whether it is installed: ``if not dora:`` asks that."""
+        return importlib.util.find_spec(self._module.partition(".")[0]) is not None
+
+
+def _remedy(module: str, path: str) -> str:
+    entry = STAND_INS[module]
+    package = entry.package or module.partition(".")[0]
+    what = f"{module}.{path}" if path else module
+    other = f"{entry.note}, or " if entry.note else ""
+    return (
+        f"{what}: {entry.use} needs {package}, which musicgen-looper does without: "
+        f"{other}`pip install {package}`"
+    )
+
+
+def _import(
+    name: str,
+    globals: Mapping[str, Any] | None = None,
+    locals: Mapping[str, Any] | None = None,
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> Any:
+    """``__import__`` as audiocraft's modules see it."""
+    package = str((globals or {}).get("__package__"))
+    wanted = importlib.util.resolve_name("." * level + name, package) if level else name
+    if fromlist and wanted in STAND_INS:
+        return StandIn(wanted)
+    top = wanted.partition(".")[0]  # `import a.b` binds a
+    if not fromlist and top in STAND_INS and not level:
+        return StandIn(top)
+    return builtins.__import__(name, globals, locals, fromlist or (), level)
+
+
+class _Lean(Loader):
+    """Loads a module as `loader` does, but for what its import statements see."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -38,33 +158,19 @@ class _WithoutAv(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__loader__ = module.__spec__.loader = self.loader  # type: ignore[union-attr]
-        with _av_or_stand_in():
-            self.loader.exec_module(module)
-
-
-@contextmanager
-def _av_or_stand_in() -> Iterator[None]:
-    try:
-        import av  # noqa: F401
-    except ImportError:
-        sys.modules["av"] = NoAv("av")
-        try:
-            yield
-        finally:
-            del sys.modules["av"]
-    else:
-        yield
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
+        self.loader.exec_module(module)
 
 
 class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != READER:
+        if fullname != IMPORTER and not fullname.startswith(f"{IMPORTER}."):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec and spec.loader:
-            spec.loader = _WithoutAv(spec.loader)
+            spec.loader = _Lean(spec.loader)
         return spec
 
 

@@ -1,18 +1,15 @@
 """Keep what libraries write on the side in the temp folder: a container may have no other place to write to.
 
-matplotlib, Triton and CUDA's driver write to the home folder. numba writes what it compiles of librosa beside
-that, and where it can write neither there nor at home, librosa cannot even be imported.
+matplotlib, Triton and CUDA's driver write to the home folder.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pathlib
 import stat
 import tempfile
 
-NUMBA = "NUMBA_CACHE_DIR"
 PREFIX = "musicgen-looper-caches-"
 FOLDERS = {
     "MPLCONFIGDIR": "matplotlib",
@@ -25,7 +22,7 @@ FOLDERS = {
 def keep_in_temp_folder() -> pathlib.Path:
     """Point every library's cache below the temp folder, but for those the environment places already.
 
-    Call it before numba, matplotlib or torch is imported.
+    Call it before matplotlib or torch is imported.
 
     Returns
     -------
@@ -33,18 +30,11 @@ def keep_in_temp_folder() -> pathlib.Path:
         The folder, which later processes of the same user share.
     """
     folder = _folder()
-    wanted = FOLDERS if _beside_librosa() else {**FOLDERS, NUMBA: "numba"}
-    for variable, name in wanted.items():
+    for variable, name in FOLDERS.items():
         if not os.environ.get(variable):
             (folder / name).mkdir(exist_ok=True)
             os.environ[variable] = str(folder / name)
     return folder
-
-
-def _beside_librosa() -> bool:
-    """Whether numba can write where it likes to: what it compiled before is there then, and spares ten seconds."""
-    spec = importlib.util.find_spec("librosa")
-    return spec is not None and os.access(pathlib.Path(str(spec.origin)).parent, os.W_OK)
 
 
 def _folder() -> pathlib.Path:

@@ -112,5 +112,5 @@ class Models:
     @staticmethod
     def _warm_up(maker: LoopMaker) -> None:
         maker.generator.prepare()  # here, not at the first customer's cost
-        variations, seconds = (4, 8) if has_gpu() else (2, 2)
+        variations, seconds = (4, 8) if has_gpu() else (1, 2)
         maker.make(LoopRequest("warm up", bpm=120, variations=variations, max_duration=seconds, seed=0))

@@ -5,9 +5,11 @@ import pickle
 import random
 import shutil
 import struct
+import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,15 +87,62 @@ def unparsed(monkeypatch):
 
 @pytest.mark.parametrize("how", TAMPERED)
 def test_a_tampered_folder_is_refused_by_name_and_unparsed(folder, unparsed, how):
+    """But for weights of the right size: those are read while they are hashed, and not handed out."""
     tamper, message = TAMPERED[how]
     tamper(folder)
     with pytest.raises(WeightsError, match=message):
         load.load(folder)
 
 
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_small_files_are_checked_before_the_block_and_weights_before_it_ends(folder):
+    reached = []
+    flip(folder / "lm.safetensors")
+    with pytest.raises(WeightsError, match=r"lm\.safetensors is corrupt"), manifest.verifying(folder):
+        reached.append("block")
+    assert reached == ["block"]
+    flip(folder / "config.yaml")
+    with pytest.raises(WeightsError, match=r"config\.yaml is corrupt"), manifest.verifying(folder):
+        reached.append("again")
+    assert reached == ["block"]
+
+
+def test_what_fails_because_of_a_corrupt_file_is_told_as_that(folder):
+    flip(folder / "codec.safetensors")
+    with pytest.raises(WeightsError, match=r"codec\.safetensors is corrupt"), manifest.verifying(folder):
+        raise ValueError("nonsense")
+    flip(folder / "codec.safetensors")
+    with pytest.raises(ValueError, match="nonsense"), manifest.verifying(folder):
+        raise ValueError("nonsense")
+
+
+def test_hashing_ends_with_an_interrupted_block(folder, monkeypatch):
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(path, stop=None):
+        if stop is None:
+            return sums[path]
+        begun.set()
+        assert stop.wait(60)
+        ended.set()
+        return ""
+
+    sums = {path: manifest.sha256(path) for path in folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr(manifest, "sha256", endless)
+    with pytest.raises(KeyboardInterrupt), manifest.verifying(folder):
+        assert begun.wait(60)
+        raise KeyboardInterrupt
+    assert ended.is_set()
+
+
 def test_sizes_are_looked_at_before_any_content(folder, monkeypatch):
     (folder / "lm.safetensors").open("ab").write(b"x")
-    monkeypatch.setattr(manifest, "sha256", lambda path: pytest.fail("hashed a file of the wrong size"))
+    monkeypatch.setattr(manifest, "sha256", lambda *_: pytest.fail("hashed a file of the wrong size"))
     with pytest.raises(WeightsError, match="bytes, not"):
         manifest.verify(folder)
 
@@ -198,15 +247,44 @@ def test_a_model_that_needs_a_text_encoder_and_has_none_is_refused(folder):
 
 
 @pytest.mark.parametrize("other", ["adapter_model.bin", "other.safetensors"])
-def test_a_config_cannot_name_other_weights_for_the_text_encoder(folder, tmp_path, other):
+def test_other_weights_that_a_config_names_for_the_text_encoder_are_left_alone(folder, tmp_path, other):
     mark = tmp_path / "executed"
     (folder / "t5" / other).write_bytes(pickle.dumps(Malicious(mark)))
     config = json.loads((folder / "t5" / "config.json").read_text())
     (folder / "t5" / "config.json").write_text(json.dumps({**config, "transformers_weights": other}))
     manifest.write_manifest(folder, "mini")
-    with pytest.raises(WeightsError, match=r"must hold its weights as model\.safetensors"):
+    load.load(folder)
+    assert not mark.exists()
+    (folder / "t5" / "model.safetensors").unlink()
+    manifest.write_manifest(folder, "mini")
+    with pytest.raises(WeightsError, match=r"model\.safetensors"):
         load.load(folder)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        (
+            {"model": "lut", "lut": {"n_bins": 8, "dim": 8, "tokenizer": "whitespace"}},
+            "only T5 is known here",
+        ),
+        ({"model": "clap", "clap": {"checkpoint": "x"}}, "only T5 is known here"),
+        (
+            {"model": "t5", "t5": {"name": "t5-base", "finetune": False, "normalize_text": True}},
+            "normalize_text",
+        ),
+    ],
+)
+def test_conditioners_that_would_fetch_or_run_something_are_refused(folder, section, words):
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    lm = yaml.safe_load(config["lm"])
+    lm["conditioners"]["description"] = section
+    config["lm"] = yaml.safe_dump(lm)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    manifest.write_manifest(folder, "mini")
+    with pytest.raises(WeightsError, match=words):
+        load.load(folder)
 
 
 def test_hidden_files_beside_the_text_encoder_do_no_harm(folder):

@@ -17,7 +17,6 @@ import pytest
 import safetensors
 import torch
 import torch.nn.functional as F
-import transformers
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -29,6 +28,7 @@ from looper.generation.generator import Generator
 from looper.generation.lane import ROUND, Lane
 from looper.generation.output import Heard
 from looper.model.beat_clock import clock_features
+from looper.model.t5 import T5Config, T5Encoder
 from looper.request import Sampling
 from looper.runtime import cuda_graph
 from testkit import checkpoints
@@ -111,7 +111,7 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
     reduced = torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
     monkeypatch.setattr(Engine, "_kept_bytes", lambda self: 1 << 30)
-    opened, loaded = safetensors.safe_open, transformers.T5EncoderModel.from_pretrained
+    opened = safetensors.safe_open
 
     class OnFakeGpu:
         def __init__(self, path, framework, device="cpu") -> None:
@@ -131,10 +131,10 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
             piece = self.file.get_slice(name)
             return torch.empty(piece.get_shape(), dtype=STORED[piece.get_dtype()], device=self.device)
 
-    def t5(name):
+    def t5(folder):
         with unset_fake_temporarily():
-            model = loaded(name)
-        return moved(model, "cpu")
+            model = T5Encoder(T5Config.read(folder))
+        return moved(model.eval(), "cpu")
 
     def moved(module, device):
         """As `Module.to`, which cannot swap fake parameters."""
@@ -177,8 +177,7 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
         rules.in_step = False
 
     monkeypatch.setattr(safetensors, "safe_open", OnFakeGpu)
-    monkeypatch.setattr(transformers.T5EncoderModel, "from_pretrained", t5)
-    monkeypatch.setattr("audiocraft.modules.conditioners.T5EncoderModel.from_pretrained", t5)
+    monkeypatch.setattr(T5Encoder, "load", t5)
     monkeypatch.setattr(torch, "tensor", tensor_of)
     monkeypatch.setattr(torch.nn.Module, "to", moved)
     monkeypatch.setattr("looper.generation.engine.ThreadPoolExecutor", InThisThread)

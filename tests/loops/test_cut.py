@@ -207,9 +207,9 @@ def test_a_grid_is_found_when_none_is_given():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"samples": np.zeros(0, np.float32)}, "not empty"),
+        ({"samples": np.zeros(0, np.float32)}, "samples is empty"),
         ({"samples": np.zeros((2, 3, 4), np.float32)}, "time, channels"),
-        ({"samples": np.zeros((2, 64000), np.float32)}, "transpose"),
+        ({"samples": np.zeros((2, 64000), np.float32)}, "at most 8 channels, which come last"),
         ({"samples": np.zeros(64000, np.int16)}, "floating point"),
         ({"samples": np.full(64000, np.nan, np.float32)}, "NaN"),
         ({"bpm": 0}, "bpm must be"),

@@ -83,7 +83,7 @@ def test_the_image_has_all_that_a_prediction_needs_and_nothing_of_the_workshop()
     }
     needed = {
         "predict.py",
-        "requirements.txt",
+        "requirements.lock",
         "cog.yaml",
         "openapi.json",
         "LICENSE",

@@ -1,13 +1,15 @@
-"""audiocraft is imported, and music made, where PyAV is not installed."""
+"""audiocraft is imported, and music made, without what no loop needs."""
 
+import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from looper.runtime import audiocraft_compat
+from looper.runtime.audiocraft_compat import STAND_INS, StandIn
 
 ROOT = Path(__file__).parents[2]
 GPL = ("av", "imageio_ffmpeg", "mutagen")
@@ -19,8 +21,12 @@ for name in {GPL}:
 
 
 def run(code):
+    return run_with_all(WITHOUT + code)
+
+
+def run_with_all(code):
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", WITHOUT + code],
+        [sys.executable, "-W", "ignore", "-c", code],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -42,11 +48,11 @@ print(*write_all(loops, pathlib.Path({str(tmp_path)!r}), "mp3"))
 assert sys.modules.get("av") is None, "the stand-in stayed"
 try:
     audio.audio_read("x.m4a")
-except AttributeError as error:
+except ModuleNotFoundError as error:
     print(error)
 """)
     assert len(list(tmp_path.glob("*.mp3"))) == 1
-    assert "av.open: audiocraft's reading of files needs PyAV" in out and "soundfile" in out
+    assert "av.open: reading of media files needs av" in out and "soundfile" in out
 
 
 @pytest.mark.parametrize("package", ["looper", "bench", "training", "testkit", "tests.conftest", "predict"])
@@ -63,20 +69,94 @@ def test_every_file_that_imports_audiocraft_is_in_such_a_package():
     assert importing <= {"looper", "bench", "testkit", "training", "tests"}
 
 
-def test_where_pyav_is_installed_it_is_left_alone(monkeypatch):
-    real = ModuleType("av")
-    monkeypatch.setitem(sys.modules, "av", real)
-    with audiocraft_compat._av_or_stand_in():
-        assert sys.modules["av"] is real
-    assert sys.modules["av"] is real
+MAKE = """
+import hashlib, looper
+loops = looper.LoopMaker.load("tiny", "cpu").make(
+    looper.LoopRequest(prompt="house", bpm=124, variations=1, max_duration=2, seed=1))
+digest = hashlib.sha256(loops[0].samples.tobytes()).hexdigest()
+"""
+THIRD_PARTY = sorted({name.partition(".")[0] for name in STAND_INS} - {"audiocraft", "huggingface_hub"})
 
 
-def test_a_failed_import_leaves_no_stand_in_behind(monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ZeroDivisionError), audiocraft_compat._av_or_stand_in():
-        assert isinstance(sys.modules["av"], audiocraft_compat.NoAv)
-        raise ZeroDivisionError
-    assert not isinstance(sys.modules.get("av"), audiocraft_compat.NoAv)
+def test_a_loop_is_made_where_nothing_that_is_stood_in_for_can_be_imported():
+    code = f"import sys\nfor name in {THIRD_PARTY}: sys.modules[name] = None\n{MAKE}\nprint(digest)"
+    there = run(MAKE + "print(digest)")
+    assert run(code) == there
+
+
+def test_no_import_and_no_loop_reaches_for_what_is_stood_in_for():
+    heavy = [
+        *THIRD_PARTY,
+        "huggingface_hub",
+        "numba",
+        "sklearn",
+        "torchmetrics",
+        "matplotlib",
+        "torch._dynamo",
+    ]
+    out = run(
+        MAKE + f"import sys\nprint([name for name in {heavy} if sys.modules.get(name)])\n"
+        "print([name for name in sys.modules if name.startswith('audiocraft.solvers')])"
+    )
+    assert out == "[]\n[]\n"
+
+
+def installed():
+    """What is stood in for, and here: at least what the tests' own environment brings."""
+    names = [name for name in THIRD_PARTY if importlib.util.find_spec(name)]
+    assert {"av", "librosa", "transformers"} <= set(names)
+    return names
+
+
+def test_loops_are_the_same_with_the_real_packages():
+    real = {name: entry for name, entry in STAND_INS.items() if name.partition(".")[0] not in installed()}
+    code = f"from looper.runtime import audiocraft_compat\naudiocraft_compat.STAND_INS = dict.fromkeys({sorted(real)}, "
+    code += "audiocraft_compat.Unneeded('', ('CompressionSolver', 'hf_hub_download', 'num2words', 'ops')))\n"
+    used = "import sys\nassert all(name in sys.modules for name in ('av', 'librosa', 'transformers'))\n"
+    assert run_with_all(code + MAKE + used + "print(digest)") == run(MAKE + "print(digest)")
+
+
+def test_a_stand_in_becomes_the_real_thing_when_it_is_used():
+    import librosa
+    import transformers
+
+    assert StandIn("librosa").filters.mel is librosa.filters.mel
+    assert StandIn("librosa").stft is librosa.stft
+    encoder = StandIn("transformers").T5EncoderModel
+    assert isinstance(encoder, StandIn) and encoder._real() is transformers.T5EncoderModel
+    assert not isinstance(3, encoder)
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_whoever_uses_what_is_not_installed_learns_what_to_install(monkeypatch, name):
+    top = name.partition(".")[0]
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, top, None)
+    package = STAND_INS[name].package or top
+    with pytest.raises(ModuleNotFoundError, match=rf"{re.escape(name)}\.something.*`pip install {package}`"):
+        _ = StandIn(name).something
+    for taken in STAND_INS[name].names:
+        stand_in = getattr(StandIn(name), taken)  # as an import statement takes it
+        with pytest.raises((ModuleNotFoundError, TypeError)):
+            stand_in()
+
+
+def test_only_audiocrafts_own_imports_see_stand_ins():
+    import xml.dom as other
+
+    assert audiocraft_compat._import("xml.dom", {}, {}, ("Node",)) is other
+    assert isinstance(audiocraft_compat._import("flashy.distrib"), StandIn)
+    out = run(
+        "import looper, audiocraft.models, sys\nprint(sorted({type(m).__name__ for m in sys.modules.values()}))"
+    )
+    assert "StandIn" not in out
+
+
+def test_asking_a_stand_in_whether_it_is_there_tells_the_truth(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not StandIn("dora")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert StandIn("dora")
 
 
 def test_the_way_is_prepared_once():
