@@ -28,5 +28,5 @@ def described(*texts: str) -> list[ConditioningAttributes]:
 
 
 def prompt_codes(generator: Generator, frames: int) -> torch.Tensor:
-    t = generator.decoder.transformer
+    t = generator.engine.transformer
     return torch.randint(0, t.card, (t.n_q, frames), generator=torch.Generator().manual_seed(3))

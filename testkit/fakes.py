@@ -72,5 +72,7 @@ class FakeGenerator:
             progress(frames, frames)
         return np.stack(rows)
 
+    def prepare(self): ...
+
     def draw(self, *args, **kwargs):
         return GenerationOutput(self.generate(*args, **kwargs))

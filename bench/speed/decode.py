@@ -71,7 +71,7 @@ def copy_bandwidth(device: str) -> float:
 
 def bytes_per_step(generator: Any, rows: int, frames: int) -> float:
     """What a step must read: all weights once, and half of the final cache on the average."""
-    t = generator.decoder.transformer
+    t = generator.engine.transformer
     size = torch.finfo(t.dtype).bits // 8
     weights = t.output.weight.numel() + sum(
         dense.weight.numel()
@@ -89,7 +89,7 @@ def audiocraft_seconds(
 
     lm = generator.model.lm
     conditions = [ConditioningAttributes(text={"description": PROMPT}) for _ in range(rows)]
-    card = generator.decoder.transformer.card
+    card = generator.engine.transformer.card
     torch.set_num_threads(threads)
     half = torch.autocast("cuda", torch.float16, enabled=str(generator.model.device) != "cpu")
     with half:
@@ -120,7 +120,7 @@ def measure(
     ours()  # captures the graphs
     torch.set_num_threads(generator.threads)
     taken, cpu = seconds(device, ours, args.repeats)
-    steps = frames + generator.decoder.transformer.n_q - 1
+    steps = frames + generator.engine.transformer.n_q - 1
     moved = bytes_per_step(generator, rows, frames) * steps / taken
     row = {
         "device": torch.cuda.get_device_name()

@@ -1,9 +1,9 @@
-"""What a batch is made from: rows, which of them may share one, and how many the memory holds."""
+"""What is decoded: rows, and how their codes lie in the delay pattern."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from looper.generation.sampling import Key
 
-TEXT_LENGTHS = (32, 64, 128, 256, 512)
+TEXT_LENGTHS = (64, 512)  # most prompts, and the longest that T5 takes
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,6 @@ def sharing(rows: Sequence[Any], what: Callable[[Any], tuple]) -> list[list[int]
     return list(groups.values())
 
 
-def batches(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Group the rows whose texts take the same room: no row's arithmetic may hang on another's text."""
-    yield from sharing(rows, lambda row: (row.text is not None and text_length(row.text.shape[0]),))
-
-
 def split(batch: list[int], size: int) -> list[list[int]]:
     """Cut into pieces of at most `size`."""
     return [batch[i : i + size] for i in range(0, len(batch), size)]
@@ -60,23 +55,19 @@ def split(batch: list[int], size: int) -> list[list[int]]:
 
 def text_length(tokens: int) -> int:
     """Room for a text of so many tokens."""
-    return next((room for room in TEXT_LENGTHS if tokens <= room), tokens)
+    return next((room for room in TEXT_LENGTHS if tokens <= room), round_up(tokens, 16))
 
 
-def check_rows(rows: Sequence[Row], frames: int) -> int:
-    """Return the prompts' length in frames; raise ValueError where rows don't fit together."""
+def check_rows(rows: Sequence[Row], frames: int) -> None:
+    """Raise ValueError where there are no rows, or one's audio prompt leaves nothing to generate."""
     if not rows:
         raise ValueError("nothing to decode: got 0 rows")
-    lengths = {0 if row.prompt is None else row.prompt.shape[1] for row in rows}
-    if len(lengths) > 1:
-        raise ValueError(f"the rows' audio prompts must have one length, got {sorted(lengths)} frames")
-    (length,) = lengths
-    shortest = min(lengths_of(rows, frames))
-    if length >= shortest:
-        raise ValueError(
-            f"an audio prompt of {length} frames leaves nothing to generate in {shortest} frames"
-        )
-    return length
+    for row, length in zip(rows, lengths_of(rows, frames), strict=True):
+        given = 0 if row.prompt is None else row.prompt.shape[1]
+        if given >= length:
+            raise ValueError(
+                f"an audio prompt of {given} frames leaves nothing to generate in {length} frames"
+            )
 
 
 def lengths_of(rows: Sequence[Row], frames: int) -> list[int]:

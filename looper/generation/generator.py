@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, SupportsInt
 
 import numpy as np
@@ -18,7 +16,7 @@ from looper.checkpoints import load
 from looper.checkpoints.load import Model
 from looper.checkpoints.store import find
 from looper.generation.batch import Row
-from looper.generation.decoder import Decoder
+from looper.generation.engine import Engine
 from looper.generation.likelihood import Passage, log_likelihoods
 from looper.generation.output import GenerationOutput, Heard, ModelSpec
 from looper.generation.sampling import Key
@@ -34,7 +32,7 @@ SMALL_MODEL = 30_000_000
 
 
 class Generator:
-    """Make audio with a loaded model; calls from several threads take turns.
+    """Make audio with a loaded model; calls from several threads are decoded together.
 
     Parameters
     ----------
@@ -70,11 +68,9 @@ class Generator:
         here = cores() if model.device.type == "cpu" else 1
         small = sum(p.numel() for p in model.lm.transformer.parameters()) < SMALL_MODEL
         self.threads, self.workers = (1, min(here, 4)) if small else (here, 1)
-        self._busy = threading.Lock()  # the decoder's state is one request's at a time
-        self.codec = Codec(model.codec, model.device, self.threads, self.workers)
+        self.engine = Engine(model, disable_graphs, self.threads, self.workers)
+        self.codec = Codec(model.codec, model.device)
         self.hop_length = self.codec.hop_length
-        with self._using_threads():
-            self.decoder = Decoder(model, disable_graphs, self.workers)
 
     @property
     def spec(self) -> ModelSpec:
@@ -97,12 +93,14 @@ class Generator:
             torch.cuda.set_device(device)  # graphs are captured on the current one
         return cls(model)
 
-    def rest(self) -> None:
-        """Give back what is kept between requests; the next one makes it anew."""
-        with self._busy:
-            self.decoder.forget()
+    def prepare(self) -> None:
+        """Do now what requests would have to wait for: on a GPU, capture the steps of all numbers of rows."""
+        self.engine.capture()
 
-    @torch.inference_mode()
+    def release(self) -> None:
+        """Give back what is kept between requests; the next one makes it anew."""
+        self.engine.release()
+
     def generate(
         self,
         prompts: Sequence[str],
@@ -144,7 +142,7 @@ class Generator:
         ------
         ValueError
             For arguments out of range or that don't fit together.
-        looper.generation.decoder.DecodeError
+        looper.generation.tasks.DecodeError
             If decoding fails in flight.
         """
         return self.draw(
@@ -157,7 +155,6 @@ class Generator:
             progress=progress,
         ).samples
 
-    @torch.inference_mode()
     def draw(
         self,
         prompts: Sequence[str],
@@ -170,14 +167,13 @@ class Generator:
         progress: Callable[[int, int], None] | None = None,
     ) -> GenerationOutput:
         """As `generate`, but return the codes too, and how fast they came."""
-        with self._using_threads():
-            started = time.perf_counter()
-            codes = self.codes(prompts, frames, keys, sampling, audio_prompts, clock, progress)
-            numbers = codes.cpu().numpy()  # waits for the device
-            taken = time.perf_counter() - started
-            given = 0 if audio_prompts is None else np.shape(audio_prompts)[-1] // self.hop_length
-            steps = codes.shape[-1] + max(self.decoder.delays) - given
-            return GenerationOutput(self.decode_audio(codes), numbers, steps / taken)
+        started = time.perf_counter()
+        codes = self.codes(prompts, frames, keys, sampling, audio_prompts, clock, progress)
+        numbers = codes.cpu().numpy()  # waits for the device
+        taken = time.perf_counter() - started
+        given = 0 if audio_prompts is None else np.shape(audio_prompts)[-1] // self.hop_length
+        steps = codes.shape[-1] + max(self.engine.delays) - given
+        return GenerationOutput(self.decode_audio(codes), numbers, steps / taken)
 
     def codes(
         self,
@@ -202,8 +198,7 @@ class Generator:
             Row(texts[prompt], tuple(key), audio, ticks, length)  # type: ignore[arg-type]
             for prompt, key, audio, ticks, length in zip(prompts, keys, heard, clocks, lengths, strict=True)
         ]
-        with self._busy, self._using_threads():
-            return self.decoder.decode(rows, max(lengths), sampling, progress)
+        return self.engine.decode(rows, max(lengths), sampling, progress)
 
     def log_likelihoods(self, prompt: str, passages: Sequence[Heard]) -> np.ndarray:
         """How likely the model finds the ends of passages under a text: nats per token, float32 [passages]."""
@@ -217,20 +212,20 @@ class Generator:
             )
             for heard in passages
         ]
-        with self._busy, self._using_threads():
-            return log_likelihoods(self.decoder.transformer, asked).numpy()
+        found = self.engine.call(lambda: log_likelihoods(self.engine.transformer, asked))
+        return found.numpy()
 
     def encode_text(self, prompt: str, tell: bool = True) -> Tensor:
         """Encode one text, [tokens, dim]; see `looper.model.conditioning.encode_text`."""
-        return encode_text(self.model.lm, prompt, tell)
+        return self.engine.call(lambda: encode_text(self.model.lm, prompt, tell))
 
     def encode_audio(self, samples: np.ndarray) -> Tensor:
         """Encode samples [n * hop_length] to codes [n_q, n]."""
-        return self.codec.encode(samples)
+        return self.engine.call(lambda: self.codec.encode(samples))
 
     def decode_audio(self, codes: Tensor) -> np.ndarray:
         """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]; -1 stands for silence."""
-        return self.codec.decode(codes)
+        return self.codec.decode(codes, self.engine.map)
 
     def _clock(self, clock: np.ndarray | None) -> np.ndarray | None:
         if clock is None or self.model.clock is None:
@@ -281,16 +276,6 @@ class Generator:
                 f"the audio prompt ({shape[1] / self.sample_rate:g} s) must be shorter than the "
                 f"{frames / self.frame_rate:g} s to generate, which include it"
             )
-
-    @contextlib.contextmanager
-    def _using_threads(self) -> Iterator[None]:
-        """Use the thread count this model is fastest with: a small one is many times slower with more."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
 
 def _spread(batch: np.ndarray | None, rows: int, encode: Callable[[Any], Tensor]) -> list[Tensor | None]:

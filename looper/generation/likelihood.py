@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from looper.generation.batch import sharing, split, text_length
+from looper.generation.batch import round_up, sharing, split
 from looper.model.kv_cache import windows
 from looper.model.transformer import Transformer
 from looper.runtime.memory import out_of_memory
@@ -119,7 +119,7 @@ def _hidden(transformer: Transformer, passages: list[Passage], tokens: Tensor) -
     cross = None
     texts = [passage.text for passage in passages if passage.text is not None]
     if t.has_cross and texts:
-        cross = t.new_cross(rows, text_length(max(text.shape[0] for text in texts)))
+        cross = t.new_cross(rows, round_up(max(text.shape[0] for text in texts), 16))
     for one, mates in ((group[0], group) for group in sharing(passages, lambda p: (id(p.text),))):
         text = passages[one].text
         if cross is not None and text is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -24,8 +24,6 @@ class Codec:
     ----------
     model : audiocraft.models.encodec.EncodecModel
     device : torch.device
-    threads, workers : int
-        Threads within one block's work, and blocks worked on at once.
 
     Attributes
     ----------
@@ -34,8 +32,8 @@ class Codec:
         under the music.
     """
 
-    def __init__(self, model: Any, device: torch.device, threads: int = 1, workers: int = 1) -> None:
-        self.model, self.device, self.threads, self.workers = model, device, threads, workers
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self.model, self.device = model, device
         self.hop_length = round(model.sample_rate / model.frame_rate)
         self.half = device.type == "cuda"
 
@@ -47,28 +45,32 @@ class Codec:
             codes, _ = self.model.encode(audio[None, None])
         return codes[0]
 
-    def decode(self, codes: Tensor) -> np.ndarray:
-        """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]; -1 stands for silence."""
+    def decode(self, codes: Tensor, each: Callable[..., Iterable[np.ndarray]] = map) -> np.ndarray:
+        """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]; -1 stands for silence.
+
+        `each` maps a function over blocks of rows, in any thread and order of time.
+        """
         ends = (codes[:, 0] >= 0).sum(dim=1).tolist()
         samples = np.zeros((len(codes), codes.shape[-1] * self.hop_length), np.float32)
-        for end in set(ends):
-            mates = [row for row, other in enumerate(ends) if other == end]
-            samples[mates, : end * self.hop_length] = self._decode_equal(codes[mates, :, :end])
+        blocks = [block for end in sorted(set(ends)) for block in self._blocks(ends, end)]
+        decoded = each(self._decode_block, [self._padded(codes[rows, :, : ends[rows[0]]]) for rows in blocks])
+        for rows, block in zip(blocks, decoded, strict=True):
+            length = ends[rows[0]] * self.hop_length
+            samples[rows, :length] = block[: len(rows), :length]
         return samples
 
-    def _decode_equal(self, codes: Tensor) -> np.ndarray:
-        """Decode rows of one length."""
-        size = BLOCK[codes.device.type]
-        padded = F.pad(codes, (0, 0, 0, 0, 0, -len(codes) % size))
-        with ThreadPoolExecutor(self.workers) as pool:
-            blocks = list(pool.map(self._decode_block, padded.split(size)))
-        return np.concatenate([block[:, : codes.shape[-1] * self.hop_length] for block in blocks])[
-            : len(codes)
-        ]
+    def _blocks(self, ends: list[int], end: int) -> list[list[int]]:
+        """Rows of one length, so many at a time."""
+        mates = [row for row, other in enumerate(ends) if other == end]
+        size = BLOCK[self.device.type]
+        return [mates[at : at + size] for at in range(0, len(mates), size)]
+
+    def _padded(self, codes: Tensor) -> Tensor:
+        return F.pad(codes, (0, 0, 0, 0, 0, -len(codes) % BLOCK[self.device.type]))
 
     @torch.inference_mode()
     def _decode_block(self, codes: Tensor) -> np.ndarray:
-        torch.set_num_threads(self.threads)  # of this thread
+        codes = codes.to(self.device)
         with _repeatable(self.device):
             if self.half:
                 with torch.autocast(codes.device.type, torch.float16):

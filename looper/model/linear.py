@@ -1,8 +1,8 @@
-"""Linear layers whose rows do not hang on each other.
+"""Linear layers whose rows do not depend on each other.
 
-A matrix product may add up a row's terms in another order when the batch has another size, and one
-last bit is enough to turn a sampled token, after which everything differs. So a row must come out
-the same to the bit whatever stands beside it.
+A matrix product may add up a row's terms in another order when the batch has another size, or where the row
+stands elsewhere in it, and one last bit is enough to turn a sampled token, after which everything differs. So
+a row must come out the same to the bit whatever stands beside it, and wherever it stands.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# MKL and oneDNN have kernels of their own for fewer rows, with another order of summation
-MIN_ROWS = 4
-TILE = 8
+MOST_ROWS = 64  # in one product on a CPU
+SMALL = 8  # rows: a packed weight must serve so few without padding them further
 
 
 class Dense:
-    """``x @ weight.T + bias`` in the weight's type, bit for bit independent of the other rows.
+    """`x @ weight.T + bias` in the weight's type, bit for bit independent of the other rows.
 
     Parameters
     ----------
@@ -29,23 +28,43 @@ class Dense:
         [out].
     tile : int or None
         Multiply this many rows at a time, padded: one shape, hence one kernel, whatever the batch. Calls
-        of up to a tile share one room for it, so they must not run at the same time. None multiplies all
-        rows at once where that was seen to be safe (a CPU's kernels are tried once per shape), else in
-        tiles of 8.
+        of up to a tile share one buffer for it, so they must not run at the same time. None pads to the
+        nearest number of rows that `padded_counts` found to be safe on this CPU.
     packing : bool
         Keep a reordered copy of the weight where that is faster.
+    buffers : dict, optional
+        Padding buffers [tile, in] by their width: layers that are given the same dictionary share them.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, tile: int | None = None, packing: bool = True
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        tile: int | None = None,
+        packing: bool = True,
+        buffers: dict[int, Tensor] | None = None,
     ) -> None:
-        self.weight, self.bias, self.tile = weight.contiguous(), bias, tile
-        self.packed = pack(self.weight) if packing else None
-        self.room = None if tile is None else self.weight.new_zeros(tile, weight.shape[1])
-        if tile is None and not rows_independent(
-            *weight.shape, torch.get_num_threads(), self.packed is not None
-        ):
-            self.tile = TILE
+        self.weight, self.bias = weight.contiguous(), bias
+        self.packed = None
+        self.buffer = None if tile is None else self._shared(tile, {} if buffers is None else buffers)
+        if tile is None:
+            self.packed, self.counts = self._choose(pack(self.weight) if packing else None)
+
+    def _shared(self, tile: int, buffers: dict[int, Tensor]) -> Tensor:
+        """One buffer for all layers of a width, so that it stays in a GPU's cache."""
+        width = self.weight.shape[1]
+        if width not in buffers:
+            buffers[width] = self.weight.new_zeros(tile, width)
+        return buffers[width]
+
+    def _choose(self, packed: Tensor | None) -> tuple[Tensor | None, tuple[int, ...]]:
+        """Take the packed weight where products of few rows are safe with it."""
+        shape, threads, biased = self.weight.shape, torch.get_num_threads(), self.bias is not None
+        if packed is not None:
+            counts = padded_counts(*shape, threads, True, biased)
+            if len(counts) > SMALL and counts[1] <= SMALL:
+                return packed, counts
+        return None, padded_counts(*shape, threads, False, biased)
 
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]."""
@@ -53,24 +72,32 @@ class Dense:
 
     def padded(self, x: Tensor) -> Tensor:
         """As calling it, but any rows of padding stay at the end, for the next layer to take as they are."""
-        rows = x.shape[0]
-        if self.room is not None and rows <= len(self.room):
-            if rows < len(self.room) or x.dtype != self.room.dtype:
-                # one copy casts and pads; what an earlier call left in the other rows is of no consequence
-                self.room[:rows].copy_(x)
-                x = self.room
-            return self._multiply(x)
+        if self.buffer is not None:
+            return self._in_tile(x)
         x = x.to(self.weight.dtype)
-        if self.room is not None and x.device.type == "cuda":
-            return self._multiply(
-                x
-            )  # many rows are one prompt's or one text's: nobody else's rows are among them
-        if self.tile is None and rows >= MIN_ROWS:
-            return self._multiply(x)
-        size = self.tile or MIN_ROWS
-        x = F.pad(x, (0, 0, 0, -rows % size))
-        tiles = [self._multiply(tile) for tile in x.split(size)]
-        return tiles[0] if len(tiles) == 1 else torch.cat(tiles)
+        pieces = [self._multiply(self._fill_up(piece)) for piece in x.split(len(self.counts) - 1)]
+        if len(pieces) == 1:
+            return pieces[0]
+        sizes = (
+            min(len(self.counts) - 1, x.shape[0] - at) for at in range(0, x.shape[0], len(self.counts) - 1)
+        )
+        return torch.cat([piece[:size] for piece, size in zip(pieces, sizes, strict=True)])
+
+    def _in_tile(self, x: Tensor) -> Tensor:
+        assert self.buffer is not None
+        rows = x.shape[0]
+        if rows > len(self.buffer):
+            # many rows are one prompt's or one text's: nobody else's rows are among them
+            return self._multiply(x.to(self.weight.dtype))
+        if rows < len(self.buffer) or x.dtype != self.buffer.dtype:
+            # one copy casts and pads; what an earlier call left in the other rows is of no consequence
+            self.buffer[:rows].copy_(x)
+            x = self.buffer
+        return self._multiply(x)
+
+    def _fill_up(self, x: Tensor) -> Tensor:
+        missing = self.counts[x.shape[0]] - x.shape[0]
+        return F.pad(x, (0, 0, 0, missing)) if missing else x
 
     def _multiply(self, x: Tensor) -> Tensor:
         return multiply(x, self.weight, self.packed, self.bias)
@@ -94,12 +121,33 @@ def multiply(x: Tensor, weight: Tensor, packed: Tensor | None, bias: Tensor | No
 
 
 @cache
-def rows_independent(n_out: int, n_in: int, threads: int, packed: bool) -> bool:
-    """Try whether this CPU's product gives a row the same bits in batches of many sizes."""
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(n_out, n_in, generator=generator)
-    x = torch.randn(64, n_in, generator=generator)
+def padded_counts(n_out: int, n_in: int, threads: int, packed: bool, biased: bool) -> tuple[int, ...]:
+    """Try this CPU's products: for 0, 1, 2 ... rows, the next number whose rows come out the same to the bit.
+
+    The same as each other, wherever a row stands, and as in all other numbers listed. `threads` is how many
+    torch uses in the calling thread; the result differs from one number to another, and from CPU to CPU.
+
+    Returns
+    -------
+    tuple of int
+        At index m the rows to multiply for m of them; more than the last index must be cut into pieces.
+    """
+    random = torch.Generator().manual_seed(0)
+    weight = torch.randn(n_out, n_in, generator=random)
+    x = torch.randn(MOST_ROWS, n_in, generator=random)
+    bias = torch.randn(n_out, generator=random) if biased else None
     ready = pack(weight) if packed else None
-    whole = multiply(x, weight, ready, None)
-    sizes = (4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 40, 48, 63)
-    return all(torch.equal(multiply(x[:size], weight, ready, None), whole[:size]) for size in sizes)
+    most = next(
+        rows for rows in (64, 32, 16, 8, 4, 2, 1) if _one_row_everywhere(x, rows, weight, ready, bias)
+    )
+    whole = multiply(x[:most], weight, ready, bias)
+    safe = [m for m in range(1, most + 1) if torch.equal(multiply(x[:m], weight, ready, bias), whole[:m])]
+    return (0, *(next(count for count in safe if count >= m) for m in range(1, most + 1)))
+
+
+def _one_row_everywhere(
+    x: Tensor, rows: int, weight: Tensor, packed: Tensor | None, bias: Tensor | None
+) -> bool:
+    """Tell whether copies of a row all come out the same."""
+    products = (multiply(row.repeat(rows, 1), weight, packed, bias) for row in x[:3])
+    return all(torch.equal(product, product[:1].expand_as(product)) for product in products)

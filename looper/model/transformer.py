@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from looper.model.kv_cache import Cache, Cross, Window
+from looper.model.attention import attention_by_rows
+from looper.model.kv_cache import Cache, Cross, Window, zeros
 from looper.model.linear import Dense
 
 if TYPE_CHECKING:
@@ -82,20 +83,22 @@ class Layer:
             q, k, v = qkv.chunk(3, dim=-1)
             qkv = torch.cat([self.qk_norm[0](q).to(v.dtype), self.qk_norm[1](k).to(v.dtype), v], dim=-1)
         q, kv = self.split(qkv, cache.whole.shape[0]).split((self.heads, 2 * self.heads), dim=1)
-        cache.whole.index_copy_(2, position, kv)
+        cache.write(position, kv)
         return scaled(self.out(attend(q, cache.k, cache.v, mask)), self.scale1)
 
     def cross_attention(self, x: Tensor, text: Window, mask: Tensor, rows: int) -> Tensor:
-        """Add what the texts say to the first of the [rows * time, dim]; the others are unconditional."""
+        """Add what the texts say to [rows * time, dim]; of as many rows for each text, the first is told it."""
         texts = text.whole.shape[0]
-        told = x if texts == rows else x[: x.shape[0] * texts // rows]
+        each = x.view(texts, rows // texts, -1, x.shape[-1])
+        told = each[:, 0].reshape(-1, x.shape[-1])
         q = self.cross_q(self.norm_cross(told))
         if self.cross_qk_norm:
             q = self.cross_qk_norm[0](q).to(text.whole.dtype)
         said = self.cross_out(attend(self.split(q, texts), text.k, text.v, mask))
-        told += scaled(said, self.scale_cross)  # in place: `x` is the sum before it, nobody else's
+        # in place: `x` is the sum before it, nobody else's
+        each[:, 0] += scaled(said, self.scale_cross).view_as(each[:, 0])
         if texts < rows and self.null_cross is not None:
-            x[told.shape[0] :] += self.null_cross
+            each[:, 1:] += self.null_cross
         return x
 
     def text_keys(self, source: Tensor) -> Tensor:
@@ -119,7 +122,8 @@ def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Scaled dot-product attention, [rows, heads, time, head_dim] -> [rows * time, dim]; `mask` is added."""
-    mixed = F.scaled_dot_product_attention(q, k, v, mask)
+    attention = attention_by_rows if q.device.type == "cpu" else F.scaled_dot_product_attention
+    mixed = attention(q, k, v, mask)
     return mixed.transpose(1, 2).reshape(q.shape[0] * q.shape[2], -1)
 
 
@@ -158,7 +162,8 @@ class Transformer:
         self.delays: list[int] = list(lm.pattern_provider.delays)  # type: ignore[attr-defined]
         size = sum(p.numel() for p in lm.transformer.parameters())
         # packing copies the weights: not those of gigabytes, which a CPU only tries
-        dense = partial(Dense, tile=64 if self.device.type == "cuda" else None, packing=size < 1e9)
+        tile = 64 if self.device.type == "cuda" else None
+        dense = partial(Dense, tile=tile, packing=size < 1e9, buffers={})
         self.dim, self.n_q, self.card, self.special = lm.dim, lm.n_q, lm.card, lm.special_token_id
         self.layers = [Layer(layer, dense) for layer in lm.transformer.layers]
         self.heads = self.layers[0].heads
@@ -199,7 +204,7 @@ class Transformer:
         shape = (rows, 2 * self.heads, length, self.dim // self.heads)
         # zeros, not empty: masked places are multiplied by zero, which turns a stray NaN into one
         count = len(self.layers) if layers is None else layers
-        return tuple(torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(count))
+        return tuple(zeros(shape, self.dtype, self.device) for _ in range(count))
 
     def new_cross(self, rows: int, length: int) -> Cross:
         """Room for the keys and values of `rows` texts of up to `length` tokens."""

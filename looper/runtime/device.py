@@ -20,9 +20,17 @@ def has_gpu() -> bool:
 
 
 def gpu_answers() -> bool:
-    """Tell whether the GPU still computes: after a fault every call to a lost one raises."""
+    """Tell whether the GPU still computes: after a fault every call to a lost one raises.
+
+    Nor does one whose captures fail: see `looper.runtime.cuda_graph`.
+    """
     import torch
 
+    from looper.runtime.cuda_graph import captures_work
+
+    if not captures_work():
+        logger.error("a CUDA graph could not be captured: the process must be replaced")
+        return False
     try:
         return torch.ones(1, device="cuda").add(1).item() == 2
     except RuntimeError as error:

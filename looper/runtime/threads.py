@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
@@ -31,8 +33,31 @@ def thread_pool() -> Iterator[ThreadPoolExecutor]:
     all cores again, and its threads wait for each other at full speed.
     """
     pool = ThreadPoolExecutor(max_workers=min(MOST, cores()))
-    with _libraries().limit(limits=1, user_api="blas"):
+    with _one_blas_thread:
         try:
             yield pool
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _BlasLimit:
+    """One thread for BLAS in the whole process while anybody is inside: the last one out puts it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limit = _libraries().limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limit.restore_original_limits()
+
+
+_one_blas_thread = _BlasLimit()

@@ -85,10 +85,6 @@ class Models:
                 self.unload()
             logger.info("loading %s from %s", name, folder)
             self._loaded[folder] = LoopMaker.load(str(folder))
-        if self._gpu:
-            for other in self._loaded:
-                if other != folder:
-                    self._loaded[other].generator.rest()  # what it keeps is room for this one's batches
         return self._loaded[folder]
 
     def _fits(self, folder: pathlib.Path) -> bool:
@@ -115,6 +111,6 @@ class Models:
 
     @staticmethod
     def _warm_up(maker: LoopMaker) -> None:
-        # on a GPU the graphs of a default request are captured here, not at the first customer's cost
+        maker.generator.prepare()  # here, not at the first customer's cost
         variations, seconds = (4, 8) if has_gpu() else (1, 2)
         maker.make(LoopRequest("warm up", bpm=120, variations=variations, max_duration=seconds, seed=0))

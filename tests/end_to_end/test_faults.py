@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from bench.reliability import faults, fuzz
-from looper.generation.decoder import DecodeError
+from looper.generation.engine import DecodeError
 from looper.runtime.device import gpu_answers
 from looper.runtime.memory import out_of_memory
 from looper.service.scratch import Scratch
@@ -195,7 +195,7 @@ def test_logits_that_are_not_finite_fail_in_flight_and_the_next_prediction_is_as
     service.models.maker = tiny
     short = {"variations": 1, "max_duration": 2}
     expected = [file.read_bytes() for file in predict(service, **short)]
-    table = tiny.generator.decoder.transformer.embeddings
+    table = tiny.generator.engine.transformer.embeddings
     sound = table.clone()
     try:
         table[::3] = float("nan")

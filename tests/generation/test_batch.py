@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-import looper.generation.decoder
 from looper.checkpoints import load
 from looper.generation.batch import Row, text_length
-from looper.generation.decoder import DecodeError, Decoder
+from looper.generation.engine import Engine
 from looper.generation.generator import Generator
+from looper.generation.lane import Lane
 from looper.generation.sampling import row_uniforms
-from looper.model import linear
+from looper.generation.tasks import DecodeError
 from looper.model.beat_clock import clock_features
 from looper.model.transformer import Transformer
 from looper.request import Sampling
@@ -33,6 +33,23 @@ def test_random_numbers_hang_on_the_key_alone():
     assert whole.max() < 1
 
 
+def test_no_two_keys_share_their_random_numbers_however_large_the_seed():
+    keys = [
+        (42, 1, 1),
+        (2**32 + 42, 1, 0),
+        (2**32 * 42, 1, 1),
+        (2**33 + 42, 1, 0),
+        (42, 1, 0),
+        (2**62 + 42, 1, 0),
+    ]
+    assert len({row.tobytes() for row in row_uniforms(keys, 10, 4)}) == len(keys)
+
+
+def test_random_numbers_of_a_seed_below_two_to_the_32_are_those_of_its_numpy_seed_sequence():
+    expected = np.random.default_rng([2**32 - 1, 3, 2]).random((9, 4), dtype=np.float32)
+    assert np.array_equal(row_uniforms([(2**32 - 1, 3, 2)], 9, 4)[0], expected)
+
+
 @pytest.mark.parametrize("shape", ["t5", "biases", "wide"])
 @pytest.mark.parametrize("cfg_coef", [3.0, 1.0])
 @pytest.mark.parametrize("prompt_frames", [0, 9])
@@ -47,10 +64,10 @@ def test_a_row_is_the_same_alone_and_among_twenty(models, shape, cfg_coef, promp
     crowd = [Row(text, (1, k, 0), prompt) for k in range(12)]
     crowd += [Row(longer, (1, k, 0), other) for k in range(12, 16)]
     crowd += [Row(longest, (1, k, 0), other) for k in range(16, 20)]
-    together = generator.decoder.decode(crowd, 40, sampling)
+    together = generator.engine.decode(crowd, 40, sampling)
     for k in (0, 3, 11, 12, 19):
-        assert torch.equal(generator.decoder.decode([crowd[k]], 40, sampling)[0], together[k])
-    assert torch.equal(generator.decoder.decode(crowd[9:14], 40, sampling), together[9:14])
+        assert torch.equal(generator.engine.decode([crowd[k]], 40, sampling)[0], together[k])
+    assert torch.equal(generator.engine.decode(crowd[9:14], 40, sampling), together[9:14])
     assert len({row.numpy().tobytes() for row in together}) == 20
 
 
@@ -58,72 +75,104 @@ def test_twenty_rows_of_the_shipped_model_are_the_same_one_by_one(shipped):
     clock = torch.from_numpy(clock_features(60, 25))
     text = shipped.encode_text(TEXT)
     rows = [Row(text, (9, k, 0), None, clock) for k in range(20)]
-    together = shipped.decoder.decode(rows, 50, Sampling())
+    together = shipped.engine.decode(rows, 50, Sampling())
     for k in (0, 7, 19):
-        assert torch.equal(shipped.decoder.decode([rows[k]], 50, Sampling())[0], together[k])
+        assert torch.equal(shipped.engine.decode([rows[k]], 50, Sampling())[0], together[k])
+
+
+def without_memory_for_more_than(limit: int, monkeypatch) -> list[int]:
+    """Let a lane run out of memory where it has more rows; return how many there were in each try."""
+    advance, sizes = Lane.advance, []
+
+    def small_memory(lane):
+        sizes.append(len(lane.tasks))
+        if len(lane.tasks) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        advance(lane)
+
+    monkeypatch.setattr(Lane, "advance", small_memory)
+    return sizes
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7])
-def test_running_out_of_memory_halves_the_batch_with_the_same_result(models, monkeypatch, limit, caplog):
-    decoder = Decoder(models("t5").model)
+def test_running_out_of_memory_halves_the_slots_with_the_same_result(models, monkeypatch, limit, caplog):
+    engine, seen = Engine(models("t5").model), []
     rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(10)]
-    whole = decoder.decode(rows, 20, Sampling(top_k=20))
-    decode_batch, sizes = decoder._decode_batch, []
+    whole = engine.decode(rows, 40, Sampling(top_k=20))
+    sizes = without_memory_for_more_than(limit, monkeypatch)
+    again = engine.decode(rows, 40, Sampling(top_k=20), lambda done, total: seen.append(done))
+    assert torch.equal(again, whole)
+    assert sizes[0] == 10 and sizes[-1] <= limit
+    assert "out of memory with 10 variations at once, going on with 5" in caplog.text
+    assert seen == sorted(seen) and seen[-1] == 43
 
-    def small_memory(batch, *args):
-        sizes.append(len(batch))
-        if len(batch) > limit:
+
+def test_memory_that_runs_out_in_flight_is_given_up_and_the_rows_begin_anew(models, monkeypatch):
+    engine = Engine(models("t5").model)
+    rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(5)]
+    whole = engine.decode(rows, 60, Sampling(top_k=20))
+    advance, tries = Lane.advance, []
+
+    def third_round_fails(lane):
+        tries.append(len(lane.tasks))
+        if len(tries) == 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return decode_batch(batch, *args)
+        advance(lane)
 
-    monkeypatch.setattr(decoder, "_decode_batch", small_memory)
-    assert torch.equal(decoder.decode(rows, 20, Sampling(top_k=20)), whole)
-    assert sizes[0] == 10
-    assert max(sizes[-2:]) <= limit
-    assert "out of memory with 10 variations" in caplog.text
+    monkeypatch.setattr(Lane, "advance", third_round_fails)
+    assert torch.equal(engine.decode(rows, 60, Sampling(top_k=20)), whole)
+
+
+def test_memory_of_idle_lanes_is_given_up_before_the_slots_are_halved(models, monkeypatch):
+    engine, other = Engine(models("t5").model), Engine(models("t5").model)
+    rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(6)]
+    whole = engine.decode(rows, 20, Sampling(top_k=20))
+    engine.decode(rows[:1], 1400, Sampling(top_k=20))  # in a lane of longer slots
+    other.decode(rows[:1], 20, Sampling(top_k=20))
+    assert len(engine.lanes) == 2 and other.status().cache_bytes > 0
+    advance, sizes = Lane.advance, []
+
+    def small_memory(lane):
+        sizes.append(len(lane.tasks))
+        if len(engine.lanes) > 1 or other.lanes:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        advance(lane)
+
+    monkeypatch.setattr(Lane, "advance", small_memory)
+    assert torch.equal(engine.decode(rows, 20, Sampling(top_k=20)), whole)
+    assert sizes[:2] == [6, 6], "as many as before"
 
 
 def test_running_out_of_memory_with_one_row_is_an_error(models, monkeypatch):
-    decoder = Decoder(models("t5").model)
-
-    def no_memory(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(decoder, "_decode_batch", no_memory)
+    engine = Engine(models("t5").model)
+    row = Row(models("t5").encode_text(TEXT), (0, 0, 0))
+    without_memory_for_more_than(0, monkeypatch)
     with pytest.raises(DecodeError, match="out of memory with a single variation"):
-        decoder.decode([Row(models("t5").encode_text(TEXT), (0, 0, 0))] * 4, 20, Sampling(top_k=20))
+        engine.decode([row] * 4, 20, Sampling(top_k=20))
+    monkeypatch.undo()
+    assert engine.decode([row], 20, Sampling(top_k=20)).shape == (1, 4, 20)
 
 
-def test_the_batch_is_planned_from_the_free_memory(models, monkeypatch):
-    decoder = models("t5").decoder
+def test_the_slots_are_planned_from_the_free_memory(models, monkeypatch):
     rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(9)]
-    whole = decoder.decode(rows, 20, Sampling(top_k=20))
-    decoder = Decoder(models("t5").model)
-    monkeypatch.setattr("looper.generation.decoder.free_bytes", lambda device: 2_000_000)
-    assert 1 <= decoder.rows_that_fit(20, True) < 9
-    assert torch.equal(decoder.decode(rows, 20, Sampling(top_k=20)), whole)
-
-
-def test_tiles_of_rows_give_the_same_as_one_product():
-    torch.manual_seed(0)
-    weight, x = torch.randn(40, 30), torch.randn(21, 30)
-    tiled = linear.Dense(weight, torch.randn(40), tile=8)
-    for rows in (1, 7, 8, 9, 21):
-        assert torch.equal(tiled(x[:rows]), tiled(x)[:rows])
-    torch.testing.assert_close(tiled(x), x @ weight.T + tiled.bias)
+    whole = models("t5").engine.decode(rows, 20, Sampling(top_k=20))
+    engine = Engine(models("t5").model)
+    monkeypatch.setattr("looper.generation.engine.free_bytes", lambda device: 6_000_000)
+    assert torch.equal(engine.decode(rows, 20, Sampling(top_k=20)), whole)
+    ((lane,),) = engine.lanes.values()
+    assert 1 <= lane.size < 9 and lane.most == lane.size
 
 
 class Cancelled(BaseException):
     """As Cog's: not an Exception."""
 
 
-def test_progress_is_told_every_step(models):
-    decoder, seen = Decoder(models("t5").model), []
+def test_progress_is_told_every_round(models):
+    engine, seen = Engine(models("t5").model), []
     rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(3)]
-    rows.append(Row(models("t5").encode_text("jazz " * 60), (0, 4, 0)))  # a batch of its own
-    decoder.decode(rows, 30, Sampling(top_k=20), lambda done, total: seen.append((done, total)))
-    assert len(seen) == 2 * 33
-    assert seen[-1] == (33, 33)
+    rows.append(Row(models("t5").encode_text("jazz " * 60), (0, 4, 0)))  # in a lane of its own
+    engine.decode(rows, 60, Sampling(top_k=20), lambda done, total: seen.append((done, total)))
+    assert seen[0] == (0, 63) and seen[-1] == (63, 63)
     assert seen == sorted(seen)
 
 
@@ -134,8 +183,8 @@ def many_rows(models) -> list[Row]:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_workers_share_a_batch_with_the_same_result_and_progress_in_this_thread(models, workers):
-    decoder, seen = Decoder(models("t5").model, workers=workers), []
-    alone = Decoder(models("t5").model).decode(many_rows(models), 30, Sampling(top_k=20))
+    decoder, seen = Engine(models("t5").model, workers=workers), []
+    alone = Engine(models("t5").model).decode(many_rows(models), 30, Sampling(top_k=20))
 
     def note(done, total):
         seen.append((done, total, threading.get_ident()))
@@ -147,33 +196,18 @@ def test_workers_share_a_batch_with_the_same_result_and_progress_in_this_thread(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_cancelling_in_flight_leaves_a_decoder_that_works(models, workers):
-    decoder = Decoder(models("t5").model, workers=workers)
-    before = decoder.decode(many_rows(models), 30, Sampling(top_k=20))
+def test_cancelling_in_flight_leaves_an_engine_that_works(models, workers):
+    engine = Engine(models("t5").model, workers=workers)
+    before = engine.decode(many_rows(models), 30, Sampling(top_k=20))
 
     def cancel(done, total):
-        raise Cancelled
+        if done:
+            raise Cancelled
 
-    threads = threading.active_count()
     with pytest.raises(Cancelled):
-        decoder.decode(many_rows(models), 1000, Sampling(top_k=20), cancel)
-    assert threading.active_count() == threads
-    assert torch.equal(decoder.decode(many_rows(models), 30, Sampling(top_k=20)), before)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_in_one_piece_ends_the_whole(models, workers, monkeypatch):
-    decoder = Decoder(models("t5").model, workers=workers)
-    prefill = decoder._prefill
-
-    def spoil(state, rows, *args):
-        prefill(state, rows, *args)
-        if any(row.key == (0, 7, 0) for row in rows):
-            state.check.fill_(float("nan"))
-
-    monkeypatch.setattr(decoder, "_prefill", spoil)
-    with pytest.raises(DecodeError, match="stopped being finite"):
-        decoder.decode(many_rows(models), 1000, Sampling(top_k=20))
+        engine.decode(many_rows(models), 1000, Sampling(top_k=20), cancel)
+    assert torch.equal(engine.decode(many_rows(models), 30, Sampling(top_k=20)), before)
+    assert engine.status().rows_running == engine.status().rows_waiting == 0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -183,17 +217,15 @@ def test_numbers_that_are_not_finite_end_the_decoding_with_a_message(tmp_path, v
     generator = Generator(model)
     rows = [Row(generator.encode_text(TEXT), (0, 0, 0))]
     with pytest.raises(DecodeError, match=r"stopped being finite at step 1.*looper weights verify"):
-        generator.decoder.decode(rows, 30, Sampling(top_k=20))
+        generator.engine.decode(rows, 30, Sampling(top_k=20))
     model.lm.transformer.layers[0].linear2.weight[0, 0] = 0
-    assert generator.decoder.decode(rows, 30, Sampling(top_k=20)).max() < 64  # nothing of it is left
+    assert generator.engine.decode(rows, 30, Sampling(top_k=20)).max() < 64  # nothing of it is left
 
 
 @pytest.mark.parametrize(
     ("prompts", "frames", "message"),
     [
         ([], 10, "0 rows"),
-        ([4, 5], 10, "one length"),
-        ([0, 5], 10, "one length"),
         ([10, 10], 10, "leaves nothing to generate in 10 frames"),
         ([12], 10, "leaves nothing"),
     ],
@@ -203,7 +235,7 @@ def test_rows_that_cannot_be_decoded_are_refused(models, prompts, frames, messag
     text = generator.encode_text(TEXT)
     rows = [Row(text, (0, 0, 0), prompt_codes(generator, n) if n else None) for n in prompts]
     with pytest.raises(ValueError, match=message):
-        generator.decoder.decode(rows, frames, Sampling(top_k=20))
+        generator.engine.decode(rows, frames, Sampling(top_k=20))
 
 
 def test_unsupported_models_are_named(models):
@@ -216,14 +248,12 @@ def test_unsupported_models_are_named(models):
         lm.fuser.cross_attention_pos_emb = False
 
 
-@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize("cfg_coef", [3.0, 1.0])
-def test_rows_that_are_done_leave_the_batch_and_the_others_do_not_notice(
-    models, cfg_coef, block, monkeypatch
-):
-    monkeypatch.setitem(looper.generation.decoder.ROW_BLOCK, "cpu", block)
+def test_rows_that_are_done_leave_and_the_others_do_not_notice(models, cfg_coef, few, monkeypatch):
+    monkeypatch.setattr("looper.generation.lane.few_shapes", lambda device: few)
     generator, sampling = models("t5"), Sampling(top_k=20, cfg_coef=cfg_coef)
-    decoder, prompt = Decoder(generator.model), prompt_codes(generator, 6)
+    engine, prompt = Engine(generator.model), prompt_codes(generator, 6)
     text, longer = generator.encode_text(TEXT), generator.encode_text("jazz swing piano " * 4)
     lengths = [70, 9, 33, 70, 20, 33, 7, 64, 8, 7, 12, 7]
     rows = [
@@ -236,13 +266,12 @@ def test_rows_that_are_done_leave_the_batch_and_the_others_do_not_notice(
         return run(self, x, *args)
 
     monkeypatch.setattr(Transformer, "run", watched)
-    together = decoder.decode(rows, 70, sampling)
-    halves = 2 if sampling.guided else 1
-    stepped = [batch // halves for batch in fed[-60:]]  # the others are prefills
+    together = engine.decode(rows, 70, sampling)
+    stepped = [batch // 2 for batch in fed[2:]]  # the others are prefills
     assert stepped == sorted(stepped, reverse=True)
-    assert stepped[0] == 12 and stepped[-1] == max(3, block)
+    assert stepped[0] == (16 if few else 12) and stepped[-1] == 2
     for k, frames in enumerate(lengths):
-        alone = decoder.decode([rows[k]], frames, sampling)
+        alone = engine.decode([rows[k]], frames, sampling)
         assert torch.equal(together[k, :, :frames], alone[0])
         assert (together[k, :, frames:] == -1).all()
 
@@ -250,4 +279,4 @@ def test_rows_that_are_done_leave_the_batch_and_the_others_do_not_notice(
 def test_rows_longer_than_the_call_are_refused(models):
     row = Row(models("t5").encode_text(TEXT), (0, 0, 0), frames=11)
     with pytest.raises(ValueError, match="up to 10 frames, got 11"):
-        models("t5").decoder.decode([row], 10, Sampling(top_k=20))
+        models("t5").engine.decode([row], 10, Sampling(top_k=20))

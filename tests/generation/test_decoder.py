@@ -31,7 +31,7 @@ def test_greedy_codes_are_audiocrafts(models, shape, cfg_coef, prompt_frames):
         cfg_coef=cfg_coef,
     )
     row = Row(generator.encode_text(TEXT), (0, 0, 0), prompt)
-    ours = generator.decoder.decode([row], 70, Sampling(temperature=0, cfg_coef=cfg_coef))
+    ours = generator.engine.decode([row], 70, Sampling(temperature=0, cfg_coef=cfg_coef))
     assert torch.equal(ours, theirs)
     assert len(theirs.unique()) > 3  # a stuck model would agree with anything
 
@@ -68,8 +68,8 @@ def their_logits(lm, tokens: torch.Tensor, text: str) -> torch.Tensor:
 def test_logits_are_audiocrafts(models, shape):
     generator = models(shape)
     tokens = prompt_codes(generator, 40)
-    tokens[:, 0] = generator.decoder.transformer.special
-    ours = our_logits(generator.decoder.transformer, generator.encode_text(TEXT), tokens)
+    tokens[:, 0] = generator.engine.transformer.special
+    ours = our_logits(generator.engine.transformer, generator.encode_text(TEXT), tokens)
     theirs = their_logits(generator.model.lm, tokens, TEXT)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
     assert theirs.std() > 0.1
@@ -78,8 +78,8 @@ def test_logits_are_audiocrafts(models, shape):
 def test_logits_of_the_shipped_model_are_audiocrafts_with_the_clock_added(shipped):
     clock = torch.from_numpy(clock_features(60, 25))
     tokens = prompt_codes(shipped, 50)
-    tokens[:, 0] = shipped.decoder.transformer.special
-    ours = our_logits(shipped.decoder.transformer, shipped.encode_text(TEXT), tokens, clock)
+    tokens[:, 0] = shipped.engine.transformer.special
+    ours = our_logits(shipped.engine.transformer, shipped.encode_text(TEXT), tokens, clock)
     added = clock[:50] @ shipped.model.clock.weight.T
     hook = shipped.model.lm.transformer.register_forward_pre_hook(
         lambda _, args: (args[0] + added, *args[1:])
@@ -115,7 +115,7 @@ def test_greedy_codes_of_the_shipped_model_are_audiocrafts(shipped, prompt_frame
     finally:
         hook.remove()
     row = Row(shipped.encode_text(TEXT), (0, 0, 0), prompt, torch.from_numpy(clock))
-    assert torch.equal(shipped.decoder.decode([row], 80, Sampling(temperature=0)), theirs)
+    assert torch.equal(shipped.engine.decode([row], 80, Sampling(temperature=0)), theirs)
 
 
 def test_the_clock_moves_the_codes_and_is_held_beyond_its_end(shipped):
@@ -124,7 +124,7 @@ def test_the_clock_moves_the_codes_and_is_held_beyond_its_end(shipped):
 
     def codes(features):
         clock = None if features is None else torch.from_numpy(features)
-        return shipped.decoder.decode([Row(text, (0, 0, 0), None, clock)], 40, Sampling(temperature=0))
+        return shipped.engine.decode([Row(text, (0, 0, 0), None, clock)], 40, Sampling(temperature=0))
 
     features = clock_features(43, 25)
     held = np.concatenate([features[:30], features[29:30].repeat(13, axis=0)])

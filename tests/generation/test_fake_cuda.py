@@ -23,9 +23,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import looper.generation.decoder
 from looper.checkpoints import load, store
+from looper.generation.engine import Engine
 from looper.generation.generator import Generator
+from looper.generation.lane import ROUND, Lane
 from looper.generation.output import Heard
 from looper.model.beat_clock import clock_features
 from looper.request import Sampling
@@ -106,7 +107,10 @@ class OneTypeInAttention(TorchFunctionMode):
 def rules(monkeypatch) -> Iterator[CudaRules]:
     """A machine whose GPU only says what it would make."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr("looper.generation.decoder.kept_bytes", lambda device: 1 << 30)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    reduced = torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
+    monkeypatch.setattr(Engine, "_kept_bytes", lambda self: 1 << 30)
     opened, loaded = safetensors.safe_open, transformers.T5EncoderModel.from_pretrained
 
     class OnFakeGpu:
@@ -147,14 +151,15 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
     class InThisThread:
         """A pool whose work keeps the modes, which belong to a thread."""
 
-        def __init__(self, workers) -> None: ...
+        def __init__(self, workers, **_) -> None: ...
 
         def __enter__(self):
             return self
 
         def __exit__(self, *error) -> None: ...
 
-        map = staticmethod(map)
+        def submit(self, function, *args) -> None:
+            function(*args)
 
     tensor = torch.tensor
 
@@ -176,9 +181,9 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
     monkeypatch.setattr("audiocraft.modules.conditioners.T5EncoderModel.from_pretrained", t5)
     monkeypatch.setattr(torch, "tensor", tensor_of)
     monkeypatch.setattr(torch.nn.Module, "to", moved)
-    monkeypatch.setattr("looper.model.codec.ThreadPoolExecutor", InThisThread)
+    monkeypatch.setattr("looper.generation.engine.ThreadPoolExecutor", InThisThread)
     monkeypatch.setattr(cuda_graph.Graphed, "__call__", watched)
-    monkeypatch.setattr(looper.generation.decoder, "free_bytes", lambda device: 1 << 34)
+    monkeypatch.setattr("looper.generation.engine.free_bytes", lambda device: 1 << 34)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(FakeTensor, "numpy", lambda self: np.zeros(self.shape, np.float32), raising=False)
     # which kernel there is only a driver knows
@@ -189,6 +194,7 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
     with FakeTensorMode(allow_non_fake_inputs=True), rules, OneTypeInAttention(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield rules
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = reduced
 
 
 SHAPES = {
@@ -218,7 +224,7 @@ def folder(request, tmp_path_factory):
 )
 def test_a_whole_request_keeps_to_one_device_and_its_types(folder, sampling, rules):
     generator = Generator(load.load(folder, "cuda"))
-    t = generator.decoder.transformer
+    t = generator.engine.transformer
     assert t.dtype == torch.float16 and t.device.type == "cuda"
     clock = clock_features(78, 25) if generator.clocked else None
     lengths = [70, 70, 9, 33, 70, 20, 33, 12, 12, 12, 12, 12]
@@ -250,10 +256,39 @@ def test_running_sums_have_one_shape_whatever_the_batch(folder, sampling, rules)
 
 
 @pytest.mark.parametrize("folder", ["t5"], indirect=True)
+def test_all_requests_share_a_step_for_each_number_of_rows_and_window(folder, rules, monkeypatch):
+    monkeypatch.setattr("looper.generation.engine.SHORT_COLUMNS", 96)
+    generator, rounds = Generator(load.load(folder, "cuda")), []
+    assert not torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
+    advance = Lane.advance
+
+    def without_a_look(lane):
+        before = rules.looks
+        advance(lane)
+        rounds.append(rules.looks - before)
+
+    monkeypatch.setattr(Lane, "advance", without_a_look)
+    samplings = (
+        Sampling(top_k=20),
+        Sampling(top_p=0.9),
+        Sampling(temperature=0),
+        Sampling(top_k=0, cfg_coef=1),
+    )
+    for rows, sampling in zip((1, 3, 5, 20), samplings, strict=True):
+        lengths = [93 if k == 0 else 40 for k in range(rows)]
+        generator.codes(["a"] * rows, lengths, [(0, k, 0) for k in range(rows)], sampling)
+    assert len(rounds) >= 4 * 96 / ROUND and not any(rounds), "nothing looks at the device within a round"
+    ((lane,),) = generator.engine.lanes.values()
+    assert {key.rows for key in lane._steps} == {1, 4, 8, 32}
+    assert {key.columns for key in lane._steps} == {64, 96}
+    assert len({key.rule for key in lane._steps}) == len({key.text for key in lane._steps}) == 1
+
+
+@pytest.mark.parametrize("folder", ["t5"], indirect=True)
 @pytest.mark.parametrize("planted", ["mask", "copy", "look", "cpu"])
 def test_what_a_gpu_refuses_would_be_noticed(folder, planted, rules, monkeypatch):
     generator = Generator(load.load(folder, "cuda"))
-    t = generator.decoder.transformer
+    t = generator.engine.transformer
     mask, logits = t.mask, t.logits
     if planted == "mask":
         monkeypatch.setattr(t, "mask", lambda allowed: mask(allowed).float())

@@ -20,7 +20,7 @@ def generator(request, models) -> Generator:
 
 
 def codes_of(generator: Generator, frames: int, seed: int = 3) -> torch.Tensor:
-    t = generator.decoder.transformer
+    t = generator.engine.transformer
     return torch.randint(0, t.card, (t.n_q, frames), generator=torch.Generator().manual_seed(seed))
 
 
@@ -37,9 +37,7 @@ def audiocrafts(generator: Generator, codes: torch.Tensor, start: int) -> float:
 @pytest.mark.parametrize(("frames", "start"), [(30, 0), (30, 12), (30, 29), (1, 0)])
 def test_likelihoods_are_audiocrafts(generator, frames, start):
     codes = codes_of(generator, frames)
-    ours = log_likelihoods(
-        generator.decoder.transformer, [Passage(generator.encode_text(TEXT), codes, start)]
-    )
+    ours = log_likelihoods(generator.engine.transformer, [Passage(generator.encode_text(TEXT), codes, start)])
     assert float(ours[0]) == pytest.approx(audiocrafts(generator, codes, start), abs=1e-4)
 
 
@@ -50,7 +48,7 @@ def test_passages_of_different_lengths_share_a_pass(generator):
         Passage(text, codes_of(generator, frames, seed), start)
         for seed, (frames, start) in enumerate(lengths)
     ]
-    together = log_likelihoods(generator.decoder.transformer, passages)
+    together = log_likelihoods(generator.engine.transformer, passages)
     for passage, ours in zip(passages, together, strict=True):
         assert float(ours) == pytest.approx(audiocrafts(generator, passage.codes, passage.start), abs=1e-4)
 
@@ -62,13 +60,13 @@ def test_a_passage_with_nothing_to_judge_is_refused(generator, start):
 
 
 def test_codes_of_another_model_are_refused(generator):
-    wrong = torch.zeros(generator.decoder.transformer.n_q + 1, 5, dtype=torch.long)
+    wrong = torch.zeros(generator.engine.transformer.n_q + 1, 5, dtype=torch.long)
     with pytest.raises(ValueError, match="codes must be"):
-        log_likelihoods(generator.decoder.transformer, [Passage(None, wrong)])
+        log_likelihoods(generator.engine.transformer, [Passage(None, wrong)])
 
 
 def test_memory_that_runs_out_halves_the_pass(generator, monkeypatch):
-    transformer = generator.decoder.transformer
+    transformer = generator.engine.transformer
     passages = [Passage(generator.encode_text(TEXT), codes_of(generator, 9, seed)) for seed in range(5)]
     whole, run, sizes = log_likelihoods(transformer, passages), type(transformer).run, []
 
@@ -87,6 +85,6 @@ def test_a_single_passage_too_many_for_the_memory_says_so(generator, monkeypatch
     def full(self, x, *args):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(type(generator.decoder.transformer), "run", full)
+    monkeypatch.setattr(type(generator.engine.transformer), "run", full)
     with pytest.raises(torch.OutOfMemoryError):
-        log_likelihoods(generator.decoder.transformer, [Passage(None, codes_of(generator, 9))])
+        log_likelihoods(generator.engine.transformer, [Passage(None, codes_of(generator, 9))])

@@ -9,7 +9,7 @@ from audiocraft.utils import utils as audiocraft_utils
 from scipy import stats
 
 from looper.generation.batch import Row
-from looper.generation.sampling import draw, sampling_rule
+from looper.generation.sampling import SamplingValues, any_rule, draw, sampling_kind, sampling_rule
 from looper.request import Sampling
 from testkit.decoding import TEXT
 
@@ -33,11 +33,13 @@ def audiocraft_draw(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     return audiocraft_utils.multinomial(probabilities, num_samples=1)
 
 
-def our_draw(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    plan = sampling_rule(sampling, logits.shape[-1])
-    return draw(
-        logits, uniforms, plan, torch.tensor(sampling.temperature or 1.0), torch.tensor(sampling.top_p)
-    )
+def our_draw(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling, rule=None) -> torch.Tensor:
+    """Draw for [rows, card] and [rows]: as many rows of one codebook."""
+    card = logits.shape[-1]
+    values = SamplingValues.room(len(logits), logits.device)
+    values.set(list(range(len(logits))), sampling, card)
+    rule = rule or sampling_rule([sampling], card)
+    return draw(logits[:, None], uniforms[:, None], values, rule)[:, 0]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,36 @@ def test_temperature_zero_takes_the_likeliest():
 
 
 def test_top_p_wins_over_top_k():
-    assert sampling_rule(Sampling(top_k=1, top_p=0.9), 64).kind == "top_p"
+    assert sampling_kind(Sampling(top_k=1, top_p=0.9)) == "top_p"
+
+
+MIXED = [
+    Sampling(top_k=250),
+    Sampling(top_k=5, temperature=0.7),
+    Sampling(top_k=0),
+    Sampling(top_p=0.9),
+    Sampling(top_p=0.4, temperature=1.5),
+    Sampling(temperature=0),
+]
+
+
+@pytest.mark.parametrize("some", [MIXED, MIXED[:2], MIXED[:3], MIXED[3:], MIXED[5:], MIXED[:1] * 4], ids=len)
+def test_rows_of_other_sampling_values_draw_what_they_draw_alone(some):
+    random = torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(len(some), 4, 300, generator=random)
+    logits[:, :, 7] = logits[:, :, 9]  # as likely as each other
+    uniforms = torch.rand(len(some), 4, generator=random)
+    values = SamplingValues.room(len(some), logits.device)
+    for row, sampling in enumerate(some):
+        values.set([row], sampling, 300)
+    alone = torch.cat(
+        [
+            draw(logits[row : row + 1], uniforms[row : row + 1], values.at(torch.tensor([row])), rule)
+            for row, rule in enumerate(sampling_rule([sampling], 300) for sampling in some)
+        ]
+    )
+    for rule in (sampling_rule(some, 300), any_rule(300)):
+        assert torch.equal(draw(logits, uniforms, values, rule), alone)
 
 
 @pytest.mark.parametrize(
@@ -125,4 +156,4 @@ def test_sampling_values_out_of_range_are_named(values, message):
 
 def test_a_top_k_beyond_the_codebook_is_refused_before_decoding(models):
     with pytest.raises(ValueError, match="top_k must be between 0 and 64 for this model, got 65"):
-        models("t5").decoder.decode([Row(models("t5").encode_text(TEXT), (0, 0, 0))], 5, Sampling(top_k=65))
+        models("t5").engine.decode([Row(models("t5").encode_text(TEXT), (0, 0, 0))], 5, Sampling(top_k=65))

@@ -46,3 +46,13 @@ def test_an_error_comes_through_and_what_waits_is_cancelled():
     gate.set()
     assert len(begun) < 1000
     assert blas_threads() == before
+
+
+def test_blas_gets_its_threads_back_after_pools_that_overlap():
+    before, first, second = blas_threads(), thread_pool(), thread_pool()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(blas_threads()) == {1}
+    second.__exit__(None, None, None)
+    assert blas_threads() == before

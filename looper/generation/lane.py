@@ -1,0 +1,206 @@
+"""One stream of steps: slots of one size, the rows that stand in them, and the graphs that move them on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from looper.generation.batch import round_up, sharing
+from looper.generation.sampling import SamplingRule, any_rule, sampling_rule
+from looper.generation.slots import HALVES, Slots, row_bytes
+from looper.generation.step import finish_step, make_step
+from looper.generation.tasks import RowTask
+from looper.model.kv_cache import windows
+from looper.model.transformer import Transformer
+from looper.runtime.cuda_graph import Graphed, GraphPool
+
+ROUND = 16  # steps between looks at the device, for rows that are done, broken or cancelled
+CPU_WINDOW = 16  # attention looks at a multiple of so many columns and tokens: see `looper.model.attention`
+CUDA_WINDOWS = 3  # of a lane's columns; each is a graph of its own for each number of rows
+MOST_STEPS_KEPT = 64
+
+
+class LaneKind(NamedTuple):
+    """What the slots of a lane have room for."""
+
+    columns: int
+    text: int
+
+
+class StepKey(NamedTuple):
+    """What a step's constant shapes depend on."""
+
+    rows: int
+    columns: int
+    text: int
+    rule: SamplingRule
+
+
+def few_shapes(device: torch.device) -> bool:
+    """Whether steps keep to a few shapes, each of which is a graph."""
+    return device.type == "cuda"
+
+
+class Lane:
+    """Rows of any requests, decoded side by side in slots 0, 1, 2 ...
+
+    Parameters
+    ----------
+    transformer : Transformer
+    kind : LaneKind
+    size : int
+        Slots; their memory is taken when the first row joins.
+    pool : GraphPool or None
+        Where steps are captured; None runs them eagerly.
+    """
+
+    def __init__(
+        self, transformer: Transformer, kind: LaneKind, size: int, pool: GraphPool | None = None
+    ) -> None:
+        self.transformer, self.kind, self.size, self.pool = transformer, kind, size, pool
+        self.slots: Slots | None = None
+        self.running: list[RowTask] = []
+        self.joining: list[RowTask] = []
+        self.most = 0  # rows at once since the slots were made
+        self._steps: dict[StepKey, Graphed] = {}
+
+    @property
+    def tasks(self) -> list[RowTask]:
+        """All rows here."""
+        return self.running + self.joining
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the caches that rows have written to, or may have."""
+        if self.slots is None:
+            return 0
+        rows = self.most if self.transformer.device.type == "cpu" else self.size
+        return rows * row_bytes(self.transformer, *self.kind)
+
+    def add(self, task: RowTask) -> None:
+        """Let a row join at the next round."""
+        self.joining.append(task)
+
+    def release(self) -> list[RowTask]:
+        """Give the memory back; return the rows that were here, to begin anew elsewhere."""
+        tasks = self.tasks
+        self.running, self.joining, self.most = [], [], 0
+        self._steps.clear()
+        if self.slots is not None and self.transformer.device.type == "cuda":
+            torch.cuda.synchronize()  # a replay may still read it
+        self.slots = None
+        return tasks
+
+    def leave(self, tasks: list[RowTask]) -> None:
+        """Take rows out; the last ones move to their slots, so that those in use stay the first."""
+        leaving = {id(task) for task in tasks}
+        self.joining = [task for task in self.joining if id(task) not in leaving]
+        for task in [task for task in self.running if id(task) in leaving]:
+            last = self.running.pop()
+            if last is not task:
+                assert self.slots is not None
+                self.slots.move(last.slot, task.slot, min(last.position, self.kind.columns))
+                self.running[task.slot] = last
+                last.slot = task.slot
+
+    def advance(self) -> None:
+        """Let new rows join, then take up to `ROUND` steps; nothing looks at the device."""
+        slots = self.slots = self.slots or self._new_slots()
+        first = len(self.running)
+        for slot, task in enumerate(self.joining, first):
+            task.slot, task.position = slot, task.start
+        joining, self.joining = self.joining, []
+        self.running += joining
+        self.most = max(self.most, len(self.running))
+        for task in joining:
+            slots.fill(task)
+        for mates in sharing(joining, lambda task: (id(task.row.text), id(task.row.clock))):
+            slots.fill_shared([joining[i] for i in mates])
+        prompts = lambda task: (id(task.row.text), id(task.row.prompt), id(task.row.clock))
+        for mates in sharing(joining, prompts):
+            self._prefill(slots, [joining[i] for i in mates])
+        for _ in range(min(ROUND, max(task.remaining for task in self.running))):
+            self._step(slots)
+
+    def broken(self) -> list[RowTask]:
+        """Rows whose numbers are not finite any more; their slots are made clean. The one look at the device."""
+        assert self.slots is not None
+        finite = self.slots.check[: len(self.running)].isfinite().tolist()
+        broken = [task for task, fine in zip(self.running, finite, strict=True) if not fine]
+        for task in broken:
+            self.slots.clear(task.slot)
+        return broken
+
+    def capture(self) -> None:
+        """Capture every step there may be, on slots that hold nothing."""
+        self.slots = self.slots or self._new_slots()
+        text = self.kind.text
+        for rows in self._row_counts():
+            for columns in self._windows():
+                step = self._prepared(StepKey(rows, columns, text, any_rule(self.transformer.card)))
+                for _ in range(2):
+                    step()
+        self.slots.position.zero_()
+
+    def _new_slots(self) -> Slots:
+        return Slots(self.transformer, self.size, *self.kind)
+
+    def _step(self, slots: Slots) -> None:
+        self._prepared(self._key(slots))()
+        for task in self.running:
+            if task.remaining:
+                task.steps += 1
+                task.position += 1
+
+    def _prepared(self, key: StepKey) -> Graphed:
+        """The step for some shapes, captured where it was before."""
+        if key not in self._steps:
+            while self.pool is None and len(self._steps) >= MOST_STEPS_KEPT:
+                del self._steps[next(iter(self._steps))]
+            assert self.slots is not None
+            self._steps[key] = Graphed(make_step(self.slots, *key), self.pool)
+        return self._steps[key]
+
+    def _key(self, slots: Slots) -> StepKey:
+        """The shapes of the next step: on CUDA few, so that few graphs serve all; else what the rows need."""
+        count = len(self.running)
+        needed = min(self.kind.columns, 1 + max(task.position for task in self.running))
+        if few_shapes(self.transformer.device):
+            rows = next(rows for rows in self._row_counts() if rows >= count)
+            columns = next(columns for columns in self._windows() if columns >= needed)
+            return StepKey(rows, columns, self.kind.text, any_rule(self.transformer.card))
+        texts = (0 if task.row.text is None else len(task.row.text) for task in self.running)
+        rule = sampling_rule((task.sampling for task in self.running), self.transformer.card)
+        return StepKey(count, round_up(needed, CPU_WINDOW), round_up(max(texts), CPU_WINDOW), rule)
+
+    def _row_counts(self) -> list[int]:
+        """1, 2, 4, 8 ... up to all slots."""
+        counts = [1]
+        while counts[-1] < self.size:
+            counts.append(min(2 * counts[-1], self.size))
+        return counts
+
+    def _windows(self) -> list[int]:
+        """Columns to look at, in a few steps up to all there are."""
+        thirds = (self.kind.columns * part / CUDA_WINDOWS for part in range(1, CUDA_WINDOWS + 1))
+        return [min(self.kind.columns, round_up(int(part), 64)) for part in thirds]
+
+    def _prefill(self, slots: Slots, tasks: list[RowTask]) -> None:
+        """Feed what is given to rows that share it in one pass, and draw their next columns."""
+        t, one = self.transformer, tasks[0]
+        position = torch.arange(one.start, device=t.device)
+        x = t.embed(slots.sequence[one.slot : one.slot + 1, :, : one.start]) + slots.positions[: one.start]
+        if slots.clock is not None:
+            x = x + slots.clock[one.slot : one.slot + 1, : one.start]
+        cross = slots.cross and slots.cross.of(slice(one.slot, one.slot + 1))
+        scratch = t.new_cache(HALVES, one.start)
+        causal = t.mask(position[None, :] <= position[:, None])
+        hidden = t(x.repeat(HALVES, 1, 1), windows(scratch, one.start), cross, position, causal)
+        slots.store([task.slot for task in tasks], scratch, one.start)
+        rows = torch.tensor([task.slot for task in tasks], device=t.device)
+        rule = sampling_rule((task.sampling for task in tasks), t.card)
+        both = hidden.repeat(len(tasks), 1)
+        finish_step(slots, both, rows, slots.position[rows], slots.values.at(rows), rule)
+        for task in tasks:
+            task.steps += 1

@@ -1,0 +1,103 @@
+"""The rows that are decoded together, each at a position of its own, at addresses that stay."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from looper.generation.batch import codes_of, given_sequence
+from looper.generation.sampling import SamplingValues, row_uniforms
+from looper.generation.tasks import RowTask
+from looper.model.kv_cache import zeros
+from looper.model.transformer import Transformer
+
+HALVES = 2  # of a row: with its text and without, side by side
+
+
+class Slots:
+    """Everything a step reads and writes, for rows of any requests.
+
+    Row i takes places 2 i (with its text) and 2 i + 1 (without) of the caches, so that the first rows are a
+    prefix of every tensor.
+
+    Parameters
+    ----------
+    transformer : Transformer
+    count : int
+        Rows there is room for.
+    columns, text_length : int
+        Room of each row; a `text_length` of 0 is a model without text.
+    """
+
+    def __init__(self, transformer: Transformer, count: int, columns: int, text_length: int) -> None:
+        t, device = transformer, transformer.device
+        self.transformer, self.count = transformer, count
+        self.cache = t.new_cache(HALVES * count, columns)
+        self.cross = t.new_cross(count, text_length) if text_length else None
+        self.sequence = torch.full((count, t.n_q, columns + 1), t.special, dtype=torch.long, device=device)
+        self.uniforms = zeros((count, columns + 1, t.n_q), torch.float32, device)
+        self.positions = t.positions(columns)
+        clocked = t.clock_weight is not None
+        self.clock = zeros((count, columns, t.dim), torch.float32, device) if clocked else None
+        self.position = torch.zeros(count, dtype=torch.long, device=device)
+        self.columns = torch.arange(columns, device=device)
+        self.rows = torch.arange(count, device=device)
+        self.halves = torch.arange(HALVES * count, device=device)
+        self.check = torch.zeros(count, device=device)
+        self.values = SamplingValues.room(count, device)
+
+    def fill(self, task: RowTask) -> None:
+        """Write a row into its slot: given tokens, random numbers, sampling values."""
+        t, slot, end = self.transformer, task.slot, task.columns + 1
+        self.check[slot] = 0
+        self.position[slot] = task.start
+        given = given_sequence([task.row], task.frames, t.delays, t.special)[0]
+        self.sequence[slot, :, :end] = given.to(t.device)
+        numbers = torch.from_numpy(row_uniforms([task.row.key], end, t.n_q)[0])
+        self.uniforms[slot, :end] = numbers.to(t.device)
+        self.values.set([slot], task.sampling, t.card)
+
+    def fill_shared(self, tasks: list[RowTask]) -> None:
+        """Write text and clock of rows that share them."""
+        t, rows, row = self.transformer, [task.slot for task in tasks], tasks[0].row
+        if self.clock is not None:
+            self.clock[rows] = t.clock(row.clock, self.clock.shape[1])
+        if self.cross is not None:
+            assert row.text is not None
+            t.write_text(self.cross, rows, row.text)
+
+    def store(self, slots: list[int], scratch: tuple[Tensor, ...], length: int) -> None:
+        """Copy one row's keys and values of the first `length` columns to some slots."""
+        for half in range(HALVES):
+            there = [HALVES * slot + half for slot in slots]
+            for target, source in zip(self.cache, scratch, strict=True):
+                target[there, :, :length] = source[half]
+
+    def move(self, source: int, target: int, columns: int) -> None:
+        """Let a row go on in another slot; it stands before `columns`."""
+        for layer in self.cache:
+            for half in range(HALVES):
+                layer[HALVES * target + half, :, :columns] = layer[HALVES * source + half, :, :columns]
+        tensors = [self.sequence, self.uniforms, self.position, self.check]
+        tensors += [] if self.clock is None else [self.clock]
+        tensors += [] if self.cross is None else [*self.cross.layers, self.cross.mask]
+        for tensor in tensors:
+            tensor[target] = tensor[source]
+        self.values.copy_row(source, target)
+
+    def clear(self, slot: int) -> None:
+        """Forget numbers that are not finite: a masked place is multiplied by zero, which leaves them as they are."""
+        for layer in self.cache:
+            layer[HALVES * slot : HALVES * (slot + 1)] = 0
+        self.check[slot] = 0
+
+    def codes(self, task: RowTask) -> Tensor:
+        """Codes [n_q, frames] of a row that is done, on the CPU."""
+        return codes_of(self.sequence[task.slot], task.frames, self.transformer.delays).cpu().clone()
+
+
+def row_bytes(transformer: Transformer, columns: int, text_length: int) -> int:
+    """Bytes that a row's caches take."""
+    t = transformer
+    size = torch.finfo(t.dtype).bits // 8
+    return 2 * len(t.layers) * t.dim * (HALVES * columns + text_length) * size

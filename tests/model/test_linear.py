@@ -1,0 +1,85 @@
+"""What makes a row of a product, and of attention, independent of its neighbours and of its place."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from looper.model import linear
+from looper.model.transformer import attend
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+LINEAR_SHAPES = {
+    "tiny's": [(480, 160), (640, 160), (160, 640), (2048, 160)],
+    "dim 512's": [(1536, 512), (512, 512), (512, 2048), (8192, 512)],
+    "odd": [(40, 30), (1024, 256), (2400, 100)],
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("shapes", LINEAR_SHAPES)
+def test_a_row_of_a_product_is_the_same_at_every_place_of_every_batch(shapes, biased, packing, threads):
+    torch.set_num_threads(threads)
+    random = torch.Generator().manual_seed(5)
+    for n_out, n_in in LINEAR_SHAPES[shapes]:
+        weight, x = torch.randn(n_out, n_in, generator=random), torch.randn(70, n_in, generator=random)
+        layer = linear.Dense(weight, torch.randn(n_out, generator=random) if biased else None, None, packing)
+        alone = torch.cat([layer(row[None]) for row in x])
+        expected = x @ weight.T + (layer.bias if biased else 0)
+        torch.testing.assert_close(alone, expected, atol=1e-3, rtol=1e-4)
+        for rows in (2, 3, 5, 6, 7, 8, 13, 20, 31, 40, 64, 70):
+            everywhere = [torch.full((rows,), row) for row in (1, 6)]
+            for order in (*everywhere, torch.arange(rows).flip(0)):
+                assert torch.equal(layer(x[order]), alone[order]), (n_out, n_in, rows, order[0])
+
+
+@pytest.mark.parametrize("odd", ["place", "count", "everything"])
+def test_a_product_that_treats_some_rows_otherwise_is_found_out_and_gone_round(odd, monkeypatch):
+    """As oneDNN's: a kernel of six rows and a rest of two, in tiles of 8."""
+
+    def multiply(x, weight, packed, bias):
+        product = x @ weight.T
+        if odd == "place":
+            product[6::8] += 1e-3
+            product[7::8] += 1e-3
+        if odd == "count" and len(x) % 6 not in (0, 4, 5):
+            product[-2:] += 1e-3
+        if odd == "everything":
+            product += 1e-3 * torch.arange(len(x))[:, None]
+        return product
+
+    monkeypatch.setattr(linear, "multiply", multiply)
+    linear.padded_counts.cache_clear()
+    try:
+        layer, x = linear.Dense(torch.randn(40, 30), None), torch.randn(41, 30)
+        alone = torch.cat([layer(row[None]) for row in x])
+        assert torch.equal(layer(x), alone) and torch.equal(layer(x.flip(0)), alone.flip(0))
+        counts = linear.padded_counts(40, 30, 1, False, False)
+        assert len(counts) - 1 == {"place": 4, "count": 64, "everything": 1}[odd]
+        if odd == "count":
+            assert counts[:13] == (0, 4, 4, 4, 4, 5, 6, 10, 10, 10, 10, 11, 12)
+    finally:
+        linear.padded_counts.cache_clear()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("heads", "head_dim"), [(4, 8), (8, 64), (5, 32)])
+def test_attention_of_a_row_depends_on_neither_batch_nor_place_nor_window(heads, head_dim, threads):
+    torch.set_num_threads(threads)
+    random = torch.Generator().manual_seed(1)
+    q = torch.randn(40, heads, 1, head_dim, generator=random)
+    k, v = torch.randn(2, 40, heads, 1504, head_dim, generator=random)
+    for last in (0, 17, 100, 513, 1490):
+
+        def attended(rows, length, last=last):
+            mask = torch.where(torch.arange(length) <= last, 0.0, -torch.inf).expand(len(rows), 1, 1, length)
+            return attend(q[rows], k[rows, :, :length], v[rows, :, :length], mask)
+
+        own = last // 16 * 16 + 16  # windows are whole sixteens: a register of AVX-512
+        whole = attended(list(range(40)), own)
+        for rows, length in (([7], 1504), ([3, 7, 4], own), (list(range(39, -1, -1)), own + 64)):
+            assert torch.equal(attended(rows, min(1504, length)), whole[rows])
