@@ -16,7 +16,7 @@ import numpy as np
 from looper.beats.hypotheses import LEVELS, Reading
 
 WEIGHTS = Path(__file__).with_name("beats.npz")
-GAP = 4  # beats: as far as a convolution reaches
+GAP = 8  # beats: as far as a convolution reaches
 FORETOLD = 20.0  # odds that a bar line said to be known is one
 
 
@@ -76,7 +76,8 @@ def _logits(found: list[Reading], beats_per_bar: int, nets: dict[str, np.ndarray
     h = (tape - nets["mu"][:, None]) / nets["sd"][:, None]
     h = np.maximum(0.0, _linear(h, nets, "inp")) * heard
     h = h + _convolve(h, nets["c1.weight"], nets["c1.bias"], 1) * heard
-    h = h + _convolve(h, nets["c2.weight"], nets["c2.bias"], 2)
+    h = h + _convolve(h, nets["c2.weight"], nets["c2.bias"], 2) * heard
+    h = h + _convolve(h, nets["c3.weight"], nets["c3.bias"], 4)
     fold = (means @ h).reshape(len(h), len(found), beats_per_bar, -1)
     weight = np.array([reading.weight for reading in found], np.float32)[:, None, None]
     weight = np.broadcast_to(weight, (*fold.shape[:3], 1))

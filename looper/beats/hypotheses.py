@@ -16,8 +16,9 @@ from looper.beats.features import BANDS, Frames
 SLOTS = 4  # per beat
 TIGHT = 0.02  # seconds around a slot in which a hit counts as on it
 AHEAD = 1  # beats read before the first whole one and after the last
-SPANS = (0.5, 1.0, 2.0, 4.0)  # beats on either side over which harmony is compared
-PER_SLOT = BANDS + 4 + BANDS + 2 * len(SPANS)
+SPANS = (0.5, 1.0, 2.0, 4.0, 8.0)  # beats on either side over which harmony is compared
+TIMBRE_SPANS = (1.0, 2.0, 4.0, 8.0)  # the same for what sounds, and how much
+PER_SLOT = BANDS + 4 + BANDS + 2 * len(SPANS) + 2 * len(TIMBRE_SPANS)
 PER_BEAT = SLOTS * PER_SLOT + 6
 
 
@@ -95,6 +96,25 @@ def _novelty(heard: Listening, times: np.ndarray, period: float) -> np.ndarray:
     return change.swapaxes(0, 1).reshape(2 * len(SPANS), -1)
 
 
+def _change(total: np.ndarray, at: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Mean after less mean before each frame position, per feature, ``[F, len(reach), N]``; 0 at the edges."""
+    reach = reach[:, None]
+    here = np.broadcast_to(at, (len(reach), len(at)))
+    after, right = _between(total, here, here + reach)
+    before, left = _between(total, here - reach, here)
+    heard = np.minimum(left, right) / reach
+    means = after / np.maximum(right, 1.0), before / np.maximum(left, 1.0)
+    return (means[0] - means[1]) * np.minimum(1.0, 2 * heard)
+
+
+def _timbre(heard: Listening, times: np.ndarray, period: float) -> np.ndarray:
+    """How far the sound, and the number of onsets, change at each time, ``[2 * len(TIMBRE_SPANS), N]``."""
+    reach = np.array(TIMBRE_SPANS) * period * heard.rate
+    at = times * heard.rate
+    sound = np.sqrt(np.square(_change(heard.mel, at, reach)).mean(axis=0))
+    return np.concatenate([sound, _change(heard.rise, at, reach).mean(axis=0)])
+
+
 def _beat_times(heard: Listening, phase: float, period: float) -> np.ndarray:
     """Seconds of the beats ``phase + k * period``, from just before 0 s."""
     first = np.ceil((-0.03 - phase) / period)
@@ -132,6 +152,7 @@ def _slots(heard: Listening, beat_times: np.ndarray, period: float) -> np.ndarra
         np.log1p(tight.reshape(4, 2, -1).sum(axis=1)),
         level / np.maximum(size, 1.0),
         _novelty(heard, times, period),
+        _timbre(heard, times, period),
     ]
     return np.concatenate(rows).T.reshape(len(beat_times), SLOTS * PER_SLOT)
 
