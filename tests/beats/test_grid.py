@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from looper.beats.grid import BeatGrid, analyse, fit_grid
-from looper.beats.tempo_map import Warp, straight
+from looper.beats.tempo_map import TempoMap, straight
 from looper.export.plot_grid import plot_grid
 
 RATE = 32_000
@@ -311,7 +311,7 @@ def test_the_same_samples_give_the_same_grid() -> None:
 
 
 def test_a_warp_is_its_own_inverse() -> None:
-    bent = Warp(np.arange(20.0), 0.3 + np.cumsum(0.5 + 0.01 * np.sin(np.arange(20.0))))
+    bent = TempoMap(np.arange(20.0), 0.3 + np.cumsum(0.5 + 0.01 * np.sin(np.arange(20.0))))
     at = np.linspace(-3, 25, 57)
     np.testing.assert_allclose(bent.position(bent.time(at)), at, atol=1e-9)
     np.testing.assert_allclose(straight(0.5, 0.1, 8.0).time(np.array([-2.0, 3.0])), [-0.9, 1.6])
