@@ -1,9 +1,11 @@
-"""Fit the bar-line scorer of `looper.beats.downbeats`: ``make train-beats MUSICGEN=folder``, which runs
+r"""Fit the bar-line scorer of `looper.beats.downbeats`.
+
+``make train-beats MUSICGEN=folder`` runs
 
     python -m training.clips.render --out training/work/fit-11 --count 1500 --seed 11
     python -m training.clips.render --out training/work/fit-12 --count 1500 --seed 12
     python -m training.clips.render --out training/work/held --count 300 --seed 13
-    python -m training.downbeats --fit training/work/fit-11 training/work/fit-12 \\
+    python -m training.downbeats --fit training/work/fit-11 training/work/fit-12 \
         --held training/work/held --generated folder
 
 Networks learn from rendered clips, and are then tuned on MusicGen's music, half and half. The folder of
@@ -135,7 +137,9 @@ def calibrate(rows: list[Judged]) -> np.ndarray:
     """Logistic regression of right on the log odds and the clarity, lightly held to them."""
     rows = [r for r in rows if r.confidence > 0]
     odds = [np.log(c / (1 - c)) for c in (float(np.clip(r.confidence, 1e-3, 1 - 1e-3)) for r in rows)]
-    x = torch.tensor([[o, np.log(max(r.clarity, 1.0)), 1.0] for o, r in zip(odds, rows, strict=True)]).double()
+    x = torch.tensor(
+        [[o, np.log(max(r.clarity, 1.0)), 1.0] for o, r in zip(odds, rows, strict=True)]
+    ).double()
     right = torch.tensor([r.right for r in rows]).double()
     weight = torch.tensor([r.weight for r in rows]).double()
     slopes = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64, requires_grad=True)
@@ -162,7 +166,9 @@ def finish(nets: list[list[Scorer]], clips: list[GeneratedClip], held: Path, wor
     plain = np.array([1.0, 0.0, 0.0])
     save(nets[0], plain, WEIGHTS)
     _use(WEIGHTS)
-    truth = [c for c in json.loads((held / "truth.json").read_text()) if len(c["beats"]) > 4 and c["downbeats"]]
+    truth = [
+        c for c in json.loads((held / "truth.json").read_text()) if len(c["beats"]) > 4 and c["downbeats"]
+    ]
     half = len(truth) // 2
     own = [Judged(r["confidence"], r["clarity"], r["loop_ok"]) for r in measured(truth[:half], held)]
     agreed = [c for c in clips if len(c.lines["agreed"])]

@@ -49,7 +49,9 @@ def compose(rng: np.random.Generator, name: str, seconds: float) -> Piece:
     """Draw a piece of one style, a few bars longer than ``seconds``."""
     style = STYLES[name]
     low, high = style.bpm
-    bpm = float(rng.uniform(low, high) if rng.random() < 0.7 else rng.uniform(max(55, 0.8 * low), 1.25 * high))
+    bpm = float(
+        rng.uniform(low, high) if rng.random() < 0.7 else rng.uniform(max(55, 0.8 * low), 1.25 * high)
+    )
     bars = int(np.ceil(seconds / (60 / bpm * style.beats))) + 6
     player = Player(style, rng, bpm, bars)
     kicks = drums(player)

@@ -54,7 +54,9 @@ def drums(player: Player) -> list[float]:
                 soft = {"x": 0.9, "o": 0.4}.get(c, 0.7 if c == "?" and rng.random() < 0.45 else 0.0)
                 if soft:
                     accent = 1.0 if i % (len(row) // bpb) == 0 or name in ("kick", "snare") else 0.8
-                    player.play(9, bar * bpb + i / len(row) * bpb, DRUMS[name], soft * accent * loud[name], 0.2)
+                    player.play(
+                        9, bar * bpb + i / len(row) * bpb, DRUMS[name], soft * accent * loud[name], 0.2
+                    )
     for bar in range(player.bars if kit else 0):
         if crash and bar % period == 0:
             player.play(9, bar * bpb, DRUMS["crash"], 0.9, 1.0)
