@@ -156,16 +156,11 @@ def calibrate(rows: list[Judged]) -> np.ndarray:
     return slopes.detach().numpy()
 
 
-def _use(path: Path) -> None:
-    downbeats.WEIGHTS = path
-    downbeats._weights.cache_clear()
-
-
 def finish(nets: list[list[Scorer]], clips: list[GeneratedClip], held: Path, work: Path) -> None:
     """Calibrate, write the shipped networks and those of the folds, and what they are worth."""
     plain = np.array([1.0, 0.0, 0.0])
     save(nets[0], plain, WEIGHTS)
-    _use(WEIGHTS)
+    downbeats.use_weights(WEIGHTS)
     truth = [
         c for c in json.loads((held / "truth.json").read_text()) if len(c["beats"]) > 4 and c["downbeats"]
     ]
@@ -179,7 +174,7 @@ def finish(nets: list[list[Scorer]], clips: list[GeneratedClip], held: Path, wor
     for fold, of_fold in enumerate(nets[1:]):
         save(of_fold, calibration, work / f"fold-{fold}.npz")
     save(nets[0], calibration, WEIGHTS)
-    _use(WEIGHTS)
+    downbeats.use_weights(WEIGHTS)
     rows = measured(truth[half:], held)
     said = [downbeats.calibrated(r.confidence, r.clarity) for r in unseen]
     music = [{"confidence": c, "loop_ok": r.right} for c, r in zip(said, unseen, strict=True)]

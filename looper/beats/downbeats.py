@@ -2,7 +2,7 @@
 
 A convolution over beats turns a reading's slots into evidence, which is averaged over all bars; a
 softmax over (level, phase, beat of the bar) says where bars begin and how sure that is.
-``training/fit_downbeat.py`` fits the weights on clips made by ``training/clips.py``.
+``training.downbeats`` fits the weights on rendered clips and on MusicGen's own music.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from looper.beats.hypotheses import LEVELS, MetricalHypothesis
 
 WEIGHTS = Path(__file__).with_name("beats.npz")
 GAP_BEATS = 8  # as far as a convolution reaches
-FORETOLD = 20.0  # odds that a bar line said to be known is one
+KNOWN_LINE_ODDS = 20.0  # odds that a bar line said to be known is one
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,19 @@ class DownbeatHypothesis:
     probability: float
 
 
+_in_use = [WEIGHTS]
+
+
+def use_weights(path: Path = WEIGHTS) -> None:
+    """Listen with other networks than the shipped ones, for benches and training; not thread-safe."""
+    _in_use[:] = [path]
+    _weights.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _weights() -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return the fitted networks, stacked ``[N, ...]``, whose votes are averaged, and the calibration."""
-    with np.load(WEIGHTS, allow_pickle=False) as file:
+    with np.load(_in_use[0], allow_pickle=False) as file:
         nets = {name: file[name].astype(np.float32) for name in file.files}
     return nets, nets.pop("calibration")
 
@@ -146,7 +155,7 @@ def known(lines: list[DownbeatHypothesis], near: float, bar: float) -> tuple[Dow
     -------
     line : DownbeatHypothesis
         The bar line, at the likeliest beat within 70 ms.
-    sure : float
+    confidence : float
         Probability that bars begin there, knowing it beforehand.
     """
 
@@ -157,7 +166,7 @@ def known(lines: list[DownbeatHypothesis], near: float, bar: float) -> tuple[Dow
     found = near + (gap(close[0]) if close else 0.0)
     mine = DownbeatHypothesis(found, bar, 1.0, 0.0)
     agreed = sum(line.probability for line in lines if _holds(line, mine) or _holds(mine, line))
-    return mine, FORETOLD * agreed / (1 + (FORETOLD - 1) * agreed)
+    return mine, KNOWN_LINE_ODDS * agreed / (1 + (KNOWN_LINE_ODDS - 1) * agreed)
 
 
 def choose(lines: list[DownbeatHypothesis]) -> tuple[DownbeatHypothesis, DownbeatHypothesis, float]:
@@ -176,7 +185,7 @@ def choose(lines: list[DownbeatHypothesis]) -> tuple[DownbeatHypothesis, Downbea
     -------
     shown, cut : DownbeatHypothesis
         ``cut``'s lines are among those shown, or as many bars apart.
-    sure : float
+    confidence : float
         Probability, before calibration, that bars begin at the lines of ``cut``.
     """
     likely = [line for line in lines[:40] if line.probability > 0.003] or lines[:1]
@@ -198,12 +207,12 @@ def choose(lines: list[DownbeatHypothesis]) -> tuple[DownbeatHypothesis, Downbea
     return shown, cut, safe(cut)
 
 
-def calibrated(sure: float, clarity: float) -> float:
+def calibrated(confidence: float, clarity: float) -> float:
     """Turn the scorer's probability into the share of loops that are right at it.
 
     Parameters
     ----------
-    sure : float
+    confidence : float
         Probability from ``choose``.
     clarity : float
         Of the pulse, from ``tempo.find_period``.
@@ -213,6 +222,6 @@ def calibrated(sure: float, clarity: float) -> float:
     float
         Confidence, 0..1 (Platt's logistic scaling, fitted on held-out clips).
     """
-    x = np.clip(sure, 1e-3, 1 - 1e-3)
+    x = np.clip(confidence, 1e-3, 1 - 1e-3)
     slope, pulse, bias = _weights()[1]
     return float(1 / (1 + np.exp(-(slope * np.log(x / (1 - x)) + pulse * np.log(max(clarity, 1.0)) + bias))))

@@ -22,17 +22,17 @@ from scipy.signal.windows import hann
 
 from looper.beats.filterbanks import chroma_filters, mel_filters
 
-MAX_RATE = 50_000  # higher rates are decimated first: nothing above 16 kHz is listened to
-HOP = 0.005  # seconds between quick frames
+MAX_RATE_HZ = 50_000  # higher rates are decimated first: nothing above 16 kHz is listened to
+HOP_SECONDS = 0.005  # seconds between quick frames
 BANDS = 8
 MELS_PER_BAND = 5
-PIECE = 100_000  # samples of windows whose spectra are taken at once
+PIECE_SAMPLES = 100_000  # samples of windows whose spectra are taken at once
 TIMBRE_BANDS, LOWEST_BAND_HZ = 16, 40.0  # bands of equal ratio in which bars are compared
-HUSH = 0.3  # chroma magnitude (music has tens) of pauses, whose rounding noise is no harmony
+MIN_CHROMA_NORM = 0.3  # chroma magnitude (music has tens) of pauses, whose rounding noise is no harmony
 # How late an attack is found, by how sharp it is (log ratio of energy after and before): medians
 # over rendered notes whose beats are known. A click is found where it is, a bowed note late.
 SHARPNESS = (0.0, 0.5, 1.5, 2.8, 4.2, 5.5)
-LATE = (0.009, 0.008, 0.004, 0.002, 0.001, -0.0002)
+LATENESS_SECONDS = (0.009, 0.008, 0.004, 0.002, 0.001, -0.0002)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _filtered(x: np.ndarray, filters: np.ndarray, hop: int, root: int) -> np.nda
     # roots would lift the rounding noise of single precision out of pauses
     window = hann(n_fft, sym=False).astype(np.float64 if root else np.float32)
     out = np.empty((len(frames), len(filters)), np.float32)
-    step = max(1, PIECE // n_fft)
+    step = max(1, PIECE_SAMPLES // n_fft)
     for first in range(0, len(frames), step):
         spectrum = rfft(frames[first : first + step] * window, axis=1)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
@@ -170,7 +170,7 @@ def _sharpen(x: np.ndarray, rate: float, times: np.ndarray) -> tuple[np.ndarray,
     rise = np.log((energy(at + window) - here + floor) / (here - energy(at - window) + floor))
     best = np.argmax(rise, axis=1)
     sharpness = rise[np.arange(len(times)), best]
-    return times + near[best] - np.interp(sharpness, SHARPNESS, LATE), sharpness
+    return times + near[best] - np.interp(sharpness, SHARPNESS, LATENESS_SECONDS), sharpness
 
 
 def extract_features(x: np.ndarray, sample_rate: int) -> Features:
@@ -189,10 +189,10 @@ def extract_features(x: np.ndarray, sample_rate: int) -> Features:
         Features of the whole signal.
     """
     duration = len(x) / sample_rate
-    if sample_rate > MAX_RATE:
+    if sample_rate > MAX_RATE_HZ:
         from scipy.signal import resample_poly
 
-        down = int(np.ceil(sample_rate / MAX_RATE))
+        down = int(np.ceil(sample_rate / MAX_RATE_HZ))
         x, exact = resample_poly(x, 1, down).astype(np.float32), sample_rate / down
     else:
         exact = float(sample_rate)
@@ -200,7 +200,7 @@ def extract_features(x: np.ndarray, sample_rate: int) -> Features:
     x = x / np.sqrt(np.mean(np.square(x, dtype=np.float64)) + 1e-20)
     x = x.astype(np.float32)
 
-    hop = max(1, round(HOP * exact))
+    hop = max(1, round(HOP_SECONDS * exact))
     n_fft = _fft_length(0.023, rate)
     log_mel = np.log1p(_filtered(x, _mel_filters(rate, n_fft), hop, 0) * np.float32(100 / n_fft))
     rise = np.maximum(0.0, np.diff(log_mel, axis=1, prepend=log_mel[:, :1]))
@@ -213,7 +213,7 @@ def extract_features(x: np.ndarray, sample_rate: int) -> Features:
     slow_fft = _fft_length(0.186, rate)
     chroma = _filtered(x, _chroma_filters(rate, slow_fft), slow_hop, 2)
     for part in (chroma[:12], chroma[12:]):
-        part /= np.linalg.norm(part, axis=0) + HUSH
+        part /= np.linalg.norm(part, axis=0) + MIN_CHROMA_NORM
     times, weights = _peaks(onset, frame_rate)
     times, sharpness = _sharpen(x, exact, times)
     return Features(

@@ -14,11 +14,10 @@ from looper.beats import tempo
 from looper.beats.features import BANDS, Features
 
 SLOTS = 4  # per beat
-TIGHT = 0.02  # seconds around a slot in which a hit counts as on it
-AHEAD = 1  # beats read before the first whole one and after the last
-SPANS = (0.5, 1.0, 2.0, 4.0, 8.0)  # beats on either side over which harmony is compared
-TIMBRE_SPANS = (1.0, 2.0, 4.0, 8.0)  # the same for what sounds, and how much
-PER_SLOT = BANDS + 4 + BANDS + 2 * len(SPANS) + 2 * len(TIMBRE_SPANS)
+TIGHT_SECONDS = 0.02  # seconds around a slot in which a hit counts as on it
+HARMONY_SPANS_BEATS = (0.5, 1.0, 2.0, 4.0, 8.0)  # beats on either side over which harmony is compared
+TIMBRE_SPANS_BEATS = (1.0, 2.0, 4.0, 8.0)  # the same for what sounds, and how much
+PER_SLOT = BANDS + 4 + BANDS + 2 * len(HARMONY_SPANS_BEATS) + 2 * len(TIMBRE_SPANS_BEATS)
 PER_BEAT = SLOTS * PER_SLOT + 6
 
 
@@ -85,15 +84,15 @@ def listen(features: Features) -> CumulativeFeatures:
 
 
 def _novelty(heard: CumulativeFeatures, times: np.ndarray, period: float) -> np.ndarray:
-    """Change of harmony at each time over each span, ``[2 * len(SPANS), N]`` (whole range and bass), 0..1."""
-    reach = np.array(SPANS)[:, None] * period * heard.chroma_rate
+    """Change of harmony at each time over each span, ``[2 * len(HARMONY_SPANS_BEATS), N]`` (whole range and bass), 0..1."""
+    reach = np.array(HARMONY_SPANS_BEATS)[:, None] * period * heard.chroma_rate
     at = times * heard.chroma_rate
     here = _until(heard.chroma, at)[:, None]
     sides = (here - _until(heard.chroma, at - reach), _until(heard.chroma, at + reach) - here)
-    before, after = (side.reshape(2, 12, len(SPANS), -1).swapaxes(1, 2) for side in sides)
+    before, after = (side.reshape(2, 12, len(HARMONY_SPANS_BEATS), -1).swapaxes(1, 2) for side in sides)
     size = np.sqrt((before**2).sum(axis=2) * (after**2).sum(axis=2))
     change = (1 - (before * after).sum(axis=2) / (size + 1e-9)) * np.minimum(1.0, size / 0.05)
-    return change.swapaxes(0, 1).reshape(2 * len(SPANS), -1)
+    return change.swapaxes(0, 1).reshape(2 * len(HARMONY_SPANS_BEATS), -1)
 
 
 def _change(total: np.ndarray, at: np.ndarray, reach: np.ndarray) -> np.ndarray:
@@ -108,8 +107,8 @@ def _change(total: np.ndarray, at: np.ndarray, reach: np.ndarray) -> np.ndarray:
 
 
 def _timbre(heard: CumulativeFeatures, times: np.ndarray, period: float) -> np.ndarray:
-    """How far the sound, and the number of onsets, change at each time, ``[2 * len(TIMBRE_SPANS), N]``."""
-    reach = np.array(TIMBRE_SPANS) * period * heard.rate
+    """How far the sound, and the number of onsets, change at each time, ``[2 * len(TIMBRE_SPANS_BEATS), N]``."""
+    reach = np.array(TIMBRE_SPANS_BEATS) * period * heard.rate
     at = times * heard.rate
     sound = np.sqrt(np.square(_change(heard.mel, at, reach)).mean(axis=0))
     return np.concatenate([sound, _change(heard.rise, at, reach).mean(axis=0)])
@@ -145,7 +144,7 @@ def _slots(heard: CumulativeFeatures, beat_times: np.ndarray, period: float) -> 
     at = times * heard.rate + 0.5
     half = 0.5 * slot * heard.rate
     wide, _ = _between(heard.rise, at - half, at + half)
-    tight, _ = _between(heard.rise, at - TIGHT * heard.rate, at + TIGHT * heard.rate)
+    tight, _ = _between(heard.rise, at - TIGHT_SECONDS * heard.rate, at + TIGHT_SECONDS * heard.rate)
     level, size = _between(heard.mel, at, at + 2 * half)
     rows = [
         np.log1p(wide),
@@ -192,7 +191,7 @@ class MetricalHypothesis:
     Attributes
     ----------
     level : float
-        Period over the asked one: 0.5, 1 or 2.
+        Period over the target: 0.5, 1 or 2.
     period, phase : float
         Seconds.
     weight : float
@@ -213,7 +212,7 @@ class MetricalHypothesis:
 
 LEVELS = (0.5, 1.0, 2.0)
 PHASES = 6
-SHORTEST, LONGEST = 0.22, 1.6  # seconds a read beat may last
+MIN_BEAT_SECONDS, MAX_BEAT_SECONDS = 0.22, 1.6
 
 
 def metrical_hypotheses(features: Features, period: float) -> list[MetricalHypothesis]:
@@ -224,7 +223,7 @@ def metrical_hypotheses(features: Features, period: float) -> list[MetricalHypot
     features : Features
         Features.
     period : float
-        Seconds per beat at the asked level.
+        Seconds per beat at the target level.
 
     Returns
     -------
@@ -235,7 +234,7 @@ def metrical_hypotheses(features: Features, period: float) -> list[MetricalHypot
     found = []
     for level in LEVELS:
         beat = period * level
-        if level != 1 and not SHORTEST < beat < min(LONGEST, features.duration):
+        if level != 1 and not MIN_BEAT_SECONDS < beat < min(MAX_BEAT_SECONDS, features.duration):
             continue
         pulses = tempo.phases(features, beat, PHASES)
         _, offsets, _ = tempo.fit_line(features, beat, np.array([p.phase for p in pulses]))

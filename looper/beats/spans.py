@@ -10,12 +10,12 @@ from looper.beats.constraints import Constraints
 from looper.beats.features import Features
 from looper.beats.tempo_map import TempoMap
 
-SURE_LINE = 1.5  # score of a line that begins a bar at every metrical level that is likely
-SLID = 2.0  # score that a grid's span costs which misses the audio's ends by 5 ms or more
-LONGER = 7.0  # score of twice the length: more than all else can give
+PREFERRED_LINE_SCORE = 1.5  # score of a line that begins a bar at every metrical level that is likely
+SLID_SCORE = 2.0  # score that a grid's span costs which misses the audio's ends by 5 ms or more
+SCORE_PER_OCTAVE = 7.0  # score of twice the length: more than all else can give
 JOINS_DB = 4.0  # difference of the first and the last bar that is heard as the same music
 TIMBRE_FLOOR = 1e-9  # power, of a signal of unit level, that is as good as none
-PER_DB = 0.4  # score that each further decibel costs
+JUMP_SCORE_PER_DB = 0.4  # score that each further decibel costs
 OVERSHOOT_SECONDS = 0.03  # seconds by which a grid's span may miss the audio's ends before it is dropped
 
 
@@ -152,7 +152,13 @@ def _scored(
     alike = _ends_alike(features, *ends)
     quiet = 0.5 * (_quiet(features, ends[0], loud) + _quiet(features, ends[1], loud))
     jump = _jump_db(features, *ends, beats / beats_per_bar)
-    score = LONGER * np.log2(beats) + place + alike + 0.3 * quiet - PER_DB * max(0.0, jump - JOINS_DB)
+    score = (
+        SCORE_PER_OCTAVE * np.log2(beats)
+        + place
+        + alike
+        + 0.3 * quiet
+        - JUMP_SCORE_PER_DB * max(0.0, jump - JOINS_DB)
+    )
     return Span(*ends, beats, float(score), alike, quiet, jump)
 
 
@@ -193,8 +199,8 @@ def spans(features: Features, grid: TempoMap, lines: Lines, beats: int, min_star
     for line, start, end in zip(starts, grid.time(starts), grid.time(starts + beats), strict=True):
         inside = _fit_inside(float(start), float(end), min_start, features.duration)
         if inside is not None:
-            sure = SURE_LINE * (line % lines.preferred == 0)
-            slid = SLID * min(1.0, abs(inside[0] - float(start)) / 0.005)
+            sure = PREFERRED_LINE_SCORE * (line % lines.preferred == 0)
+            slid = SLID_SCORE * min(1.0, abs(inside[0] - float(start)) / 0.005)
             found.append(_scored(features, inside, beats, lines.beats_per_bar, loud, sure - slid))
     # equal spans keep their order in time
     return sorted(found, key=lambda s: -round(s.score, 2))

@@ -1,6 +1,6 @@
-"""Features to a steady pulse: the beat period near an asked tempo, and where in it beats may fall.
+"""Features to a steady pulse: the beat period near a target tempo, and where in it beats may fall.
 
-The asked tempo leaves 15 % of room, so the search is short and exact: a harmonic comb over one
+The target tempo leaves 15 % of room, so the search is short and exact: a harmonic comb over one
 zero-padded FFT of the onset curve, the self-similarity of the spectrum at beat and bar lags, then a
 robust straight line through the onsets themselves.
 
@@ -17,10 +17,10 @@ import numpy as np
 
 from looper.beats.features import Features
 
-SEARCH = 0.075  # share of the asked period that is searched on either side
-STEP = 0.001
-FAINT = 0.02  # of the strongest gathering of onsets: weaker ones are no beat
-BEGINNING = 1.5  # onset strength of the faintest notes: gliding and steady tones stay below
+SEARCH_SHARE = 0.075  # share of the target period that is searched on either side
+SEARCH_LOG_STEP = 0.001
+MIN_PEAK_SHARE = 0.02  # of the strongest gathering of onsets: weaker ones are no beat
+MIN_ONSET_STRENGTH = 1.5  # onset strength of the faintest notes: gliding and steady tones stay below
 HARMONICS = ((1, 1.0), (2, 1.0), (3, 0.4), (4, 0.7))
 
 
@@ -44,7 +44,7 @@ def _comb(features: Features, periods: np.ndarray) -> np.ndarray:
 
 def _likeness(features: Features, lags: np.ndarray) -> np.ndarray:
     """Correlation of the log-mel picture with itself ``lags`` seconds later, in -1..1."""
-    picture = np.concatenate([features.mel - features.mel.mean(axis=1, keepdims=True)])
+    picture = features.mel - features.mel.mean(axis=1, keepdims=True)
     length = picture.shape[1]
     size = 1 << int(np.ceil(np.log2(2 * length)))
     power = np.abs(np.fft.rfft(picture, size)) ** 2
@@ -58,15 +58,17 @@ def _likeness(features: Features, lags: np.ndarray) -> np.ndarray:
     return np.interp(lags * features.rate, shift, corr, right=0.0)
 
 
-def period_scores(features: Features, asked: float, beats_per_bar: int) -> tuple[np.ndarray, np.ndarray]:
-    """Score every beat period within the search width of the asked one.
+def period_scores(
+    features: Features, target_period: float, beats_per_bar: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score every beat period within the search width of the target.
 
     Parameters
     ----------
     features : Features
         Features.
-    asked : float
-        Seconds per beat of the asked tempo.
+    target_period : float
+        Seconds per beat of the target tempo.
     beats_per_bar : int
         Beats per bar.
 
@@ -75,8 +77,8 @@ def period_scores(features: Features, asked: float, beats_per_bar: int) -> tuple
     tuple of numpy.ndarray
         Periods in seconds and their scores, the higher the better, ``[P]`` each.
     """
-    steps = np.arange(np.log1p(-SEARCH), np.log1p(SEARCH) + STEP, STEP)
-    periods = asked * np.exp(steps)
+    steps = np.arange(np.log1p(-SEARCH_SHARE), np.log1p(SEARCH_SHARE) + SEARCH_LOG_STEP, SEARCH_LOG_STEP)
+    periods = target_period * np.exp(steps)
     score = _comb(features, periods) + 3.0 * sum(
         w * _likeness(features, periods * k)
         for k, w in ((1, 0.5), (beats_per_bar, 1.0), (2 * beats_per_bar, 1.0))
@@ -125,7 +127,7 @@ def phases(features: Features, period: float, count: int = 6) -> list[Pulse]:
     tops = np.flatnonzero((smooth > np.roll(smooth, 1)) & (smooth >= np.roll(smooth, -1)))
     total = smooth.max() + 1e-12
     tops = tops[np.argsort(-smooth[tops])][:count]
-    tops = tops[smooth[tops] > FAINT * total]
+    tops = tops[smooth[tops] > MIN_PEAK_SHARE * total]
     found = [Pulse(period, float(i) / bins * period, float(smooth[i] / total)) for i in tops]
     return found or [Pulse(period, 0.0, 0.0)]
 
@@ -181,15 +183,15 @@ def fit_line(features: Features, period: float, anchors: np.ndarray) -> tuple[fl
     return period, offsets, share
 
 
-def find_period(features: Features, asked: float, beats_per_bar: int) -> tuple[float, float]:
-    """Find the beat period near the asked one.
+def find_period(features: Features, target_period: float, beats_per_bar: int) -> tuple[float, float]:
+    """Find the beat period near the target.
 
     Parameters
     ----------
     features : Features
         Features.
-    asked : float
-        Seconds per beat of the asked tempo.
+    target_period : float
+        Seconds per beat of the target tempo.
     beats_per_bar : int
         Beats per bar.
 
@@ -201,12 +203,12 @@ def find_period(features: Features, asked: float, beats_per_bar: int) -> tuple[f
         How periodic the onsets and the spectrum are at it: 4 for noise, 5 to 30 for music, 0 where
         nothing begins.
     """
-    periods, scores = period_scores(features, asked, beats_per_bar)
-    rough = (best_periods(periods, scores, 1) or [asked])[0]
+    periods, scores = period_scores(features, target_period, beats_per_bar)
+    rough = (best_periods(periods, scores, 1) or [target_period])[0]
     anchors = np.array([p.phase for p in phases(features, rough)])
     period, _, _ = fit_line(features, rough, anchors)
     loud = float(np.sort(features.onset)[-8:].mean())
-    return period, float(scores.max()) * min(1.0, loud / BEGINNING)
+    return period, float(scores.max()) * min(1.0, loud / MIN_ONSET_STRENGTH)
 
 
 STRAIGHT = np.array([0.0, 0.25, 0.5, 0.75, 1.0])

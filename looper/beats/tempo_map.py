@@ -8,9 +8,9 @@ import numpy as np
 
 from looper.beats.features import Features
 
-GATE = 0.05  # seconds, at most, between an onset and the beat it may correct
-LONG = 25.0  # seconds
-WORTH = 0.010  # seconds of deviation below which a straight line carries the music
+GATE_SECONDS = 0.05  # seconds, at most, between an onset and the beat it may correct
+LONG_SECONDS = 25.0  # seconds
+MIN_BEND_SECONDS = 0.010  # seconds of deviation below which a straight line carries the music
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,17 @@ def _track(features: Features, period: float, beat: float, end: float) -> list[f
     times, weights = features.peak_times, features.peak_weights
     scale = np.percentile(weights, 75) + 1e-9 if len(weights) else 1.0
     sign = 1.0 if end > beat else -1.0
-    step, found, gate = period, [], min(GATE, 0.12 * period)
+    step, found, gate = period, [], min(GATE_SECONDS, 0.12 * period)
     while (end - beat) * sign > 0:
         beat += sign * step
         lo, hi = np.searchsorted(times, (beat - gate, beat + gate))
         if hi > lo:
             gap, w = times[lo:hi] - beat, weights[lo:hi]
             w = w * (1 - (gap / gate) ** 2) ** 2
-            sure = min(1.0, float(w.sum()) / scale)
+            trust = min(1.0, float(w.sum()) / scale)
             error = float(np.sum(w * gap) / (w.sum() + 1e-12))
-            beat += 0.25 * sure * error
-            step = float(np.clip(step + sign * 0.04 * sure * error, 0.97 * period, 1.03 * period))
+            beat += 0.25 * trust * error
+            step = float(np.clip(step + sign * 0.04 * trust * error, 0.97 * period, 1.03 * period))
         found.append(beat)
     return found
 
@@ -98,7 +98,7 @@ def _smooth(beats: np.ndarray, strength: float) -> np.ndarray:
 
 
 def follow(features: Features, period: float, phase: float, centre: float) -> TempoMap:
-    """Follow the pulse through a recording from where it is sure outwards.
+    """Follow the pulse through a recording from where it is clear outwards.
 
     Parameters
     ----------
@@ -126,9 +126,13 @@ def follow(features: Features, period: float, phase: float, centre: float) -> Te
     slope, start = np.polyfit(index, smooth, 1)
     if np.diff(smooth).min() <= 0.9 * period:
         return even
-    if np.abs(smooth - start - slope * index).max() < WORTH:
+    if np.abs(smooth - start - slope * index).max() < MIN_BEND_SECONDS:
         # a short recording's period is known better from all its onsets than from its beats
-        return even if features.duration < LONG else straight(float(slope), float(start), features.duration)
+        return (
+            even
+            if features.duration < LONG_SECONDS
+            else straight(float(slope), float(start), features.duration)
+        )
     return TempoMap(index.astype(float), smooth)
 
 
