@@ -2,11 +2,11 @@ r"""Fit the bar-line scorer of `looper.beats.downbeats`.
 
 ``make train-beats MUSICGEN=folder`` runs
 
-    python -m training.clips.render --out training/work/fit-11 --count 1500 --seed 11
-    python -m training.clips.render --out training/work/fit-12 --count 1500 --seed 12
-    python -m training.clips.render --out training/work/held --count 300 --seed 13
-    python -m training.downbeats --fit training/work/fit-11 training/work/fit-12 \
-        --held training/work/held --generated folder
+    python -m training.clips.render --out training/work/beats/fit-11 --count 1500 --seed 11
+    python -m training.clips.render --out training/work/beats/fit-12 --count 1500 --seed 12
+    python -m training.clips.render --out training/work/beats/held --count 300 --seed 13
+    python -m training.downbeats --fit training/work/beats/fit-* --held training/work/beats/held \
+        --generated folder
 
 Networks learn from rendered clips, and are then tuned on MusicGen's music, half and half. The folder of
 generated music is described in `training.bar_labels`; its audio is not ours to ship. Four further sets of
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--fit", type=Path, nargs="+", required=True, help="folders of rendered clips")
     parser.add_argument("--held", type=Path, required=True, help="rendered clips that nothing is fitted on")
     parser.add_argument("--generated", type=Path, required=True, help="MusicGen's music with bar lines")
-    parser.add_argument("--work", type=Path, default=Path("training/work/downbeats"))
+    parser.add_argument("--work", type=Path, default=Path("training/work/beats"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4], help="one network each")
     parser.add_argument("--jobs", type=int, default=1, help="networks fitted at a time")
     args = parser.parse_args()

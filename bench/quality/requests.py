@@ -1,6 +1,6 @@
-"""Choose among several draws of a prompt, as a request does: does the chosen loop start on a bar line?
+"""Choose among several draws of a prompt, as a request does, and count the loops on a bar line.
 
-    python -m bench.quality.requests --set DIR [DIR ...] [--folds training/work/downbeats] [--json]
+    python -m bench.quality.requests --set DIR [DIR ...] [--folds training/work/beats] [--json]
 
 DIR holds MusicGen's music with two trackers' bar lines (`training.bar_labels` says how); the clips of one
 model and prompt are the candidates of one request for 8 s. Three ways to choose: the first one drawn, the
