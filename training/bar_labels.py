@@ -9,7 +9,7 @@ a list of clips with ``file``, ``requested_bpm``, ``prompt``, ``madmom`` and ``b
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +98,8 @@ def rendered(folder: Path) -> list[Example]:
         true = np.ptp(clip["beats"]) / (len(clip["beats"]) - 1) / clip["level"]
         if abs(pulse.period / true - 1) < RIGHT_PERIOD:
             target = target_of(clip, found, pulse.even_time(np.array(clip["downbeats"])))
-            examples += [Example(found, target)] if target.any() else []
+            small = [replace(h, features=h.features.astype(np.float16)) for h in found]  # thousands of clips
+            examples += [Example(small, target)] if target.any() else []
     return examples
 
 
