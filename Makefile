@@ -7,7 +7,7 @@ PIP_LOCKED := $(BIN)/python scripts/lock.py --print
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench serve schema licences audit lock train-tiny clean
+.PHONY: demo test lint format bench serve schema licences audit lock train-tiny train-beats clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
@@ -26,7 +26,8 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# CLIPS=DIR adds what needs labelled clips (training.clips.render makes some)
+# CLIPS=DIR adds what needs labelled clips (training.clips.render makes some), MUSICGEN=DIR what needs
+# MusicGen's music with trackers' bar lines (training.bar_labels says how it is described)
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.speed.decode
 	$(BIN)/python -m bench.speed.predict
@@ -34,6 +35,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m bench.quality.loop_lengths
 	$(BIN)/python -m bench.quality.seam_likelihood
 	$(if $(CLIPS),$(BIN)/python -m bench.quality.beats --set $(CLIPS))
+	$(if $(MUSICGEN),$(BIN)/python -m bench.quality.requests --set $(MUSICGEN))
 	$(if $(CLIPS),$(BIN)/python -m bench.quality.seams --clips $(CLIPS) --tiny 20)
 
 serve: $(VENV)/runtime
@@ -55,6 +57,16 @@ train-tiny: $(VENV)/dev
 	$(BIN)/python -m training.tiny.lm encode
 	$(BIN)/python -m training.tiny.lm train
 	$(BIN)/python -m training.tiny.export
+
+# needs fluidsynth with fluid-soundfont-gm and timgm6mb-soundfont, and MUSICGEN=DIR as for bench
+BEATS := training/work/beats
+train-beats: $(VENV)/dev
+	@test -d "$(MUSICGEN)" || { echo "say where MusicGen's music is: make train-beats MUSICGEN=folder"; exit 1; }
+	$(BIN)/python -m training.clips.render --out $(BEATS)/fit-11 --count 1500 --seed 11
+	$(BIN)/python -m training.clips.render --out $(BEATS)/fit-12 --count 1500 --seed 12
+	$(BIN)/python -m training.clips.render --out $(BEATS)/held --count 300 --seed 13
+	OMP_NUM_THREADS=1 $(BIN)/python -m training.downbeats --fit $(BEATS)/fit-11 $(BEATS)/fit-12 \
+		--held $(BEATS)/held --generated $(MUSICGEN) --work $(BEATS) --jobs 2
 
 clean:
 	rm -rf $(VENV) $(VENV)-lock .cog demo loops

@@ -2,7 +2,7 @@
 
 A convolution over beats turns a reading's slots into evidence, which is averaged over all bars; a
 softmax over (level, phase, beat of the bar) says where bars begin and how sure that is.
-``training/fit_downbeat.py`` fits the weights on clips made by ``training/clips.py``.
+``training.downbeats`` fits the weights on rendered clips and on MusicGen's own music.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from looper.beats.hypotheses import LEVELS, Reading
+from looper.beats.hypotheses import LEVELS, MetricalHypothesis
 
 WEIGHTS = Path(__file__).with_name("beats.npz")
-GAP = 4  # beats: as far as a convolution reaches
-FORETOLD = 20.0  # odds that a bar line said to be known is one
+GAP_BEATS = 8  # as far as a convolution reaches
+KNOWN_LINE_ODDS = 20.0  # odds that a bar line said to be known is one
 
 
 @dataclass(frozen=True)
-class BarLine:
+class DownbeatHypothesis:
     """One way to draw the bar lines: ``line + k * bar`` seconds, its probability, its read level."""
 
     line: float
@@ -30,10 +30,19 @@ class BarLine:
     probability: float
 
 
+_in_use = [WEIGHTS]
+
+
+def use_weights(path: Path = WEIGHTS) -> None:
+    """Listen with other networks than the shipped ones, for benches and training; not thread-safe."""
+    _in_use[:] = [path]
+    _weights.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _weights() -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return the fitted networks, stacked ``[N, ...]``, whose votes are averaged, and the calibration."""
-    with np.load(WEIGHTS, allow_pickle=False) as file:
+    with np.load(_in_use[0], allow_pickle=False) as file:
         nets = {name: file[name].astype(np.float32) for name in file.files}
     return nets, nets.pop("calibration")
 
@@ -52,14 +61,16 @@ def _convolve(h: np.ndarray, weight: np.ndarray, bias: np.ndarray, dilation: int
     return np.maximum(0.0, np.concatenate(parts, axis=2) @ kernel + bias[:, None])
 
 
-def _on_one_tape(found: list[Reading], beats_per_bar: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _on_one_tape(
+    found: list[MetricalHypothesis], beats_per_bar: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lay readings one after another, with gaps wider than a convolution reaches.
 
     Returns the beats ``[T, PER_BEAT]``, which of them are no gap ``[T, 1]``, and the means over bars
     ``[R * beats_per_bar, T]`` of what a network makes of them.
     """
     lengths = np.array([len(reading.features) for reading in found])
-    starts = np.concatenate([[0], np.cumsum(lengths + GAP)[:-1]])
+    starts = np.concatenate([[0], np.cumsum(lengths + GAP_BEATS)[:-1]])
     tape = np.zeros((int(starts[-1] + lengths[-1]), found[0].features.shape[1]), np.float32)
     heard = np.zeros((len(tape), 1), np.float32)
     means = np.zeros((len(found), beats_per_bar, len(tape)), np.float32)
@@ -70,13 +81,14 @@ def _on_one_tape(found: list[Reading], beats_per_bar: int) -> tuple[np.ndarray, 
     return tape, heard, means.reshape(-1, len(tape))
 
 
-def _logits(found: list[Reading], beats_per_bar: int, nets: dict[str, np.ndarray]) -> np.ndarray:
+def _logits(found: list[MetricalHypothesis], beats_per_bar: int, nets: dict[str, np.ndarray]) -> np.ndarray:
     """Evidence ``[N, R, beats_per_bar]`` of each network that each beat of the bar is its first."""
     tape, heard, means = _on_one_tape(found, beats_per_bar)
     h = (tape - nets["mu"][:, None]) / nets["sd"][:, None]
     h = np.maximum(0.0, _linear(h, nets, "inp")) * heard
     h = h + _convolve(h, nets["c1.weight"], nets["c1.bias"], 1) * heard
-    h = h + _convolve(h, nets["c2.weight"], nets["c2.bias"], 2)
+    h = h + _convolve(h, nets["c2.weight"], nets["c2.bias"], 2) * heard
+    h = h + _convolve(h, nets["c3.weight"], nets["c3.bias"], 4)
     fold = (means @ h).reshape(len(h), len(found), beats_per_bar, -1)
     weight = np.array([reading.weight for reading in found], np.float32)[:, None, None]
     weight = np.broadcast_to(weight, (*fold.shape[:3], 1))
@@ -89,19 +101,19 @@ def _logits(found: list[Reading], beats_per_bar: int, nets: dict[str, np.ndarray
     return _linear(hidden, nets, "h2").reshape(fold.shape[:3]) + _linear(sides, nets, "lev")
 
 
-def bar_lines(found: list[Reading], beats_per_bar: int) -> list[BarLine]:
+def downbeat_hypotheses(found: list[MetricalHypothesis], beats_per_bar: int) -> list[DownbeatHypothesis]:
     """Weigh every beat of every reading as the beginning of bars.
 
     Parameters
     ----------
-    found : list of Reading
+    found : list of MetricalHypothesis
         From ``readings``.
     beats_per_bar : int
         Beats per bar.
 
     Returns
     -------
-    list of BarLine
+    list of DownbeatHypothesis
         Most probable first; probabilities sum to 1.
     """
     nets, _ = _weights()
@@ -110,7 +122,7 @@ def bar_lines(found: list[Reading], beats_per_bar: int) -> list[BarLine]:
     likely = (likely / likely.sum(axis=1, keepdims=True)).mean(axis=0)
     readings_and_beats = [(reading, beat) for reading in found for beat in range(beats_per_bar)]
     return [
-        BarLine(
+        DownbeatHypothesis(
             float(reading.beat_times[0] + beat * reading.period),
             beats_per_bar * reading.period,
             reading.level,
@@ -121,7 +133,7 @@ def bar_lines(found: list[Reading], beats_per_bar: int) -> list[BarLine]:
     ]
 
 
-def _holds(fine: BarLine, coarse: BarLine) -> bool:
+def _holds(fine: DownbeatHypothesis, coarse: DownbeatHypothesis) -> bool:
     """Whether every line of ``coarse`` is a line of ``fine``."""
     if coarse.bar < 0.9 * fine.bar:
         return False
@@ -129,56 +141,56 @@ def _holds(fine: BarLine, coarse: BarLine) -> bool:
     return abs(gap) < 0.05
 
 
-def known(lines: list[BarLine], near: float, bar: float) -> tuple[BarLine, float]:
+def known(lines: list[DownbeatHypothesis], near: float, bar: float) -> tuple[DownbeatHypothesis, float]:
     """Find the bar line that is known to be near a time, and how far the music agrees.
 
     Parameters
     ----------
-    lines : list of BarLine
+    lines : list of DownbeatHypothesis
         Most probable first.
     near, bar : float
         Seconds: where the bar line is, and a bar of the asked tempo.
 
     Returns
     -------
-    line : BarLine
+    line : DownbeatHypothesis
         The bar line, at the likeliest beat within 70 ms.
-    sure : float
+    confidence : float
         Probability that bars begin there, knowing it beforehand.
     """
 
-    def gap(line: BarLine) -> float:
+    def gap(line: DownbeatHypothesis) -> float:
         return (line.line - near + line.bar / 2) % line.bar - line.bar / 2
 
     close = [line for line in lines if abs(gap(line)) < 0.07]
     found = near + (gap(close[0]) if close else 0.0)
-    mine = BarLine(found, bar, 1.0, 0.0)
+    mine = DownbeatHypothesis(found, bar, 1.0, 0.0)
     agreed = sum(line.probability for line in lines if _holds(line, mine) or _holds(mine, line))
-    return mine, FORETOLD * agreed / (1 + (FORETOLD - 1) * agreed)
+    return mine, KNOWN_LINE_ODDS * agreed / (1 + (KNOWN_LINE_ODDS - 1) * agreed)
 
 
-def choose(lines: list[BarLine]) -> tuple[BarLine, BarLine, float]:
+def choose(lines: list[DownbeatHypothesis]) -> tuple[DownbeatHypothesis, DownbeatHypothesis, float]:
     """Choose the bar lines to show and those to cut at.
 
-    Reading bars twice too long loses every other line but starts no loop in a wrong place; reading
+    MetricalHypothesis bars twice too long loses every other line but starts no loop in a wrong place; reading
     them too short does the opposite. So lines are shown where the expected F-measure is highest and
     cut where the probability that a true bar begins is.
 
     Parameters
     ----------
-    lines : list of BarLine
+    lines : list of DownbeatHypothesis
         Most probable first.
 
     Returns
     -------
-    shown, cut : BarLine
+    shown, cut : DownbeatHypothesis
         ``cut``'s lines are among those shown, or as many bars apart.
-    sure : float
+    confidence : float
         Probability, before calibration, that bars begin at the lines of ``cut``.
     """
     likely = [line for line in lines[:40] if line.probability > 0.003] or lines[:1]
 
-    def worth(mine: BarLine) -> float:
+    def worth(mine: DownbeatHypothesis) -> float:
         total = 0.0
         for true in likely:
             ratio = max(mine.bar / true.bar, true.bar / mine.bar)
@@ -186,7 +198,7 @@ def choose(lines: list[BarLine]) -> tuple[BarLine, BarLine, float]:
                 total += true.probability * 2 / (1 + ratio)
         return total
 
-    def safe(mine: BarLine) -> float:
+    def safe(mine: DownbeatHypothesis) -> float:
         return sum(true.probability for true in likely if _holds(true, mine))
 
     shown = max(likely, key=worth)
@@ -195,12 +207,12 @@ def choose(lines: list[BarLine]) -> tuple[BarLine, BarLine, float]:
     return shown, cut, safe(cut)
 
 
-def calibrated(sure: float, clarity: float) -> float:
+def calibrated(confidence: float, clarity: float) -> float:
     """Turn the scorer's probability into the share of loops that are right at it.
 
     Parameters
     ----------
-    sure : float
+    confidence : float
         Probability from ``choose``.
     clarity : float
         Of the pulse, from ``tempo.find_period``.
@@ -210,6 +222,6 @@ def calibrated(sure: float, clarity: float) -> float:
     float
         Confidence, 0..1 (Platt's logistic scaling, fitted on held-out clips).
     """
-    x = np.clip(sure, 1e-3, 1 - 1e-3)
+    x = np.clip(confidence, 1e-3, 1 - 1e-3)
     slope, pulse, bias = _weights()[1]
     return float(1 / (1 + np.exp(-(slope * np.log(x / (1 - x)) + pulse * np.log(max(clarity, 1.0)) + bias))))

@@ -20,20 +20,21 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import next_fast_len, rfft
 from scipy.signal.windows import hann
 
-MAX_RATE = 50_000  # higher rates are decimated first: nothing above 16 kHz is listened to
-HOP = 0.005  # seconds between quick frames
+MAX_RATE_HZ = 50_000  # higher rates are decimated first: nothing above 16 kHz is listened to
+HOP_SECONDS = 0.005  # seconds between quick frames
 BANDS = 8
 MELS_PER_BAND = 5
-PIECE = 100_000  # samples of windows whose spectra are taken at once
-HUSH = 0.3  # chroma magnitude (music has tens) of pauses, whose rounding noise is no harmony
+PIECE_SAMPLES = 100_000  # samples of windows whose spectra are taken at once
+TIMBRE_BANDS, LOWEST_BAND_HZ = 16, 40.0  # bands of equal ratio in which bars are compared
+MIN_CHROMA_NORM = 0.3  # chroma magnitude (music has tens) of pauses, whose rounding noise is no harmony
 # How late an attack is found, by how sharp it is (log ratio of energy after and before): medians
 # over rendered notes whose beats are known. A click is found where it is, a bowed note late.
 SHARPNESS = (0.0, 0.5, 1.5, 2.8, 4.2, 5.5)
-LATE = (0.009, 0.008, 0.004, 0.002, 0.001, -0.0002)
+LATENESS_SECONDS = (0.009, 0.008, 0.004, 0.002, 0.001, -0.0002)
 
 
 @dataclass(frozen=True)
-class Frames:
+class Features:
     """Features of one recording, on frame times that start at 0 s.
 
     Attributes
@@ -52,6 +53,8 @@ class Frames:
         Slow frames per second (about 25).
     chroma : numpy.ndarray
         ``[24, S]``, unit-norm pitch classes of the whole range and below 260 Hz.
+    timbre : numpy.ndarray
+        ``[TIMBRE_BANDS, S]``, power per band from 40 Hz to half the sample rate, on the slow frames.
     peak_times, peak_weights : numpy.ndarray
         ``[N]``, onsets in seconds, between frames, and their strengths.
     """
@@ -63,6 +66,7 @@ class Frames:
     mel: np.ndarray
     chroma_rate: float
     chroma: np.ndarray
+    timbre: np.ndarray
     peak_times: np.ndarray
     peak_weights: np.ndarray
 
@@ -86,6 +90,18 @@ def _chroma_filters(rate: int, n_fft: int) -> np.ndarray:
     return np.concatenate([whole * high, whole * low]).astype(np.float32)
 
 
+@lru_cache(maxsize=8)
+def _timbre_filters(rate: int, n_fft: int) -> np.ndarray:
+    """Mean power over bands of equal ratio, ``[TIMBRE_BANDS, F]``; each holds one bin at least."""
+    count = n_fft // 2 + 1
+    edges = np.geomspace(LOWEST_BAND_HZ, rate / 2, TIMBRE_BANDS + 1) * n_fft / rate
+    first = np.minimum(edges[:-1].astype(int), count - 1)
+    last = np.maximum(first + 1, edges[1:].astype(int))
+    bins = np.arange(count)
+    inside = (bins >= first[:, None]) & (bins < last[:, None])
+    return (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
 def _fft_length(window: float, rate: int) -> int:
     """Samples, even, of an FFT that holds a window of so many seconds."""
     n_fft = next_fast_len(2 * round(window * rate / 2), real=True)
@@ -105,7 +121,7 @@ def _filtered(x: np.ndarray, filters: np.ndarray, hop: int, root: int) -> np.nda
     # roots would lift the rounding noise of single precision out of pauses
     window = hann(n_fft, sym=False).astype(np.float64 if root else np.float32)
     out = np.empty((len(frames), len(filters)), np.float32)
-    step = max(1, PIECE // n_fft)
+    step = max(1, PIECE_SAMPLES // n_fft)
     for first in range(0, len(frames), step):
         spectrum = rfft(frames[first : first + step] * window, axis=1)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
@@ -157,10 +173,10 @@ def _sharpen(x: np.ndarray, rate: float, times: np.ndarray) -> tuple[np.ndarray,
     rise = np.log((energy(at + window) - here + floor) / (here - energy(at - window) + floor))
     best = np.argmax(rise, axis=1)
     sharpness = rise[np.arange(len(times)), best]
-    return times + near[best] - np.interp(sharpness, SHARPNESS, LATE), sharpness
+    return times + near[best] - np.interp(sharpness, SHARPNESS, LATENESS_SECONDS), sharpness
 
 
-def frames(x: np.ndarray, sample_rate: int) -> Frames:
+def extract_features(x: np.ndarray, sample_rate: int) -> Features:
     """Measure onset and harmony features.
 
     Parameters
@@ -172,14 +188,14 @@ def frames(x: np.ndarray, sample_rate: int) -> Frames:
 
     Returns
     -------
-    Frames
+    Features
         Features of the whole signal.
     """
     duration = len(x) / sample_rate
-    if sample_rate > MAX_RATE:
+    if sample_rate > MAX_RATE_HZ:
         from scipy.signal import resample_poly
 
-        down = int(np.ceil(sample_rate / MAX_RATE))
+        down = int(np.ceil(sample_rate / MAX_RATE_HZ))
         x, exact = resample_poly(x, 1, down).astype(np.float32), sample_rate / down
     else:
         exact = float(sample_rate)
@@ -187,7 +203,7 @@ def frames(x: np.ndarray, sample_rate: int) -> Frames:
     x = x / np.sqrt(np.mean(np.square(x, dtype=np.float64)) + 1e-20)
     x = x.astype(np.float32)
 
-    hop = max(1, round(HOP * exact))
+    hop = max(1, round(HOP_SECONDS * exact))
     n_fft = _fft_length(0.023, rate)
     log_mel = np.log1p(_filtered(x, _mel_filters(rate, n_fft), hop, 0) * np.float32(100 / n_fft))
     rise = np.maximum(0.0, np.diff(log_mel, axis=1, prepend=log_mel[:, :1]))
@@ -197,12 +213,13 @@ def frames(x: np.ndarray, sample_rate: int) -> Frames:
     onset = np.maximum(0.0, onset - _local_mean(onset, round(0.1 * frame_rate)))
 
     slow_hop = max(1, round(0.04 * exact))
-    chroma = _filtered(x, _chroma_filters(rate, _fft_length(0.186, rate)), slow_hop, 2)
+    slow_fft = _fft_length(0.186, rate)
+    chroma = _filtered(x, _chroma_filters(rate, slow_fft), slow_hop, 2)
     for part in (chroma[:12], chroma[12:]):
-        part /= np.linalg.norm(part, axis=0) + HUSH
+        part /= np.linalg.norm(part, axis=0) + MIN_CHROMA_NORM
     times, weights = _peaks(onset, frame_rate)
     times, sharpness = _sharpen(x, exact, times)
-    return Frames(
+    return Features(
         rate=frame_rate,
         duration=duration,
         rise=rise,
@@ -210,12 +227,13 @@ def frames(x: np.ndarray, sample_rate: int) -> Frames:
         mel=log_mel.reshape(BANDS, MELS_PER_BAND, -1).mean(axis=1),
         chroma_rate=exact / slow_hop,
         chroma=chroma,
+        timbre=_filtered(x, _timbre_filters(rate, slow_fft), slow_hop, 0),
         peak_times=times,
         peak_weights=(weights * np.clip(sharpness / 4, 0.1, 1.0)) ** 0.7,
     )
 
 
-def crop(found: Frames, first: int, last: int) -> Frames:
+def crop(found: Features, first: int, last: int) -> Features:
     """Keep quick frames ``first`` to ``last``; times then start at 0 s again."""
     start, end = first / found.rate, last / found.rate
     kept = (found.peak_times >= start) & (found.peak_times < end)
@@ -227,6 +245,7 @@ def crop(found: Frames, first: int, last: int) -> Frames:
         onset=found.onset[first:last],
         mel=found.mel[:, first:last],
         chroma=found.chroma[:, slow],
+        timbre=found.timbre[:, slow],
         peak_times=found.peak_times[kept] - start,
         peak_weights=found.peak_weights[kept],
     )

@@ -1,8 +1,8 @@
 """A recording and the tempo that was asked for -> its beats, bar lines and best loop.
 
-The order of work: features (`onsets`), the period near the asked tempo (`tempo`), drift (`warp`), the
-bar line and the metrical level (`downbeat`, `barline`), the exact phase (`tempo.refine`), the choice of bars
-(`spans`). Times are seconds of the recording as given; features are read in straightened time.
+The order of work: `features`, the period near the target tempo (`tempo`), drift (`tempo_map`), the
+metrical level and the bar line (`hypotheses`, `downbeats`), the exact phase (`tempo.refine`), the choice of
+bars (`spans`). Times are seconds of the recording as given; features are read in straightened time.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from looper.beats import downbeats, features, spans, tempo, tempo_map
-from looper.beats.features import Frames
-from looper.beats.hypotheses import readings
-from looper.beats.spans import Span
-from looper.beats.tempo_map import Warp
+from looper.beats import downbeats, spans, tempo, tempo_map
+from looper.beats.constraints import Constraints, check_rate
+from looper.beats.downbeats import DownbeatHypothesis
+from looper.beats.features import Features, crop, extract_features
+from looper.beats.hypotheses import metrical_hypotheses
+from looper.beats.spans import Lines, Span
+from looper.beats.tempo_map import TempoMap
 from looper.samples import is_silent, mono
 
-MIN_BPM, MAX_BPM = 40.0, 300.0
-MIN_RATE, MAX_RATE = 4_000, 400_000
-EXCERPT = 20.0  # seconds in which the tempo is first looked for; the rest is followed from there
-CLEAR = 4.3  # clarity of the pulse under which the asked tempo is taken instead
-KEPT = 24  # candidate spans in the result
+EXCERPT_SECONDS = 20.0  # in which the tempo is first looked for; the rest is followed from there
+MIN_CLARITY = 4.3  # of the pulse, under which the target tempo is taken instead
+KEPT_SPANS = 24  # in the result
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class BeatGrid:
         Fastest tempo over slowest, less one; 0 where a constant grid carries the music.
     clarity : float
         How periodic the music is at the measured tempo: about 4 for noise, 5 to 30 for music.
-    warp : Warp or None
+    tempo_map : TempoMap or None
         The map between beat positions and seconds; position 0 is a bar line.
     """
 
@@ -69,7 +69,7 @@ class BeatGrid:
     level: float = 1.0
     drift: float = 0.0
     clarity: float = 0.0
-    warp: Warp | None = None
+    tempo_map: TempoMap | None = None
 
     @property
     def beats(self) -> int:
@@ -78,130 +78,130 @@ class BeatGrid:
 
 
 @dataclass(frozen=True)
-class _Wish:
-    """What the loop must keep to."""
+class BarEstimate:
+    """Where bars begin: the map with position 0 on a bar line, the lines to show and to cut at."""
 
-    asked: float  # seconds per beat
-    beats_per_bar: int
-    max_seconds: float | None
-    min_start: float
-    beats: int | None
-    downbeat: float | None
+    tempo_map: TempoMap
+    shown: DownbeatHypothesis
+    cut: DownbeatHypothesis
+    confidence: float  # before calibration
 
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    def beats_of(self, hypothesis: DownbeatHypothesis) -> float:
+        """Beats, at the target level, that a bar of a hypothesis lasts: halves of a beat."""
+        return round(2 * hypothesis.bar / self.tempo_map.period) / 2
 
 
-def _check_numbers(sample_rate: int, bpm: float, wish: _Wish | None = None) -> None:
-    if not _is_number(bpm) or not MIN_BPM <= bpm <= MAX_BPM:
-        raise ValueError(f"bpm must be between {MIN_BPM:g} and {MAX_BPM:g}, got {bpm}")
-    if not _is_number(sample_rate) or not MIN_RATE <= sample_rate <= MAX_RATE:
-        raise ValueError(f"sample_rate must be between {MIN_RATE} and {MAX_RATE} Hz, got {sample_rate}")
-    if wish is None:
-        return
-    for name, value in (("beats_per_bar", wish.beats_per_bar), ("beats", wish.beats)):
-        optional = name == "beats" and value is None
-        if not optional and not isinstance(value, int | np.integer):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-    if isinstance(wish.beats_per_bar, bool) or not 1 <= wish.beats_per_bar <= 16:
-        raise ValueError(f"beats_per_bar must be between 1 and 16, got {wish.beats_per_bar}")
-    if wish.beats is not None and wish.beats < 1:
-        raise ValueError(f"beats must be at least 1, got {wish.beats}")
-    if not (_is_number(wish.min_start) and np.isfinite(wish.min_start) and wish.min_start >= 0):
-        raise ValueError(f"min_start must be 0 s or later, got {wish.min_start}")
-    if wish.downbeat is not None and not (_is_number(wish.downbeat) and np.isfinite(wish.downbeat)):
-        raise ValueError(f"downbeat must be a time in seconds, got {wish.downbeat}")
-    if wish.max_seconds is not None and not (_is_number(wish.max_seconds) and wish.max_seconds > 0):
-        raise ValueError(f"max_seconds must be above 0, got {wish.max_seconds}: leave it out for no limit")
-
-
-def _audio(samples: np.ndarray, sample_rate: int, wish: _Wish) -> np.ndarray:
+def _audio(samples: np.ndarray, sample_rate: int, wanted: Constraints) -> np.ndarray:
     """Return the samples as mono, or raise ValueError if they cannot hold a loop of one beat."""
     x = mono(samples)
     seconds = len(x) / sample_rate
-    if seconds - wish.min_start < wish.asked - 1e-6:
+    if seconds - wanted.min_start < wanted.target_period - 1e-6:
         raise ValueError(
-            f"samples hold {seconds:.3f} s, {max(0.0, seconds - wish.min_start):.3f} s of them after "
-            f"min_start, but one beat at {60 / wish.asked:g} bpm takes {wish.asked:.3f} s: pass more audio"
+            f"samples hold {seconds:.3f} s, {max(0.0, seconds - wanted.min_start):.3f} s of them after "
+            f"min_start, but one beat at {60 / wanted.target_period:g} bpm takes "
+            f"{wanted.target_period:.3f} s: pass more audio"
         )
     return x
 
 
-def _excerpt(frames: Frames) -> tuple[Frames, float]:
-    """Return the stretch with most onsets, as frames that start at 0 s, and where it starts."""
-    if frames.duration <= EXCERPT * 1.25:
-        return frames, 0.0
-    size, total = round(EXCERPT * frames.rate), np.cumsum(np.r_[0.0, frames.onset])
+def _excerpt(features: Features) -> tuple[Features, float]:
+    """Return the stretch with most onsets, as features that start at 0 s, and where it starts."""
+    if features.duration <= EXCERPT_SECONDS * 1.25:
+        return features, 0.0
+    size, total = round(EXCERPT_SECONDS * features.rate), np.cumsum(np.r_[0.0, features.onset])
     first = int(np.argmax(total[size:] - total[:-size]))
-    return features.crop(frames, first, first + size), first / frames.rate
+    return crop(features, first, first + size), first / features.rate
 
 
-def _beat_map(frames: Frames, wish: _Wish) -> tuple[Warp, float]:
-    """Find the period near the asked one and follow it: the pulse's map and how clear it is."""
-    part, start = _excerpt(frames)
-    period, clarity = tempo.find_period(part, wish.asked, wish.beats_per_bar)
+def find_pulse(features: Features, wanted: Constraints) -> tuple[TempoMap, float]:
+    """Find the period near the target and follow it: the pulse's map and how clear it is.
+
+    Parameters
+    ----------
+    features : Features
+        Of the recording.
+    wanted : Constraints
+        Of which the target tempo and the beats per bar matter here.
+
+    Returns
+    -------
+    pulse : TempoMap
+        Some beat's position is 0; bars are not known yet.
+    clarity : float
+        See `BeatGrid`.
+    """
+    part, start = _excerpt(features)
+    period, clarity = tempo.find_period(part, wanted.target_period, wanted.beats_per_bar)
     pulse = max(tempo.phases(part, period), key=lambda p: p.weight)
     centre = start + part.duration / 2
-    return tempo_map.follow(frames, period, start + pulse.phase, centre), clarity
+    return tempo_map.follow(features, period, start + pulse.phase, centre), clarity
 
 
-def _bar_map(
-    frames: Frames, pulse: Warp, wish: _Wish
-) -> tuple[Warp, downbeats.BarLine, downbeats.BarLine, float]:
-    """Place the bar line: the map with position 0 on it, lines shown and to cut at, and how sure that is."""
+def _bars(features: Features, pulse: TempoMap, wanted: Constraints) -> BarEstimate:
+    """Place the bar line on a pulse."""
     origin, period = float(pulse.position(np.array(0.0))), pulse.period
-    even = frames if len(pulse.times) == 2 else tempo_map.straighten(frames, pulse)
-    lines = downbeats.bar_lines(readings(even, period), wish.beats_per_bar)
-    if wish.downbeat is None:
-        shown, cut, sure = downbeats.choose(lines)
+    straight = len(pulse.times) == 2
+    even = features if straight else tempo_map.straighten(features, pulse)
+    found = downbeats.downbeat_hypotheses(metrical_hypotheses(even, period), wanted.beats_per_bar)
+    if wanted.downbeat is None:
+        shown, cut, confidence = downbeats.choose(found)
     else:
-        near = float(pulse.position(np.array(wish.downbeat)) - origin) * period
-        cut, sure = downbeats.known(lines, near, period * wish.beats_per_bar)
+        near = float(pulse.position(np.array(wanted.downbeat)) - origin) * period
+        cut, confidence = downbeats.known(found, near, period * wanted.beats_per_bar)
         shown = cut
     phase = tempo.refine(even, period, cut.line)
-    if len(pulse.times) == 2:
-        return tempo_map.straight(period, phase, frames.duration), shown, cut, sure
+    if straight:
+        return BarEstimate(tempo_map.straight(period, phase, features.duration), shown, cut, confidence)
     # position (phase / period) of straightened time is the bar line
-    return pulse.shifted(origin + phase / period), shown, cut, sure
+    return BarEstimate(pulse.shifted(origin + phase / period), shown, cut, confidence)
 
 
-def _candidates(frames: Frames, beats: Warp, bar: float, strong: float, wish: _Wish) -> list[Span]:
+def _candidates(features: Features, beats: TempoMap, lines: Lines, wanted: Constraints) -> list[Span]:
     """Choose and score the spans: whole bars from bar lines, else from any beat, else only beats."""
-    room = frames.duration - wish.min_start
-    whole, short = spans.beat_counts(room, beats.period, wish.beats_per_bar, wish.asked, wish.max_seconds)
-    kept = [n for n in whole if n % strong == 0] or whole
-    plans = [(bar, kept), (1.0, kept), (bar, short), (1.0, short)]
-    if wish.beats is not None:
-        fewer = [n for n in kept if n < wish.beats]
-        plans = [(bar, [wish.beats]), (1.0, [wish.beats]), (bar, fewer), (1.0, fewer), *plans[2:]]
-    for step, counts in plans:
-        found = [s for n in counts for s in spans.spans(frames, beats, step, n, wish.min_start, strong)]
+    room = features.duration - wanted.min_start
+    whole, short = spans.beat_counts(room, beats.period, wanted)
+    kept = [n for n in whole if n % lines.preferred == 0] or whole
+    anywhere = replace(lines, step=1.0)
+    plans = [(lines, kept), (anywhere, kept), (lines, short), (anywhere, short)]
+    if wanted.beats is not None:
+        fewer = [n for n in kept if n < wanted.beats]
+        exact = [(lines, [wanted.beats]), (anywhere, [wanted.beats]), (lines, fewer), (anywhere, fewer)]
+        plans = [*exact, *plans[2:]]
+    for where, counts in plans:
+        found = [s for n in counts for s in spans.spans(features, beats, where, n, wanted.min_start)]
         if found:
-            return found[:KEPT]
-    end = min(frames.duration, wish.min_start + beats.period)
+            return found[:KEPT_SPANS]
+    end = min(features.duration, wanted.min_start + beats.period)
     return [Span(max(0.0, end - beats.period), end, 1, 0.0)]
 
 
-def _grid(beats: Warp, found: list[Span], sure: float, wish: _Wish, duration: float, bar: float) -> BeatGrid:
-    """Assemble the result; ``bar`` is what the music's bar lasts, in asked beats."""
-    inside = beats.position(np.array([-0.03, duration]))
+def _grid(features: Features, beats: TempoMap, lines: Lines, wanted: Constraints) -> BeatGrid:
+    """Assemble the result, without confidence yet."""
+    found = _candidates(features, beats, lines, wanted)
+    inside = beats.position(np.array([-0.03, features.duration]))
     count = np.arange(np.ceil(inside[0]), np.ceil(inside[1]))
-    lines = bar * np.arange(np.ceil(inside[0] / bar), np.ceil(inside[1] / bar))
+    bars = lines.step * np.arange(np.ceil(inside[0] / lines.step), np.ceil(inside[1] / lines.step))
     return BeatGrid(
         bpm=60.0 / beats.period,
-        beats_per_bar=int(wish.beats_per_bar),
+        beats_per_bar=int(wanted.beats_per_bar),
         beat_times=beats.time(count),
-        downbeat_times=beats.time(lines),
+        downbeat_times=beats.time(bars),
         loop_start=found[0].start,
         loop_end=found[0].end,
-        bars=found[0].beats / wish.beats_per_bar,
-        confidence=sure,
+        bars=found[0].beats / wanted.beats_per_bar,
+        confidence=0.0,
         spans=tuple(found),
-        level=bar / wish.beats_per_bar,
+        level=lines.step / wanted.beats_per_bar,
         drift=beats.drift,
-        warp=beats,
+        tempo_map=beats,
     )
+
+
+def _target_grid(features: Features, wanted: Constraints) -> BeatGrid:
+    """Return the target tempo's grid, for audio that says nothing of its own."""
+    even = tempo_map.straight(wanted.target_period, wanted.downbeat or 0.0, features.duration)
+    bar = float(wanted.beats_per_bar)
+    return _grid(features, even, Lines(bar, bar, wanted.beats_per_bar), wanted)
 
 
 def fit_grid(
@@ -247,30 +247,19 @@ def fit_grid(
         If an argument is out of range, or the samples are empty, not finite, or hold less than one
         beat after ``min_start``.
     """
-    wish = _Wish(
-        60.0 / bpm if _is_number(bpm) and bpm else 1.0, beats_per_bar, max_seconds, min_start, beats, downbeat
-    )
-    _check_numbers(sample_rate, bpm, wish)
-    x = _audio(samples, sample_rate, wish)
-    duration = len(x) / sample_rate
-    frames = features.frames(x, sample_rate)
+    wanted = Constraints(bpm, beats_per_bar, max_seconds, min_start, beats, downbeat)
+    check_rate(sample_rate)
+    x = _audio(samples, sample_rate, wanted)
+    features = extract_features(x, sample_rate)
     if is_silent(x):
-        return _asked_grid(frames, wish)
-    pulse, clarity = _beat_map(frames, wish)
-    if clarity < CLEAR:
-        return _asked_grid(frames, wish)
-    grid, shown, cut, sure = _bar_map(frames, pulse, wish)
-    bar, strong = (round(2 * line.bar / grid.period) / 2 for line in (shown, cut))
-    found = _candidates(frames, grid, bar, strong, wish)
-    result = _grid(grid, found, downbeats.calibrated(sure, clarity), wish, duration, bar)
-    return replace(result, clarity=clarity)
-
-
-def _asked_grid(frames: Frames, wish: _Wish) -> BeatGrid:
-    """Return the asked tempo's grid, for audio that says nothing of its own."""
-    even = tempo_map.straight(wish.asked, wish.downbeat or 0.0, frames.duration)
-    bar = float(wish.beats_per_bar)
-    return _grid(even, _candidates(frames, even, bar, bar, wish), 0.0, wish, frames.duration, bar)
+        return _target_grid(features, wanted)
+    pulse, clarity = find_pulse(features, wanted)
+    if clarity < MIN_CLARITY:
+        return replace(_target_grid(features, wanted), clarity=clarity)
+    bars = _bars(features, pulse, wanted)
+    lines = Lines(bars.beats_of(bars.shown), bars.beats_of(bars.cut), wanted.beats_per_bar)
+    grid = _grid(features, bars.tempo_map, lines, wanted)
+    return replace(grid, confidence=downbeats.calibrated(bars.confidence, clarity), clarity=clarity)
 
 
 def analyse(samples: np.ndarray, sample_rate: int, bpm: float, beats_per_bar: int = 4) -> BeatGrid:

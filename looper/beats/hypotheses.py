@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from looper.beats import tempo
-from looper.beats.features import BANDS, Frames
+from looper.beats.features import BANDS, Features
 
 SLOTS = 4  # per beat
-TIGHT = 0.02  # seconds around a slot in which a hit counts as on it
-AHEAD = 1  # beats read before the first whole one and after the last
-SPANS = (0.5, 1.0, 2.0, 4.0)  # beats on either side over which harmony is compared
-PER_SLOT = BANDS + 4 + BANDS + 2 * len(SPANS)
+TIGHT_SECONDS = 0.02  # seconds around a slot in which a hit counts as on it
+HARMONY_SPANS_BEATS = (0.5, 1.0, 2.0, 4.0, 8.0)  # beats on either side over which harmony is compared
+TIMBRE_SPANS_BEATS = (1.0, 2.0, 4.0, 8.0)  # the same for what sounds, and how much
+PER_SLOT = BANDS + 4 + BANDS + 2 * len(HARMONY_SPANS_BEATS) + 2 * len(TIMBRE_SPANS_BEATS)
 PER_BEAT = SLOTS * PER_SLOT + 6
 
 
@@ -43,7 +43,7 @@ def _between(total: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.
 
 
 @dataclass(frozen=True)
-class Listening:
+class CumulativeFeatures:
     """Running sums of one recording's features, scaled by its own spread."""
 
     rise: np.ndarray
@@ -55,53 +55,72 @@ class Listening:
     begins_silent: float
 
 
-def listen(frames: Frames) -> Listening:
+def listen(features: Features) -> CumulativeFeatures:
     """Prepare the features that every phase is then read from.
 
     Parameters
     ----------
-    frames : Frames
+    features : Features
         Features of one recording.
 
     Returns
     -------
-    Listening
+    CumulativeFeatures
         Running sums, normalised per band.
     """
-    rise = frames.rise / (frames.rise.mean() + 1e-6)
-    mel = frames.mel - frames.mel.mean(axis=1, keepdims=True)
+    rise = features.rise / (features.rise.mean() + 1e-6)
+    mel = features.mel - features.mel.mean(axis=1, keepdims=True)
     mel = mel / (mel.std() + 1e-3)
-    head = frames.mel[:, : max(1, round(0.01 * frames.rate))].mean()
-    return Listening(
+    head = features.mel[:, : max(1, round(0.01 * features.rate))].mean()
+    return CumulativeFeatures(
         rise=_running(rise),
         mel=_running(mel),
-        chroma=_running(frames.chroma),
-        rate=frames.rate,
-        chroma_rate=frames.chroma_rate,
-        duration=frames.duration,
-        begins_silent=float(head < 0.25 * frames.mel.mean()),
+        chroma=_running(features.chroma),
+        rate=features.rate,
+        chroma_rate=features.chroma_rate,
+        duration=features.duration,
+        begins_silent=float(head < 0.25 * features.mel.mean()),
     )
 
 
-def _novelty(heard: Listening, times: np.ndarray, period: float) -> np.ndarray:
-    """Change of harmony at each time over each span, ``[2 * len(SPANS), N]`` (whole range and bass), 0..1."""
-    reach = np.array(SPANS)[:, None] * period * heard.chroma_rate
+def _novelty(heard: CumulativeFeatures, times: np.ndarray, period: float) -> np.ndarray:
+    """Change of harmony at each time over each span, ``[2 * len(HARMONY_SPANS_BEATS), N]`` (whole range and bass), 0..1."""
+    reach = np.array(HARMONY_SPANS_BEATS)[:, None] * period * heard.chroma_rate
     at = times * heard.chroma_rate
     here = _until(heard.chroma, at)[:, None]
     sides = (here - _until(heard.chroma, at - reach), _until(heard.chroma, at + reach) - here)
-    before, after = (side.reshape(2, 12, len(SPANS), -1).swapaxes(1, 2) for side in sides)
+    before, after = (side.reshape(2, 12, len(HARMONY_SPANS_BEATS), -1).swapaxes(1, 2) for side in sides)
     size = np.sqrt((before**2).sum(axis=2) * (after**2).sum(axis=2))
     change = (1 - (before * after).sum(axis=2) / (size + 1e-9)) * np.minimum(1.0, size / 0.05)
-    return change.swapaxes(0, 1).reshape(2 * len(SPANS), -1)
+    return change.swapaxes(0, 1).reshape(2 * len(HARMONY_SPANS_BEATS), -1)
 
 
-def _beat_times(heard: Listening, phase: float, period: float) -> np.ndarray:
+def _change(total: np.ndarray, at: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Mean after less mean before each frame position, per feature, ``[F, len(reach), N]``; 0 at the edges."""
+    reach = reach[:, None]
+    here = np.broadcast_to(at, (len(reach), len(at)))
+    after, right = _between(total, here, here + reach)
+    before, left = _between(total, here - reach, here)
+    heard = np.minimum(left, right) / reach
+    means = after / np.maximum(right, 1.0), before / np.maximum(left, 1.0)
+    return (means[0] - means[1]) * np.minimum(1.0, 2 * heard)
+
+
+def _timbre(heard: CumulativeFeatures, times: np.ndarray, period: float) -> np.ndarray:
+    """How far the sound, and the number of onsets, change at each time, ``[2 * len(TIMBRE_SPANS_BEATS), N]``."""
+    reach = np.array(TIMBRE_SPANS_BEATS) * period * heard.rate
+    at = times * heard.rate
+    sound = np.sqrt(np.square(_change(heard.mel, at, reach)).mean(axis=0))
+    return np.concatenate([sound, _change(heard.rise, at, reach).mean(axis=0)])
+
+
+def _beat_times(heard: CumulativeFeatures, phase: float, period: float) -> np.ndarray:
     """Seconds of the beats ``phase + k * period``, from just before 0 s."""
     first = np.ceil((-0.03 - phase) / period)
     return phase + period * np.arange(first, np.ceil((heard.duration - 0.03 - phase) / period))
 
 
-def _flags(heard: Listening, beat_times: np.ndarray, period: float) -> np.ndarray:
+def _flags(heard: CumulativeFeatures, beat_times: np.ndarray, period: float) -> np.ndarray:
     """Say which beats lie at the clip's edges, and how fast they go, ``[K, 6]``."""
     near = np.abs(beat_times) < np.minimum(0.07, 0.2 * period)
     return np.stack(
@@ -117,7 +136,7 @@ def _flags(heard: Listening, beat_times: np.ndarray, period: float) -> np.ndarra
     )
 
 
-def _slots(heard: Listening, beat_times: np.ndarray, period: float) -> np.ndarray:
+def _slots(heard: CumulativeFeatures, beat_times: np.ndarray, period: float) -> np.ndarray:
     """Read the sixteenth slots of beats, ``[K, SLOTS * PER_SLOT]``."""
     slot = period / SLOTS
     times = (beat_times[:, None] + slot * np.arange(SLOTS)).ravel()
@@ -125,23 +144,26 @@ def _slots(heard: Listening, beat_times: np.ndarray, period: float) -> np.ndarra
     at = times * heard.rate + 0.5
     half = 0.5 * slot * heard.rate
     wide, _ = _between(heard.rise, at - half, at + half)
-    tight, _ = _between(heard.rise, at - TIGHT * heard.rate, at + TIGHT * heard.rate)
+    tight, _ = _between(heard.rise, at - TIGHT_SECONDS * heard.rate, at + TIGHT_SECONDS * heard.rate)
     level, size = _between(heard.mel, at, at + 2 * half)
     rows = [
         np.log1p(wide),
         np.log1p(tight.reshape(4, 2, -1).sum(axis=1)),
         level / np.maximum(size, 1.0),
         _novelty(heard, times, period),
+        _timbre(heard, times, period),
     ]
     return np.concatenate(rows).T.reshape(len(beat_times), SLOTS * PER_SLOT)
 
 
-def beat_features(heard: Listening, phases: np.ndarray, period: float) -> list[tuple[np.ndarray, np.ndarray]]:
+def beat_features(
+    heard: CumulativeFeatures, phases: np.ndarray, period: float
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Read a recording on beat grids of one period.
 
     Parameters
     ----------
-    heard : Listening
+    heard : CumulativeFeatures
         The recording.
     phases : numpy.ndarray
         ``[P]`` seconds: beats fall at ``phase + k * period``.
@@ -163,13 +185,13 @@ def beat_features(heard: Listening, phases: np.ndarray, period: float) -> list[t
 
 
 @dataclass(frozen=True)
-class Reading:
+class MetricalHypothesis:
     """One way to read the beats: a level of the pulse and a phase, with its features.
 
     Attributes
     ----------
     level : float
-        Period over the asked one: 0.5, 1 or 2.
+        Period over the target: 0.5, 1 or 2.
     period, phase : float
         Seconds.
     weight : float
@@ -190,35 +212,35 @@ class Reading:
 
 LEVELS = (0.5, 1.0, 2.0)
 PHASES = 6
-SHORTEST, LONGEST = 0.22, 1.6  # seconds a read beat may last
+MIN_BEAT_SECONDS, MAX_BEAT_SECONDS = 0.22, 1.6
 
 
-def readings(frames: Frames, period: float) -> list[Reading]:
+def metrical_hypotheses(features: Features, period: float) -> list[MetricalHypothesis]:
     """Read a recording at half, once and twice the period, at each likely phase.
 
     Parameters
     ----------
-    frames : Frames
+    features : Features
         Features.
     period : float
-        Seconds per beat at the asked level.
+        Seconds per beat at the target level.
 
     Returns
     -------
-    list of Reading
+    list of MetricalHypothesis
         Never empty.
     """
-    heard = listen(frames)
+    heard = listen(features)
     found = []
     for level in LEVELS:
         beat = period * level
-        if level != 1 and not SHORTEST < beat < min(LONGEST, frames.duration):
+        if level != 1 and not MIN_BEAT_SECONDS < beat < min(MAX_BEAT_SECONDS, features.duration):
             continue
-        pulses = tempo.phases(frames, beat, PHASES)
-        _, offsets, _ = tempo.fit_line(frames, beat, np.array([p.phase for p in pulses]))
+        pulses = tempo.phases(features, beat, PHASES)
+        _, offsets, _ = tempo.fit_line(features, beat, np.array([p.phase for p in pulses]))
         offsets %= beat
         grids = beat_features(heard, offsets, beat)
-        for pulse, phase, (features, beat_times) in zip(pulses, offsets, grids, strict=True):
+        for pulse, phase, (rows, beat_times) in zip(pulses, offsets, grids, strict=True):
             if len(beat_times):
-                found.append(Reading(level, beat, float(phase), pulse.weight, features, beat_times))
+                found.append(MetricalHypothesis(level, beat, float(phase), pulse.weight, rows, beat_times))
     return found

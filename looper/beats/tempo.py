@@ -1,6 +1,6 @@
-"""Frames to a steady pulse: the beat period near an asked tempo, and where in it beats may fall.
+"""Features to a steady pulse: the beat period near a target tempo, and where in it beats may fall.
 
-The asked tempo leaves 15 % of room, so the search is short and exact: a harmonic comb over one
+The target tempo leaves 15 % of room, so the search is short and exact: a harmonic comb over one
 zero-padded FFT of the onset curve, the self-similarity of the spectrum at beat and bar lags, then a
 robust straight line through the onsets themselves.
 
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from looper.beats.features import Frames
+from looper.beats.features import Features
 
-SEARCH = 0.075  # share of the asked period that is searched on either side
-STEP = 0.001
-FAINT = 0.02  # of the strongest gathering of onsets: weaker ones are no beat
-BEGINNING = 1.5  # onset strength of the faintest notes: gliding and steady tones stay below
+SEARCH_SHARE = 0.075  # share of the target period that is searched on either side
+SEARCH_LOG_STEP = 0.001
+MIN_PEAK_SHARE = 0.02  # of the strongest gathering of onsets: weaker ones are no beat
+MIN_ONSET_STRENGTH = 1.5  # onset strength of the faintest notes: gliding and steady tones stay below
 HARMONICS = ((1, 1.0), (2, 1.0), (3, 0.4), (4, 0.7))
 
 
@@ -33,18 +33,18 @@ class Pulse:
     weight: float
 
 
-def _comb(frames: Frames, periods: np.ndarray) -> np.ndarray:
+def _comb(features: Features, periods: np.ndarray) -> np.ndarray:
     """Onset energy at the multiples of each beat rate, ``[P]``, in standard deviations of noise."""
-    onset = frames.onset - frames.onset.mean()
+    onset = features.onset - features.onset.mean()
     size = 1 << int(np.ceil(np.log2(max(len(onset) * 8, 2))))
     spectrum = np.abs(np.fft.rfft(onset, size)) / (np.linalg.norm(onset) + 1e-12)
-    hz = np.arange(len(spectrum)) * frames.rate / size
+    hz = np.arange(len(spectrum)) * features.rate / size
     return sum(w * np.interp(k / periods, hz, spectrum) for k, w in HARMONICS)
 
 
-def _likeness(frames: Frames, lags: np.ndarray) -> np.ndarray:
+def _likeness(features: Features, lags: np.ndarray) -> np.ndarray:
     """Correlation of the log-mel picture with itself ``lags`` seconds later, in -1..1."""
-    picture = np.concatenate([frames.mel - frames.mel.mean(axis=1, keepdims=True)])
+    picture = features.mel - features.mel.mean(axis=1, keepdims=True)
     length = picture.shape[1]
     size = 1 << int(np.ceil(np.log2(2 * length)))
     power = np.abs(np.fft.rfft(picture, size)) ** 2
@@ -55,18 +55,20 @@ def _likeness(frames: Frames, lags: np.ndarray) -> np.ndarray:
     corr = raw / (np.sqrt(np.maximum(head * tail, 0)) + 1e-9)
     usable = (length - shift) > 0.12 * length
     corr = np.where(usable, corr * np.minimum(1.0, 2.5 * (1 - shift / length)), 0.0)
-    return np.interp(lags * frames.rate, shift, corr, right=0.0)
+    return np.interp(lags * features.rate, shift, corr, right=0.0)
 
 
-def period_scores(frames: Frames, asked: float, beats_per_bar: int) -> tuple[np.ndarray, np.ndarray]:
-    """Score every beat period within the search width of the asked one.
+def period_scores(
+    features: Features, target_period: float, beats_per_bar: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score every beat period within the search width of the target.
 
     Parameters
     ----------
-    frames : Frames
+    features : Features
         Features.
-    asked : float
-        Seconds per beat of the asked tempo.
+    target_period : float
+        Seconds per beat of the target tempo.
     beats_per_bar : int
         Beats per bar.
 
@@ -75,10 +77,10 @@ def period_scores(frames: Frames, asked: float, beats_per_bar: int) -> tuple[np.
     tuple of numpy.ndarray
         Periods in seconds and their scores, the higher the better, ``[P]`` each.
     """
-    steps = np.arange(np.log1p(-SEARCH), np.log1p(SEARCH) + STEP, STEP)
-    periods = asked * np.exp(steps)
-    score = _comb(frames, periods) + 3.0 * sum(
-        w * _likeness(frames, periods * k)
+    steps = np.arange(np.log1p(-SEARCH_SHARE), np.log1p(SEARCH_SHARE) + SEARCH_LOG_STEP, SEARCH_LOG_STEP)
+    periods = target_period * np.exp(steps)
+    score = _comb(features, periods) + 3.0 * sum(
+        w * _likeness(features, periods * k)
         for k, w in ((1, 0.5), (beats_per_bar, 1.0), (2 * beats_per_bar, 1.0))
     )
     return periods, score - 0.5 * (steps / 0.04) ** 2
@@ -92,21 +94,21 @@ def best_periods(periods: np.ndarray, scores: np.ndarray, count: int = 3) -> lis
     return [float(periods[i]) for i in tops]
 
 
-def _fold(frames: Frames, period: float, bins: int) -> np.ndarray:
+def _fold(features: Features, period: float, bins: int) -> np.ndarray:
     """Onset curve averaged over all beats, ``[bins]`` of one period, bin 0 at time 0."""
-    position = (np.arange(len(frames.onset)) - 0.5) / frames.rate / period % 1.0 * bins
+    position = (np.arange(len(features.onset)) - 0.5) / features.rate / period % 1.0 * bins
     low = position.astype(int) % bins
     part = position - np.floor(position)
-    folded = np.bincount(low, frames.onset * (1 - part), bins)
-    return folded + np.bincount((low + 1) % bins, frames.onset * part, bins)
+    folded = np.bincount(low, features.onset * (1 - part), bins)
+    return folded + np.bincount((low + 1) % bins, features.onset * part, bins)
 
 
-def phases(frames: Frames, period: float, count: int = 6) -> list[Pulse]:
+def phases(features: Features, period: float, count: int = 6) -> list[Pulse]:
     """Find where in the beat the onsets gather: each gathering may be the beat itself.
 
     Parameters
     ----------
-    frames : Frames
+    features : Features
         Features.
     period : float
         Seconds per beat.
@@ -119,18 +121,18 @@ def phases(frames: Frames, period: float, count: int = 6) -> list[Pulse]:
         Strongest first; never empty (without onsets, one of weight 0 that starts at 0 s).
     """
     bins = 96
-    folded = _fold(frames, period, bins)
+    folded = _fold(features, period, bins)
     kernel = np.hanning(9)
     smooth = np.real(np.fft.ifft(np.fft.fft(folded) * np.fft.fft(np.roll(np.pad(kernel, (0, bins - 9)), -4))))
     tops = np.flatnonzero((smooth > np.roll(smooth, 1)) & (smooth >= np.roll(smooth, -1)))
     total = smooth.max() + 1e-12
     tops = tops[np.argsort(-smooth[tops])][:count]
-    tops = tops[smooth[tops] > FAINT * total]
+    tops = tops[smooth[tops] > MIN_PEAK_SHARE * total]
     found = [Pulse(period, float(i) / bins * period, float(smooth[i] / total)) for i in tops]
     return found or [Pulse(period, 0.0, 0.0)]
 
 
-def fit_line(frames: Frames, period: float, anchors: np.ndarray) -> tuple[float, np.ndarray, float]:
+def fit_line(features: Features, period: float, anchors: np.ndarray) -> tuple[float, np.ndarray, float]:
     """Fit one period and one offset per anchor to the onsets near them.
 
     Robust least squares (Tukey's biweight): onsets far from every anchor are ignored, and swung or
@@ -138,7 +140,7 @@ def fit_line(frames: Frames, period: float, anchors: np.ndarray) -> tuple[float,
 
     Parameters
     ----------
-    frames : Frames
+    features : Features
         Features.
     period : float
         Seconds per beat to start from.
@@ -154,7 +156,7 @@ def fit_line(frames: Frames, period: float, anchors: np.ndarray) -> tuple[float,
     share : float
         Part of the onset weight that lies within 15 ms of the fitted grid.
     """
-    times, weights = frames.peak_times, frames.peak_weights
+    times, weights = features.peak_times, features.peak_weights
     offsets = anchors.astype(float).copy()
     if len(times) < 3:
         return period, offsets, 0.0
@@ -181,15 +183,15 @@ def fit_line(frames: Frames, period: float, anchors: np.ndarray) -> tuple[float,
     return period, offsets, share
 
 
-def find_period(frames: Frames, asked: float, beats_per_bar: int) -> tuple[float, float]:
-    """Find the beat period near the asked one.
+def find_period(features: Features, target_period: float, beats_per_bar: int) -> tuple[float, float]:
+    """Find the beat period near the target.
 
     Parameters
     ----------
-    frames : Frames
+    features : Features
         Features.
-    asked : float
-        Seconds per beat of the asked tempo.
+    target_period : float
+        Seconds per beat of the target tempo.
     beats_per_bar : int
         Beats per bar.
 
@@ -201,21 +203,21 @@ def find_period(frames: Frames, asked: float, beats_per_bar: int) -> tuple[float
         How periodic the onsets and the spectrum are at it: 4 for noise, 5 to 30 for music, 0 where
         nothing begins.
     """
-    periods, scores = period_scores(frames, asked, beats_per_bar)
-    rough = (best_periods(periods, scores, 1) or [asked])[0]
-    anchors = np.array([p.phase for p in phases(frames, rough)])
-    period, _, _ = fit_line(frames, rough, anchors)
-    loud = float(np.sort(frames.onset)[-8:].mean())
-    return period, float(scores.max()) * min(1.0, loud / BEGINNING)
+    periods, scores = period_scores(features, target_period, beats_per_bar)
+    rough = (best_periods(periods, scores, 1) or [target_period])[0]
+    anchors = np.array([p.phase for p in phases(features, rough)])
+    period, _, _ = fit_line(features, rough, anchors)
+    loud = float(np.sort(features.onset)[-8:].mean())
+    return period, float(scores.max()) * min(1.0, loud / MIN_ONSET_STRENGTH)
 
 
 STRAIGHT = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 TRIPLET = np.array([0.0, 1 / 3, 2 / 3, 1.0])
 
 
-def _settle(frames: Frames, period: float, phase: float, lattice: np.ndarray) -> tuple[float, float]:
+def _settle(features: Features, period: float, phase: float, lattice: np.ndarray) -> tuple[float, float]:
     """Robust mean (Tukey's biweight) of the onsets on a lattice: the phase, and the weight on it."""
-    times, weights = frames.peak_times, frames.peak_weights
+    times, weights = features.peak_times, features.peak_weights
     width, kept = min(0.02, 0.1 * period), 0.0
     for _ in range(8):
         place = (times - phase) / period
@@ -228,12 +230,12 @@ def _settle(frames: Frames, period: float, phase: float, lattice: np.ndarray) ->
     return phase, kept
 
 
-def refine(frames: Frames, period: float, phase: float) -> float:
+def refine(features: Features, period: float, phase: float) -> float:
     """Place a known beat exactly, from the onsets on its straight or triplet subdivisions.
 
     Parameters
     ----------
-    frames : Frames
+    features : Features
         Features.
     period, phase : float
         Seconds: beats near ``phase + k * period``, to 20 ms.
@@ -243,6 +245,6 @@ def refine(frames: Frames, period: float, phase: float) -> float:
     float
         Phase in seconds; unchanged where no onset is near.
     """
-    fits = [_settle(frames, period, phase, lattice) for lattice in (STRAIGHT, TRIPLET)]
+    fits = [_settle(features, period, phase, lattice) for lattice in (STRAIGHT, TRIPLET)]
     found = max(fits, key=lambda fit: fit[1])[0]
     return found if abs(found - phase) < 0.05 else phase

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from looper.beats.features import Frames
+from looper.beats.features import Features
 
-GATE = 0.05  # seconds, at most, between an onset and the beat it may correct
-LONG = 25.0  # seconds
-WORTH = 0.010  # seconds of deviation below which a straight line carries the music
+GATE_SECONDS = 0.05  # seconds, at most, between an onset and the beat it may correct
+LONG_SECONDS = 25.0  # seconds
+MIN_BEND_SECONDS = 0.010  # seconds of deviation below which a straight line carries the music
 
 
 @dataclass(frozen=True)
-class Warp:
+class TempoMap:
     """A monotone map between beat positions and seconds, straight beyond its knots.
 
     Attributes
@@ -45,9 +45,13 @@ class Warp:
         """Positions in beats at times in seconds."""
         return _line(np.asarray(time, float), self.times, self.positions)
 
-    def shifted(self, beats: float) -> Warp:
+    def even_time(self, time: np.ndarray) -> np.ndarray:
+        """Seconds of `straighten`'s features at seconds of the recording."""
+        return (self.position(time) - self.position(np.array(0.0))) * self.period
+
+    def shifted(self, beats: float) -> TempoMap:
         """Return the same music with position 0 moved by a number of beats."""
-        return Warp(self.positions - beats, self.times)
+        return TempoMap(self.positions - beats, self.times)
 
 
 def _line(x: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
@@ -57,28 +61,28 @@ def _line(x: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
     return np.where(x < xs[0], head, np.where(x > xs[-1], tail, inner))
 
 
-def straight(period: float, phase: float, duration: float) -> Warp:
+def straight(period: float, phase: float, duration: float) -> TempoMap:
     """Return a constant tempo: position 0 at ``phase`` seconds."""
     beats = max(1.0, duration / period)
-    return Warp(np.array([0.0, beats]), np.array([phase, phase + beats * period]))
+    return TempoMap(np.array([0.0, beats]), np.array([phase, phase + beats * period]))
 
 
-def _track(frames: Frames, period: float, beat: float, end: float) -> list[float]:
+def _track(features: Features, period: float, beat: float, end: float) -> list[float]:
     """Walk beat by beat from ``beat`` to ``end`` seconds, correcting period and phase (alpha-beta filter)."""
-    times, weights = frames.peak_times, frames.peak_weights
+    times, weights = features.peak_times, features.peak_weights
     scale = np.percentile(weights, 75) + 1e-9 if len(weights) else 1.0
     sign = 1.0 if end > beat else -1.0
-    step, found, gate = period, [], min(GATE, 0.12 * period)
+    step, found, gate = period, [], min(GATE_SECONDS, 0.12 * period)
     while (end - beat) * sign > 0:
         beat += sign * step
         lo, hi = np.searchsorted(times, (beat - gate, beat + gate))
         if hi > lo:
             gap, w = times[lo:hi] - beat, weights[lo:hi]
             w = w * (1 - (gap / gate) ** 2) ** 2
-            sure = min(1.0, float(w.sum()) / scale)
+            trust = min(1.0, float(w.sum()) / scale)
             error = float(np.sum(w * gap) / (w.sum() + 1e-12))
-            beat += 0.25 * sure * error
-            step = float(np.clip(step + sign * 0.04 * sure * error, 0.97 * period, 1.03 * period))
+            beat += 0.25 * trust * error
+            step = float(np.clip(step + sign * 0.04 * trust * error, 0.97 * period, 1.03 * period))
         found.append(beat)
     return found
 
@@ -93,12 +97,12 @@ def _smooth(beats: np.ndarray, strength: float) -> np.ndarray:
     return spsolve((eye(n) + strength * bend.T @ bend).tocsc(), beats)
 
 
-def follow(frames: Frames, period: float, phase: float, centre: float) -> Warp:
-    """Follow the pulse through a recording from where it is sure outwards.
+def follow(features: Features, period: float, phase: float, centre: float) -> TempoMap:
+    """Follow the pulse through a recording from where it is clear outwards.
 
     Parameters
     ----------
-    frames : Frames
+    features : Features
         Features.
     period, phase : float
         Seconds: the steady pulse.
@@ -107,59 +111,64 @@ def follow(frames: Frames, period: float, phase: float, centre: float) -> Warp:
 
     Returns
     -------
-    Warp
+    TempoMap
         Straight where a constant tempo misses no beat by more than 10 ms.
     """
-    even = straight(period, phase, frames.duration)
+    even = straight(period, phase, features.duration)
     middle = phase + period * round((centre - phase) / period)
-    after = _track(frames, period, middle, frames.duration)
-    before = _track(frames, period, middle, 0.0)
+    after = _track(features, period, middle, features.duration)
+    before = _track(features, period, middle, 0.0)
     beats = np.array([*before[::-1], middle, *after])
-    if len(beats) < 8 or len(frames.peak_times) < 8:
+    if len(beats) < 8 or len(features.peak_times) < 8:
         return even
     smooth = _smooth(beats, 30.0)
     index = np.arange(len(beats)) - len(before) + round((middle - phase) / period)
     slope, start = np.polyfit(index, smooth, 1)
     if np.diff(smooth).min() <= 0.9 * period:
         return even
-    if np.abs(smooth - start - slope * index).max() < WORTH:
+    if np.abs(smooth - start - slope * index).max() < MIN_BEND_SECONDS:
         # a short recording's period is known better from all its onsets than from its beats
-        return even if frames.duration < LONG else straight(float(slope), float(start), frames.duration)
-    return Warp(index.astype(float), smooth)
+        return (
+            even
+            if features.duration < LONG_SECONDS
+            else straight(float(slope), float(start), features.duration)
+        )
+    return TempoMap(index.astype(float), smooth)
 
 
-def straighten(frames: Frames, warp: Warp) -> Frames:
-    """Resample features so that the beats of ``warp`` fall evenly, at its mean period.
+def straighten(features: Features, tempo_map: TempoMap) -> Features:
+    """Resample features so that the beats of ``tempo_map`` fall evenly, at its mean period.
 
     Parameters
     ----------
-    frames : Frames
+    features : Features
         Features of the recording.
-    warp : Warp
+    tempo_map : TempoMap
         Its beats.
 
     Returns
     -------
-    Frames
-        Features whose second ``s`` is the recording's ``warp.time(s / warp.period + start)``.
+    Features
+        Features whose second ``s`` is the recording's ``tempo_map.time(s / tempo_map.period + start)``.
     """
-    start = float(warp.position(np.array(0.0)))
-    period = warp.period
-    duration = (float(warp.position(np.array(frames.duration))) - start) * period
+    start = float(tempo_map.position(np.array(0.0)))
+    period = tempo_map.period
+    duration = (float(tempo_map.position(np.array(features.duration))) - start) * period
 
     def resample(x: np.ndarray, rate: float) -> np.ndarray:
         even = np.arange(max(1, int(duration * rate) + 1)) / rate
-        at = warp.time(even / period + start) * rate
+        at = tempo_map.time(even / period + start) * rate
         rows = np.atleast_2d(x)
         out = np.array([np.interp(at, np.arange(rows.shape[1]), row) for row in rows])
         return out.reshape(*x.shape[:-1], -1)
 
     return replace(
-        frames,
+        features,
         duration=duration,
-        rise=resample(frames.rise, frames.rate),
-        onset=resample(frames.onset, frames.rate),
-        mel=resample(frames.mel, frames.rate),
-        chroma=resample(frames.chroma, frames.chroma_rate),
-        peak_times=(warp.position(frames.peak_times) - start) * period,
+        rise=resample(features.rise, features.rate),
+        onset=resample(features.onset, features.rate),
+        mel=resample(features.mel, features.rate),
+        chroma=resample(features.chroma, features.chroma_rate),
+        timbre=resample(features.timbre, features.chroma_rate),
+        peak_times=(tempo_map.position(features.peak_times) - start) * period,
     )

@@ -16,7 +16,7 @@ from looper.loops.matching import finish
 from looper.model.beat_clock import clock_features
 from looper.pipeline.plan import plan
 from looper.pipeline.result import Loops, Report
-from looper.pipeline.takes import Take, other_cuts, score_take, seam_passages
+from looper.pipeline.takes import Take, other_cuts, score_take, seam_passages, what_is_doubtful
 from looper.request import LoopRequest
 from looper.runtime.threads import thread_pool
 
@@ -204,10 +204,8 @@ class LoopSession:
             best = max(takes, key=lambda take: take.rank_score)
             if not best.drifted:
                 return best
-            logger.info("no candidate keeps the tempo (best confidence %.2f)", best.grid.confidence)
-        self.report.note(
-            "no clear beat was found at the asked tempo: the first loop is cut as well as it can be"
-        )
+            logger.info("no candidate will do (best confidence %.2f)", best.grid.confidence)
+        self.report.note(what_is_doubtful(best, self.plan.bpm))
         return best
 
     def _audio_prompt(self, first: Take) -> np.ndarray:

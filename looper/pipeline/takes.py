@@ -14,7 +14,11 @@ from looper.request import BPM_RANGE
 
 TEMPO_TOLERANCE = 0.04  # share of the tempo aimed at; beyond it a draw has drifted
 LEAD_IN = 0.05  # seconds before a known bar line in which its attack may begin
-CONFIDENCE_FLOOR = 0.3  # below it a drawn loop is tried again
+CONFIDENCE_FLOOR = 0.3  # below it a variation is drawn again
+FIRST_CONFIDENCE_FLOOR = 0.5  # below it the first loop, which sets the bar line of all, is drawn again
+JOINED_BARS_DB = 4.0  # difference of a loop's last bar from its first that passes for the same music
+JUMP_PENALTY_PER_DB = 0.03  # confidence that each further decibel costs in the choice of a candidate
+MAX_JUMP_DB = 8.0  # beyond JOINED_BARS_DB; farther makes no difference
 SEAM_JUDGED_SECONDS = 1.0  # of a loop's beginning, when its seam is judged by the model
 SEAM_PENALTY_PER_NAT = 0.1  # confidence that a nat of unlikeliness costs in the choice of a candidate
 MAX_SCORE_GAP = 0.6  # of a span's score: others as good may be taken for their seam
@@ -57,9 +61,10 @@ class Take:
 
     @property
     def rank_score(self) -> float:
-        """`score` less what an unlikely seam costs: what candidates are ranked by."""
+        """`score` less what an unlikely seam and unlike bars cost: what candidates are ranked by."""
         unlikely = min(max(0.0, -(self.seam_log_likelihood or 0.0)), MAX_SEAM_NATS)
-        return self.score - SEAM_PENALTY_PER_NAT * unlikely
+        jump = min(max(0.0, self.grid.spans[0].jump_db - JOINED_BARS_DB), MAX_JUMP_DB)
+        return self.score - SEAM_PENALTY_PER_NAT * unlikely - JUMP_PENALTY_PER_DB * jump
 
 
 def score_take(
@@ -90,9 +95,21 @@ def score_take(
     )
     grid = _whole(_later(grid, unheard), plan, len(samples) / sample_rate)
     off = abs(grid.bpm / plan.bpm - 1)
-    drifted = off > TEMPO_TOLERANCE or grid.confidence < CONFIDENCE_FLOOR
+    floor = FIRST_CONFIDENCE_FLOOR if downbeat is None else CONFIDENCE_FLOOR
+    drifted = off > TEMPO_TOLERANCE or grid.confidence < floor
     score = grid.confidence - max(0.0, off - 0.005) * 10
     return Take(samples, grid, 0, score, drifted)
+
+
+def what_is_doubtful(take: Take, bpm: float) -> str:
+    """Say in the user's words why a take would have been drawn again."""
+    confidence = take.grid.confidence
+    if confidence < CONFIDENCE_FLOOR or abs(take.grid.bpm / bpm - 1) > TEMPO_TOLERANCE:
+        return "no clear beat was found at the asked tempo: the first loop is cut as well as it can be"
+    return (
+        f"the first loop starts on the likeliest bar line, which is not sure (confidence {confidence:.2f}): "
+        "another seed may be clearer"
+    )
 
 
 def other_cuts(take: Take, beats_per_bar: int) -> list[Take]:
@@ -153,7 +170,7 @@ def _later(grid: BeatGrid, seconds: float) -> BeatGrid:
         loop_start=grid.loop_start + seconds,
         loop_end=grid.loop_end + seconds,
         spans=tuple(replace(span, start=span.start + seconds, end=span.end + seconds) for span in grid.spans),
-        warp=None,
+        tempo_map=None,
     )
 
 
@@ -171,5 +188,5 @@ def _whole(grid: BeatGrid, plan: Plan, seconds: float) -> BeatGrid:
         loop_end=span.end,
         spans=(span,),
         confidence=0.0,
-        warp=None,
+        tempo_map=None,
     )

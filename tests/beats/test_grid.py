@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from looper.beats.grid import BeatGrid, analyse, fit_grid
-from looper.beats.tempo_map import Warp, straight
+from looper.beats.tempo_map import TempoMap, straight
 from looper.export.plot_grid import plot_grid
 
 RATE = 32_000
@@ -211,6 +211,12 @@ def test_audio_that_says_nothing_gets_the_asked_grid_and_no_confidence(
     assert grid.bpm == pytest.approx(bpm)
 
 
+def test_the_clarity_of_noise_is_reported_as_it_was_measured() -> None:
+    noise = analyse(np.random.default_rng(0).normal(0, 0.1, 8 * RATE), RATE, 120)
+    music = analyse(band(even(120, 0.1, 8.0), 4, 8.0), RATE, 120)
+    assert 0 < noise.clarity < 5 < music.clarity
+
+
 def test_a_steady_tone_is_no_beat() -> None:
     tone = np.sin(2 * np.pi * 220 * np.arange(8 * RATE) / RATE)
     grid = analyse(tone, RATE, 100)
@@ -310,10 +316,11 @@ def test_the_same_samples_give_the_same_grid() -> None:
     assert first.confidence == again.confidence
 
 
-def test_a_warp_is_its_own_inverse() -> None:
-    bent = Warp(np.arange(20.0), 0.3 + np.cumsum(0.5 + 0.01 * np.sin(np.arange(20.0))))
+def test_a_tempo_map_goes_both_ways() -> None:
+    bent = TempoMap(np.arange(20.0), 0.3 + np.cumsum(0.5 + 0.01 * np.sin(np.arange(20.0))))
     at = np.linspace(-3, 25, 57)
     np.testing.assert_allclose(bent.position(bent.time(at)), at, atol=1e-9)
+    np.testing.assert_allclose(np.diff(bent.even_time(bent.time(at))), np.diff(at) * bent.period)
     np.testing.assert_allclose(straight(0.5, 0.1, 8.0).time(np.array([-2.0, 3.0])), [-0.9, 1.6])
 
 

@@ -38,8 +38,9 @@ def drums(player: Player) -> list[float]:
             del kit[name]
     if kit and rng.random() < 0.12:
         kit["shaker"] = "x.x." * bpb
-    fill, crash = rng.random() < 0.35, rng.random() < 0.35
+    fill, crash = rng.random() < 0.45, rng.random() < 0.5
     period = int(rng.choice([2, 4, 4, 8]))
+    loud = {name: rng.uniform(0.35, 1.0) * (0.6 if name in player.style.soft else 1.0) for name in DRUMS}
     kicks: list[float] = [0.0]
     for name, written in kit.items():
         rows = [random_row(rng, 4 * bpb, r[1:])[: 4 * bpb] if r[0] == "*" else r for r in written.split("|")]
@@ -53,7 +54,9 @@ def drums(player: Player) -> list[float]:
                 soft = {"x": 0.9, "o": 0.4}.get(c, 0.7 if c == "?" and rng.random() < 0.45 else 0.0)
                 if soft:
                     accent = 1.0 if i % (len(row) // bpb) == 0 or name in ("kick", "snare") else 0.8
-                    player.play(9, bar * bpb + i / len(row) * bpb, DRUMS[name], soft * accent, 0.2)
+                    player.play(
+                        9, bar * bpb + i / len(row) * bpb, DRUMS[name], soft * accent * loud[name], 0.2
+                    )
     for bar in range(player.bars if kit else 0):
         if crash and bar % period == 0:
             player.play(9, bar * bpb, DRUMS["crash"], 0.9, 1.0)

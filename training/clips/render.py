@@ -172,7 +172,7 @@ def crop(
 ) -> tuple[np.ndarray, float, str]:
     """Choose the clip's first moment: the true beginning, a bar line, or anywhere."""
     bars = piece.beats[:: piece.beats_per_bar]
-    how = str(rng.choice(["beginning", "bar", "random"], p=[0.22, 0.2, 0.58]))
+    how = str(rng.choice(["beginning", "bar", "random"], p=[0.16, 0.14, 0.7]))
     lead = 0.0 if rng.random() < 0.25 else float(rng.uniform(0, 0.06))
     if how == "beginning":
         start = bars[0] - lead
@@ -187,7 +187,8 @@ def crop(
 
 def ask(piece: Piece, rng: np.random.Generator) -> tuple[float, float]:
     """Draw the tempo that was asked for, up to 6 % off, sometimes at half or double, and the level."""
-    levels = [v for v in (1, 1, 1, 1, 1, 1, 2, 0.5) if 42 < piece.bpm * v < 290]
+    wanted = STYLES[piece.style].levels or (1, 1, 1, 1, 1, 2, 0.5, 0.5)
+    levels = [v for v in wanted if 42 < piece.bpm * v < 290]
     if piece.beats_per_bar % 2 and 0.5 in levels and rng.random() < 0.7:
         levels = [v for v in levels if v != 0.5] or [1]
     level = float(rng.choice(levels)) if levels else 1.0
@@ -218,7 +219,7 @@ def make_batch(first: int, size: int, seed: int, out: Path) -> list[dict[str, ob
     clock, lengths = 0.0, []
     for _ in range(size):
         name = str(rng.choice(names, p=weights / weights.sum()))
-        lengths.append(float(rng.choice([8.0, 8.0, 8.0, 10.0, 12.0])) + 4.0 * (STYLES[name].bpm[1] < 70))
+        lengths.append(float(rng.choice([8.0, 8.0, 10.0, 10.0, 12.0])) + 4.0 * (STYLES[name].bpm[1] < 70))
         piece = compose(rng, name, lengths[-1])
         pieces.append((piece, clock))
         clock += float(piece.beats[-1]) + GAP + 1

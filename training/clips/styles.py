@@ -8,7 +8,7 @@ Bars of a style are separated by ``|``. The number of characters says the grid: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 DRUMS = {
     "kick": 36, "snare": 38, "rim": 37, "clap": 39, "hat": 42, "pedal": 44, "open": 46, "ride": 51,
@@ -32,7 +32,8 @@ class Style:
     swing16: bool = False  # the swing is of sixteenths
     programs: tuple[int, ...] = ()
     weight: float = 1.0
-    tags: tuple[str, ...] = field(default=())
+    levels: tuple[float, ...] = ()  # of the asked tempo, where the style has its own
+    soft: tuple[str, ...] = ()  # drums that are quieter than the rest
 
 
 HATS8 = "x.x.x.x.x.x.x.x."
@@ -533,6 +534,116 @@ STYLES: dict[str, Style] = {
         ),
         ("whole", "root4", "kick"),
         ("pad", "arp8", "arp16", "ballad"),
+    ),
+    "double": Style(
+        (112, 185),
+        (
+            {"kick": "x.x.....x.x.....", "snare": BACK, "hat": HATS8},
+            {"kick": "x...x.......x...", "snare": "........x.......", "hat": "x...x...x...x..."},
+            {"kick": "x...x...x...x...", "snare": "........x.......", "hat": HATS8},
+            {"kick": "x.......x...3...", "snare": BACK, "hat": "x...x...x...x..."},
+            {"kick": "x.x...3.x.......", "snare": BACK, "open": FLOOR},
+            {"kick": "x.x.x...x.x.x...", "snare": "......x.......x.", "hat": FLOOR},
+        ),
+        ("root4", "kick", "whole", "root8"),
+        ("strum8", "pad", "arp8", "power8", "block4"),
+        weight=1.6,
+        levels=(0.5, 0.5, 1.0),
+    ),
+    "offhat": Style(
+        (110, 150),
+        (
+            {"kick": FLOOR, "open": "..x...x...x...x."},
+            {"kick": FLOOR, "clap": BACK, "open": "..x...x...x...x.", "shaker": "..x...x...x...x."},
+            {"kick": "x...x...x...x.3.", "snare": BACK, "hat": "..x...x...x...x."},
+            {"kick": "x.......x.......", "snare": BACK, "open": "..x...x...x...x."},
+        ),
+        ("off8", "off8", "synco", "whole"),
+        ("offstab", "pad", "stab", "arp16"),
+        weight=1.2,
+        soft=("kick", "clap", "snare"),
+    ),
+    "onedrop": Style(
+        (62, 150),
+        (
+            {"kick": "........x.......", "rim": "........x.......", "hat": "..x...x...x...x."},
+            {"kick": "........x.......", "snare": "........x..3....", "hat": HATS8},
+            {"kick": "x...x...x...x...", "snare": "........x.......", "hat": "..x...x...x...x."},
+            {"kick": "x.......x.......", "rim": "........x.......", "open": "..x...x...x...x."},
+        ),
+        ("reggae", "reggae", "synco", "two"),
+        ("skank", "skank", "offstab", "skank8"),
+        programs=(27, 16, 0, 17),
+        swing=(0.5, 0.6),
+        swing16=True,
+        weight=1.0,
+    ),
+    "halftime3": Style(
+        (110, 175),
+        (
+            {"kick": "x.......3...5...", "snare": "........x.......", "hat": FLOOR},
+            {"kick": "x.....x.....3...", "snare": "........x.......", "crash": "x...x...x...x..."},
+            {"kick": "x...3...........", "clap": "........x.......", "hat": HATS8},
+            {"kick": "x..x..x.....x...", "snare": "........x......3", "hat": HATS16},
+        ),
+        ("whole", "kick", "root8", "synco"),
+        ("power8", "pad", "arp8", "strum8", "bells8"),
+        weight=1.4,
+        levels=(1.0, 1.0, 2.0, 0.5),
+    ),
+    "symmetric": Style(
+        (84, 176),
+        (
+            {"kick": "x.......x.......", "snare": BACK, "hat": HATS8},
+            {"kick": "x.......x.......", "snare": BACK, "ride": HATS8},
+            {"kick": "x..x....x..x....", "snare": BACK, "hat": HATS16},
+            {"kick": "x.....x.x.....x.", "snare": BACK, "hat": HATS8},
+            {"kick": FLOOR, "snare": BACK, "hat": HATS8},
+            {"kick": "x.x.....x.x.....", "snare": BACK, "open": FLOOR},
+            {"kick": "x.....x.x.....x.", "snare": "....x..o....x..o", "tamb": HATS16},
+        ),
+        ("root8", "root4", "kick", "whole", "synco"),
+        ("strum8", "pad", "arp8", "power8", "block4", "stab"),
+        lead=0.5,
+        weight=2.6,
+    ),
+    "soul": Style(
+        (66, 118),
+        (
+            {"kick": "x......x..x.....", "snare": "....x..o.o..x...", "hat": HATS8},
+            {"kick": "x..x......x..x..", "rim": BACK, "shaker": HATS16},
+            {"kick": "x.....x..x......", "snare": BACK, "hat": HATS16, "tamb": "....x.......x..."},
+        ),
+        ("synco", "kick", "whole", "walk"),
+        ("stab", "pad", "synco", "strum16", "ballad"),
+        lead=0.6,
+        programs=(4, 5, 16, 17, 27, 61, 48),
+        swing=(0.5, 0.62),
+        swing16=True,
+        weight=1.2,
+    ),
+    "folkband": Style(
+        (80, 200),
+        (
+            {"kick": "x.......x.......", "tamb": BACK},
+            {"kick": "x...x...x...x...", "snare": "..x...x...x...x."},
+            {"kick": "x.......x.......", "shaker": "x.xox.xox.xox.xo"},
+            {},
+        ),
+        ("two", "root4", "walk", "none"),
+        ("boomchick", "strum8", "folkstrum", "travis", "arp8"),
+        lead=0.7,
+        programs=(24, 25, 105, 21, 22, 40),
+        weight=1.4,
+    ),
+    "orchestra": Style(
+        (60, 175),
+        ({}, {}, {"floor": "x.......3......."}),
+        ("whole", "root4", "two", "none"),
+        ("pad", "block4", "alberti", "arp8", "strum8", "strum4"),
+        lead=0.8,
+        programs=(48, 49, 40, 42, 44, 45, 60, 0, 6),
+        weight=1.4,
     ),
     "random": Style(
         (75, 175),
