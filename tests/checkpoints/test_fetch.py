@@ -15,10 +15,8 @@ import torch
 from looper.checkpoints import fetch, load, manifest, sources, store
 from looper.checkpoints.sources import WeightsError
 from looper.runtime import paths
-from testkit.hub import LARGE, MUSICGEN, REVISIONS, T5, hub, published  # noqa: F401  (fixtures)
-from tests.checkpoints.test_load import Malicious
-
-# ruff: noqa: F811  (fixtures are asked for by name)
+from testkit.hostile import Malicious
+from testkit.hub import LARGE, MUSICGEN, REVISIONS, T5
 
 BIG = "state_dict.bin"
 

@@ -10,19 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from looper.checkpoints import load, manifest, store
 from looper.checkpoints.sources import WeightsError
-from tests.checkpoints.test_load import (  # noqa: F401  (fixtures)
-    Malicious,
-    folder,
-    made,
-    published,
-)
-
-# ruff: noqa: F811  (fixtures are asked for by name)
+from testkit.hostile import Malicious
+from testkit.properties import examples
 
 
 def rewrite(folder, change):
@@ -370,7 +364,7 @@ def bare(made, tmp_path_factory):
     return Path(shutil.copytree(made, tmp_path_factory.mktemp("any") / "bare", ignore=lambda *a: ["t5"]))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@examples(300)
 @given(changes=st.dictionaries(NAMES, ENTRIES, min_size=1, max_size=3))
 def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):
     content = json.loads((made / "manifest.json").read_text())
@@ -383,7 +377,7 @@ def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):
         manifest.verify(bare)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@examples(200)
 @given(content=VALUES | st.fixed_dictionaries({"files": VALUES}))
 def test_no_json_gets_anything_but_a_weights_error(bare, content):
     (bare / "manifest.json").write_text(json.dumps(content))

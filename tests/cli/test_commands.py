@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -7,17 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from testkit.fakes import drum_track
-
-
-def run(*words, **how):
-    return subprocess.run(
-        [sys.executable, "-m", "looper", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        **how,
-    )
+from looper.pipeline.maker import LoopMaker
+from testkit.command_line import run
+from testkit.fakes import FakeGenerator, drum_track
 
 
 @pytest.fixture
@@ -150,28 +144,16 @@ def test_a_device_or_model_that_cannot_be_is_refused_before_anything_slow_is_imp
     assert done.returncode == 1 and said in done.stderr, done.stderr
 
 
-FULL_DISK = """
-import errno, os
-import looper.cli.main
-from looper.pipeline.maker import LoopMaker
-from testkit.fakes import FakeGenerator
-
-def full(file):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-LoopMaker.load = classmethod(lambda *_: LoopMaker(FakeGenerator()))
-os.fsync = full
-looper.cli.main.main()
-"""
-
-
 @pytest.mark.parametrize("pack", [(), ("--pack",)])
-def test_a_full_disk_is_said_of_the_users_folder_which_is_not_left_behind(tmp_path, pack):
+def test_a_full_disk_is_said_of_the_users_folder_which_is_not_left_behind(tmp_path, monkeypatch, pack):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LoopMaker, "load", lambda *_: LoopMaker(FakeGenerator()))
+    monkeypatch.setattr(os, "fsync", full)
     out = tmp_path / "a" / "o"
     wish = ("make", "x", "--model", "tiny", "-n", 2, "--max-duration", 2, "--seed", 1, "--out", out, *pack)
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, *map(str, wish)], capture_output=True, text=True, timeout=280
-    )
+    done = run(*wish)
     assert done.returncode == 1
     assert f"looper: cannot write to {out}: No space left on device; free space" in done.stderr
     assert ".pack-" not in done.stderr and "Errno" not in done.stderr
