@@ -31,7 +31,7 @@ def read_sources(root: Path | None = None) -> dict[str, Any]:
     for folder in (root or weights_root(), paths.WEIGHTS):
         if (path := folder / SOURCES).is_file():
             try:
-                sources = json.loads(path.read_text())
+                sources: dict[str, Any] = json.loads(path.read_text())
                 if sources["models"].keys() and sources["repositories"].keys():
                     return sources
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

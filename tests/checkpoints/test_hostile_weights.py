@@ -27,6 +27,11 @@ def rewrite(folder, change):
     path.write_text(json.dumps(content))
 
 
+def lengthen(file):
+    with file.open("ab") as end:
+        end.write(b"x")
+
+
 def swap(folder):
     (folder / "lm.safetensors").rename(folder / "x")
     (folder / "codec.safetensors").rename(folder / "lm.safetensors")
@@ -40,7 +45,7 @@ def link_out(folder):
 
 TAMPERED = {
     "swapped": (swap, r"(lm|codec)\.safetensors has \d+ bytes"),
-    "oversized": (lambda f: (f / "lm.safetensors").open("ab").write(b"x"), r"lm\.safetensors has \d+ bytes"),
+    "oversized": (lambda f: lengthen(f / "lm.safetensors"), r"lm\.safetensors has \d+ bytes"),
     "empty": (lambda f: (f / "config.yaml").write_bytes(b""), r"config\.yaml has 0 bytes"),
     "a folder for a file": (
         lambda f: ((f / "config.yaml").unlink(), (f / "config.yaml").mkdir()),
@@ -135,7 +140,7 @@ def test_hashing_ends_with_an_interrupted_block(folder, monkeypatch):
 
 
 def test_sizes_are_looked_at_before_any_content(folder, monkeypatch):
-    (folder / "lm.safetensors").open("ab").write(b"x")
+    lengthen(folder / "lm.safetensors")
     monkeypatch.setattr(manifest, "sha256", lambda *_: pytest.fail("hashed a file of the wrong size"))
     with pytest.raises(WeightsError, match="bytes, not"):
         manifest.verify(folder)
