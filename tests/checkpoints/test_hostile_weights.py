@@ -369,6 +369,7 @@ def bare(made, tmp_path_factory):
     return Path(shutil.copytree(made, tmp_path_factory.mktemp("any") / "bare", ignore=lambda *a: ["t5"]))
 
 
+@pytest.mark.slow
 @examples(300)
 @given(changes=st.dictionaries(NAMES, ENTRIES, min_size=1, max_size=3))
 def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):

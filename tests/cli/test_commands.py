@@ -21,6 +21,7 @@ def recording(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_make_writes_exact_loops_and_says_so_in_json(tmp_path):
     picture = tmp_path / "p.png"
     wish = ("--bpm", 126, "-n", 2, "--max-duration", 2, "--model", "tiny", "--seed", 1)
@@ -33,6 +34,7 @@ def test_make_writes_exact_loops_and_says_so_in_json(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_pack_is_a_folder_with_a_description_and_a_zip(tmp_path):
     import zipfile
 
@@ -69,6 +71,7 @@ looper.cli.main.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "pack"),
     [
@@ -112,6 +115,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["typer", "looper.checkpoints.store"])
 def test_ctrl_c_while_modules_are_imported_is_as_quiet(module):
     done = subprocess.run([sys.executable, "-c", EARLY, module], capture_output=True, text=True, timeout=60)
@@ -127,6 +131,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

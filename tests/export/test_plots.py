@@ -41,6 +41,7 @@ def test_the_suffix_says_the_kind(loop, tmp_path, suffix, start):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 4, 20])
 def test_a_row_for_each_loop(loop, tmp_path, count):
     heights = [size(plot_loops([loop] * n, tmp_path / "x.png"))[1] for n in (count, count + 1)]

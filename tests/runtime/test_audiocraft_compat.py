@@ -36,6 +36,7 @@ def run_with_all(code):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_music_is_made_where_nothing_under_the_gpl_is_installed(tmp_path):
     out = run(f"""
 import looper
