@@ -21,7 +21,7 @@ from testkit import checkpoints
 from testkit.checkpoints import TINY, Shape
 
 KEPT = paths.CHECKOUT / ".cache" / "stand-ins"
-SOURCES = ("testkit/checkpoints.py", "testkit/stand_ins.py", "looper/checkpoints/*.py", "requirements.txt")
+SOURCES = ("testkit/checkpoints.py", "testkit/stand_ins.py", "looper/checkpoints/*.py", "requirements.lock")
 
 
 def publish(folder: Path, shape: Shape = TINY, **kwargs) -> Path:

@@ -18,6 +18,8 @@ from looper.service.service import Service
 from testkit.fakes import SAMPLE_RATE, FakeGenerator, drum_track
 from testkit.serving import CancelledError, FakeModels, predict
 
+pytestmark = pytest.mark.slow
+
 
 def serving(folder, generator=None):
     return Service(FakeModels(generator), Scratch(folder))
