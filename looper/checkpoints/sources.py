@@ -45,7 +45,16 @@ def fetchable() -> list[str]:
 
 
 class WeightsError(RuntimeError):
-    """A model folder is missing, broken or unsupported; the message names it and the remedy."""
+    """A model folder is missing, broken or unsupported; the message names it and the remedy.
+
+    Examples
+    --------
+    >>> from looper.checkpoints.store import find
+    >>> find("nothing")
+    Traceback (most recent call last):
+    ...
+    looper.checkpoints.sources.WeightsError: unknown model 'nothing'...
+    """
 
 
 def remedy(folder: str | os.PathLike[str]) -> str:
