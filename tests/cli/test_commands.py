@@ -338,6 +338,26 @@ def test_processes_that_try_one_new_folder_at_once_are_not_in_each_others_way(tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["weights", "verify", "tiny"],
+        ["cut", "{recording}", "--bpm", "120", "--out", "{folder}", "--json"],
+        ["cut", "missing.wav", "--bpm", "120"],
+        ["make", " ", "--model", "tiny"],
+    ],
+    ids=" ".join,
+)
+def test_a_process_does_what_the_other_tests_see_without_one(recording, tmp_path, words):
+    given = [word.format(recording=recording, folder=tmp_path / "o") for word in words]
+    done = subprocess.run(
+        [sys.executable, "-m", "looper", *given], capture_output=True, text=True, timeout=280
+    )
+    here = run(*given)
+    assert (done.returncode, done.stdout, done.stderr) == (here.returncode, here.stdout, here.stderr)
+
+
 def test_importing_looper_needs_neither_torch_nor_audiocraft():
     code = (
         "import sys, looper, looper.beats.grid, looper.loops.cut, looper.files.write, looper.request, looper.cli.main;"

@@ -12,9 +12,9 @@ pytestmark = [pytest.mark.server, pytest.mark.xdist_group("cog server")]
 
 @pytest.mark.parametrize("name", ["client disconnects", "two requests at once", "disk full"])
 def test_a_server_survives(server, name):
-    right = server.output(faults.WISH)
+    right = server.output(faults.REQUEST)
     faults.IN_PLACE[name](server)
-    assert server.output(faults.WISH) == right
+    assert server.output(faults.REQUEST) == right
 
 
 EDGES = {
@@ -36,13 +36,13 @@ EDGES = {
 def test_each_bound_at_its_edge_is_served_and_just_past_it_is_refused(server, name):
     inside, outside = EDGES[name]
     for value in inside:
-        answer = server.post({**faults.WISH, name: value}).json()
+        answer = server.post({**faults.REQUEST, name: value}).json()
         assert answer["status"] == "succeeded", (name, value, answer)
         assert all(text is None or text.startswith("data:audio/") for text in answer["output"].values())
         asked = int(value) if name == "variations" else 1
         assert sum(text is not None for text in answer["output"].values()) == asked
     for value in outside:
-        reply = server.post({**faults.WISH, name: value})
+        reply = server.post({**faults.REQUEST, name: value})
         assert reply.status_code == 422 and name in reply.text, (name, value, reply.text)
 
 
