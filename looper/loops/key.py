@@ -91,7 +91,13 @@ def key_of_chroma(chroma: np.ndarray) -> Key | None:
 
 
 def find_key(samples: np.ndarray, sample_rate: int) -> Key | None:
-    """Return the key of `samples` [n] or [n, C], or None for drums, noise, silence and ambiguous harmony."""
+    """Return the key of `samples` [n] or [n, C], or None for drums, noise, silence and ambiguous harmony.
+
+    Examples
+    --------
+    >>> find_key(np.zeros(64_000, np.float32), 32_000) is None
+    True
+    """
     import librosa
 
     mono = np.asarray(samples, np.float32)
