@@ -5,21 +5,33 @@ BIN := $(VENV)/bin
 AUDIOCRAFT := $(shell sed -n 's/^ *- *\(echo audiocraft.*\)$$/\1/p' cog.yaml)
 PIP_LOCKED := $(BIN)/python scripts/lock.py --print
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps
+WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench serve schema licences audit lock train-tiny train-beats clean
+.PHONY: demo test check docs lint format bench serve schema licences audit lock train-tiny train-beats clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
 	@echo "Listen: the four loops are in demo/"
 
+# everything, in two processes; the tests of one module, one server, one browser stay together
 test: $(VENV)/dev lint
 	$(BIN)/python -m scripts.openapi_schema --check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
+
+# under a minute: no server, no browser, nothing slow
+check: $(VENV)/dev lint
+	$(BIN)/python -m scripts.openapi_schema --check
+	$(BIN)/python -m pytest $(WORKERS) -m "not server and not browser and not slow"
+
+docs: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 format: $(VENV)/dev

@@ -26,12 +26,24 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def tempo_words(prompt: str) -> list[str]:
-    """Tempi written out in `prompt`, such as "128 bpm" or "BPM: 93.5", as they stand there."""
+    """Tempi written out in `prompt`, such as "128 bpm" or "BPM: 93.5", as they stand there.
+
+    Examples
+    --------
+    >>> tempo_words("deep house, 128 bpm, warm")
+    ['128 bpm']
+    """
     return [match.group(0).strip() for match in _TEMPO.finditer(prompt)]
 
 
 def without_tempo(prompt: str) -> str:
-    """`prompt` without tempi and without the punctuation that they leave behind."""
+    """`prompt` without tempi and without the punctuation that they leave behind.
+
+    Examples
+    --------
+    >>> without_tempo("deep house, 128 bpm, warm")
+    'deep house, warm'
+    """
     bare = _TEMPO.sub(" ", prompt)
     bare = re.sub(r"\(\s*\)|\[\s*\]", " ", bare)
     bare = re.sub(r"\s+([,;.])", r"\1", bare)
@@ -58,6 +70,11 @@ class Sampling:
     ------
     ValueError
         If a value is out of range or not finite.
+
+    Examples
+    --------
+    >>> Sampling(top_k=50).guided
+    True
     """
 
     top_k: int = 250
@@ -106,6 +123,15 @@ class LoopRequest:
     ------
     ValueError
         In the user's words, naming the field and what it may be.
+
+    Examples
+    --------
+    >>> LoopRequest("deep house", bpm=124, variations=2, seed=1).bpm
+    124.0
+    >>> LoopRequest("deep house", bpm=12)
+    Traceback (most recent call last):
+    ...
+    looper.runtime.validation.FieldError: bpm must be between 40 and 300, got 12
     """
 
     prompt: str

@@ -26,6 +26,11 @@ def mono(samples: np.ndarray) -> np.ndarray:
     ------
     ValueError
         If the samples are empty, not numbers, not finite, or not ``[T]`` or ``[T, C]``.
+
+    Examples
+    --------
+    >>> mono(np.array([[1, 3], [3, 1], [1, 3], [4, 6]], np.int16)).shape
+    (4,)
     """
     x = _checked(samples, kinds="fiu", most_channels=64)
     full_scale = float(np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else 1.0
@@ -40,12 +45,24 @@ def mono(samples: np.ndarray) -> np.ndarray:
 
 
 def is_silent(x: np.ndarray) -> bool:
-    """Whether a mono signal holds nothing to hear."""
+    """Whether a mono signal holds nothing to hear.
+
+    Examples
+    --------
+    >>> is_silent(np.zeros(1000, np.float32))
+    True
+    """
     return bool(np.sqrt(np.mean(np.square(x, dtype=np.float64))) < SILENCE)
 
 
 def check_samples(samples: np.ndarray, sample_rate: int, bpm: float) -> np.ndarray:
-    """Return `samples` as float32 [T, C], or an error that says what is wrong with them."""
+    """Return `samples` as float32 [T, C], or an error that says what is wrong with them.
+
+    Examples
+    --------
+    >>> check_samples(np.zeros(1000), 32000, 120).shape
+    (1000, 1)
+    """
     samples = _checked(samples, kinds="f", most_channels=8)
     if whole("sample_rate", sample_rate) <= 0:
         raise ValueError(f"sample_rate must be positive, got {sample_rate}")

@@ -14,10 +14,6 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pytest
-
-from looper.checkpoints import download
-from testkit import checkpoints
 from testkit.checkpoints import Shape
 
 MINI = Shape(num_layers=1, dim=16, num_heads=2, codec_dim=8)
@@ -154,31 +150,3 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             with suppress(OSError):
                 self.connection.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    return checkpoints.publish(tmp_path_factory.mktemp("published"), MINI)
-
-
-@pytest.fixture
-def hub(published, tmp_path, monkeypatch):
-    """A hub, and a weights root (`hub.root`) whose sources.json knows nothing of it yet but the names."""
-    root = tmp_path / "weights"
-    root.mkdir()
-    hub = Hub(published, root)
-    pins = {
-        repository: {
-            "revision": None,
-            "files": {n: {"size": None, "sha256": None} for r, n in hub.files if r == repository},
-        }
-        for repository in REVISIONS
-    }
-    models = {"medium": {"published": MUSICGEN, "t5": T5}}
-    (root / "sources.json").write_text(json.dumps({"models": models, "repositories": pins}))
-    monkeypatch.setenv("LOOPER_WEIGHTS", str(root))
-    monkeypatch.setenv("HF_ENDPOINT", hub.address)
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    monkeypatch.setattr(download, "PAUSE", 0)
-    yield hub
-    hub.close()

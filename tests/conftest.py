@@ -1,15 +1,45 @@
 from __future__ import annotations
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; what they start inherits it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import signal
 import socket
 
 import pytest
+from hypothesis import settings
 
 import looper  # noqa: F401  (it lets audiocraft be imported without PyAV)
+
+# pytest --hypothesis-profile=search looks for new counterexamples, ten times as long
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile("same")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell that starts a job in the background has it ignore Ctrl-C, and all its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+FIRST = ("server", "browser", "slow")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A module's tests stay together, so that what they share is made once; the longest begin first."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in FIRST))
+
+
+def pytest_terminal_summary(terminalreporter):
+    from tests.web.browser.conftest import collect_ignore_glob
+
+    if collect_ignore_glob:
+        terminalreporter.write_line("tests/web/browser: not run, no Chromium is here")
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +83,7 @@ def models(tmp_path_factory):
     import torch
 
     from looper.generation.generator import Generator
-    from testkit import checkpoints
+    from testkit import stand_ins
     from testkit.decoding import SHAPES
 
     made: dict[str, Generator] = {}
@@ -63,7 +93,7 @@ def models(tmp_path_factory):
             before = torch.get_num_threads()
             torch.set_num_threads(1)
             made[name] = Generator.load(
-                checkpoints.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[name]), "cpu"
+                stand_ins.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[name]), "cpu"
             )
             torch.set_num_threads(before)
         return made[name]

@@ -55,6 +55,13 @@ class BeatGrid:
         How periodic the music is at the measured tempo: about 4 for noise, 5 to 30 for music.
     tempo_map : TempoMap or None
         The map between beat positions and seconds; position 0 is a bar line.
+
+    Examples
+    --------
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 16)
+    >>> grid = analyse(clicks, 32_000, bpm=120)
+    >>> len(grid.beat_times), grid.bars
+    (16, 4.0)
     """
 
     bpm: float
@@ -246,6 +253,12 @@ def fit_grid(
     ValueError
         If an argument is out of range, or the samples are empty, not finite, or hold less than one
         beat after ``min_start``.
+
+    Examples
+    --------
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 16)
+    >>> fit_grid(clicks, 32_000, 118, max_seconds=2.5).beats
+    4
     """
     wanted = Constraints(bpm, beats_per_bar, max_seconds, min_start, beats, downbeat)
     check_rate(sample_rate)
@@ -285,5 +298,11 @@ def analyse(samples: np.ndarray, sample_rate: int, bpm: float, beats_per_bar: in
     ------
     ValueError
         As ``fit_grid``.
+
+    Examples
+    --------
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 16)  # two a second
+    >>> round(analyse(clicks, 32_000, bpm=118).bpm, 1)
+    120.0
     """
     return fit_grid(samples, sample_rate, bpm, beats_per_bar)

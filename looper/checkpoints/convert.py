@@ -98,7 +98,7 @@ def _convert_state(source: Path, target: Path) -> str:
         },
         target,
     )
-    return package["xp.cfg"]
+    return str(package["xp.cfg"])
 
 
 def _load_package(source: Path) -> dict[str, Any]:

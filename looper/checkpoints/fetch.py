@@ -152,7 +152,7 @@ def _download_all(
     """Download all repositories' pinned files; return the pins with nothing left unknown."""
     import httpx
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # it has no __all__
 
     used: dict[str, Any] = {}
     repository = ""

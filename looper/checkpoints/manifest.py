@@ -39,7 +39,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(folder) / MANIFEST
     try:
-        manifest = json.loads(path.read_text())
+        manifest: dict[str, Any] = json.loads(path.read_text())
         for name, entry in manifest["files"].items():
             _check_entry(name, entry)
     except OSError as error:

@@ -31,7 +31,7 @@ def read_sources(root: Path | None = None) -> dict[str, Any]:
     for folder in (root or weights_root(), paths.WEIGHTS):
         if (path := folder / SOURCES).is_file():
             try:
-                sources = json.loads(path.read_text())
+                sources: dict[str, Any] = json.loads(path.read_text())
                 if sources["models"].keys() and sources["repositories"].keys():
                     return sources
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -45,7 +45,16 @@ def fetchable() -> list[str]:
 
 
 class WeightsError(RuntimeError):
-    """A model folder is missing, broken or unsupported; the message names it and the remedy."""
+    """A model folder is missing, broken or unsupported; the message names it and the remedy.
+
+    Examples
+    --------
+    >>> from looper.checkpoints.store import find
+    >>> find("nothing")
+    Traceback (most recent call last):
+    ...
+    looper.checkpoints.sources.WeightsError: unknown model 'nothing'...
+    """
 
 
 def remedy(folder: str | os.PathLike[str]) -> str:

@@ -26,7 +26,17 @@ def _whole(path: Path, content: bytes) -> Iterator[Path]:
 
 @contextmanager
 def made(folder: Path) -> Iterator[None]:
-    """Make `folder` for what is written within; where that fails, what was made for it goes again."""
+    """Make `folder` for what is written within; where that fails, what was made for it goes again.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as here:
+    ...     with made(Path(here) / "new"):
+    ...         _ = (Path(here) / "new" / "x.txt").write_text("kept")
+    ...     (Path(here) / "new" / "x.txt").read_text()
+    'kept'
+    """
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,12 +49,27 @@ def made(folder: Path) -> Iterator[None]:
 
 
 def cannot_write(folder: Path, why: str, number: int | None) -> OSError:
-    """Name the folder that the user chose, the reason and the remedy."""
+    """Name the folder that the user chose, the reason and the remedy.
+
+    Examples
+    --------
+    >>> cannot_write(Path("out"), "disk full", None).args[1]
+    'cannot write to out: disk full; free space there or choose another folder'
+    """
     return OSError(number, f"cannot write to {folder}: {why}; free space there or choose another folder")
 
 
 def deliver(contents: dict[Path, bytes]) -> None:
-    """Write all files or none."""
+    """Write all files or none.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as here:
+    ...     deliver({Path(here) / "a.txt": b"a", Path(here) / "b.txt": b"b"})
+    ...     sorted(path.name for path in Path(here).iterdir())
+    ['a.txt', 'b.txt']
+    """
     folder = next(iter(contents)).parent
     try:
         with made(folder), ExitStack() as stack:

@@ -26,6 +26,11 @@ def id3(texts: Mapping[str, str]) -> bytes:
     References
     ----------
     https://id3.org/id3v2.3.0: sections 3.1 (header), 4.2 (text frames), 4.11 (comments).
+
+    Examples
+    --------
+    >>> id3({"TBPM": "124"})[:3]
+    b'ID3'
     """
     frames = b""
     for name, text in texts.items():
@@ -56,6 +61,11 @@ def encode(data: np.ndarray, sample_rate: int, texts: Mapping[str, str]) -> byte
         If MP3 cannot hold such audio.
     RuntimeError
         If this machine's libsndfile was built without MP3.
+
+    Examples
+    --------
+    >>> len(encode(np.zeros(32_000, np.int16), 32_000, {})) > 20_000
+    True
     """
     if sample_rate not in RATES:
         raise ValueError(f"MP3 cannot hold {sample_rate} Hz; choose wav or flac")

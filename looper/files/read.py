@@ -25,6 +25,13 @@ def read(file: pathlib.Path) -> tuple[np.ndarray, int]:
     ValueError
         If there is no such file, it is no recording, it has over two channels, it lasts over an hour, or only
         ffmpeg could read it and that is not installed or does not come to an end.
+
+    Examples
+    --------
+    >>> read(pathlib.Path("missing.wav"))
+    Traceback (most recent call last):
+    ...
+    ValueError: no such file: missing.wav
     """
     if file.is_dir():
         raise ValueError(f"{file} is a folder: name one recording")

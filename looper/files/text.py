@@ -15,6 +15,11 @@ def slug(text: str) -> str:
     """Lower-case ASCII letters, digits and single hyphens, at most 40; "loop" when nothing is left.
 
     Accents are dropped ("Café" becomes "cafe"); other scripts and signs have no ASCII and go.
+
+    Examples
+    --------
+    >>> slug("Café del Mar, 128 bpm!")
+    'cafe-del-mar-128-bpm'
     """
     # a slug of 40 needs no more than the start of a 10,000-character prompt
     ascii_text = unicodedata.normalize("NFKD", text[:1000]).encode("ascii", "ignore").decode()
@@ -26,12 +31,24 @@ def slug(text: str) -> str:
 
 
 def tempo(bpm: float) -> str:
-    """`bpm` with all the digits that tell it from any other: 124, 93.7, 128.00001."""
+    """`bpm` with all the digits that tell it from any other: 124, 93.7, 128.00001.
+
+    Examples
+    --------
+    >>> tempo(124.0), tempo(93.7)
+    ('124', '93.7')
+    """
     return repr(float(bpm)).removesuffix(".0")
 
 
 def plain(text: object, limit: int = TEXT_LENGTH) -> str:
-    """`text` on one line for metadata: no control or direction-changing characters, at most `limit` long."""
+    r"""`text` on one line for metadata: no control or direction-changing characters, at most `limit` long.
+
+    Examples
+    --------
+    >>> plain("two\nlines")
+    'two lines'
+    """
     line = unicodedata.normalize("NFC", " ".join(str(text)[: 4 * limit].split()))
     kept = "".join(
         c for c in line if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

@@ -35,6 +35,11 @@ class Tags:
         MIDI note of the key's root, 60 to 71, where the key is known.
     key : str or None
         The key as ID3v2 spells it: "Am", "Eb".
+
+    Examples
+    --------
+    >>> Tags(title="house", comment="seed: 1", bpm=124, beats=16, beats_per_bar=4).key is None
+    True
     """
 
     title: str
@@ -55,6 +60,11 @@ def dithered(samples: np.ndarray, bits: int = 16) -> np.ndarray:
     -------
     np.ndarray
         int16 for 16 bits, else int32 left-justified as soundfile wants it; clipped at full scale.
+
+    Examples
+    --------
+    >>> dithered(np.array([0.0, 1.0], np.float32)).tolist()
+    [0, 32767]
     """
     scale = 2.0 ** (bits - 1)
     noise = np.random.default_rng(_DITHER_SEED).random((2, *samples.shape))
@@ -125,6 +135,12 @@ def encode(samples: np.ndarray, sample_rate: int, tags: Tags, format: str, subty
         If the format cannot hold the samples.
     RuntimeError
         If this machine cannot write MP3.
+
+    Examples
+    --------
+    >>> tags = Tags(title="house", comment="seed: 1", bpm=120, beats=4, beats_per_bar=4)
+    >>> encode(np.zeros(64_000, np.float32), 32_000, tags, "wav")[:4]
+    b'RIFF'
     """
     if format not in AUDIO_FORMATS:
         raise ValueError(f"format must be one of {', '.join(AUDIO_FORMATS)}, got {format!r}")
@@ -175,6 +191,14 @@ def write(
         If this machine cannot write MP3.
     OSError
         If the disk is full or the folder cannot be written; nothing is left behind then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> tags = Tags(title="house", comment="seed: 1", bpm=120, beats=4, beats_per_bar=4)
+    >>> with tempfile.TemporaryDirectory() as here:
+    ...     write(Path(here) / "x.flac", np.zeros(64_000, np.float32), 32_000, tags).suffix
+    '.flac'
     """
     path = Path(path)
     chosen = format or path.suffix.lower().removeprefix(".")

@@ -40,7 +40,7 @@ class Row:
     frames: int | None = None
 
 
-def sharing(rows: Sequence[Any], what: Callable[[Any], tuple]) -> list[list[int]]:
+def sharing(rows: Sequence[Any], what: Callable[[Any], tuple[Any, ...]]) -> list[list[int]]:
     """Group the indices of rows (or of passages) by `what`."""
     groups = defaultdict(list)
     for i, row in enumerate(rows):

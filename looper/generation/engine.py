@@ -107,7 +107,7 @@ class Engine:
         self._sizes: dict[LaneKind, int] = {}  # that memory has taught
         self._changed = threading.Condition()
         self._requests: list[RequestTask] = []
-        self._jobs: deque[tuple[Future, Callable[[], Any]]] = deque()
+        self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._arrived, self._at_work, self._release_wanted = 0, False, False
         self._round_seconds = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -197,11 +197,11 @@ class Engine:
 
     # --- from here on: the engine's own thread, but for what is said otherwise
 
-    def _submit(self, function: Callable[[], Any]) -> Future:
+    def _submit(self, function: Callable[[], Any]) -> Future[Any]:
         """Queue other work; from any thread."""
         if self._job_threads is not None:
             return self._job_threads.submit(self._prepared, function)
-        future: Future = Future()
+        future: Future[Any] = Future()
         with self._changed:
             self._jobs.append((future, function))
         self._wake()
@@ -466,7 +466,7 @@ class Engine:
                 lane.capture()
 
 
-def _result(future: Future) -> Any:
+def _result(future: Future[Any]) -> Any:
     """A future's result, waited for so that a signal or a cancellation can reach this thread."""
     while True:
         try:

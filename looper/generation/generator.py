@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from looper.checkpoints import load
-from looper.checkpoints.load import Model
 from looper.checkpoints.store import find
 from looper.generation.batch import Row
 from looper.generation.engine import Engine
@@ -22,6 +21,7 @@ from looper.generation.output import GenerationOutput, Heard, ModelSpec
 from looper.generation.sampling import Key
 from looper.model.codec import Codec
 from looper.model.conditioning import encode_text
+from looper.model.musicgen import Model
 from looper.request import Sampling
 from looper.runtime.threads import cores
 from looper.runtime.validation import whole

@@ -48,7 +48,13 @@ def _residual(blocks: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
 
 
 def predictor(signal: np.ndarray) -> Predictor:
-    """Fit AR(32) by the autocorrelation method to one channel [n] of a loop, n >= 32."""
+    """Fit AR(32) by the autocorrelation method to one channel [n] of a loop, n >= 32.
+
+    Examples
+    --------
+    >>> predictor(np.sin(np.arange(4000) / 20)).__class__.__name__
+    'Predictor'
+    """
     n = len(signal)
     around = np.concatenate([signal[-_ORDER:], signal, np.zeros(-n % _BLOCK)])
     blocks = np.ascontiguousarray(sliding_window_view(around, _ORDER + _BLOCK)[::_BLOCK])
@@ -63,12 +69,26 @@ def predictor(signal: np.ndarray) -> Predictor:
 
 
 def predictors(columns: np.ndarray) -> list[Predictor]:
-    """Fit one for each channel of a loop [n, C]."""
+    """Fit one for each channel of a loop [n, C].
+
+    Examples
+    --------
+    >>> len(predictors(np.random.default_rng(0).normal(size=(4000, 2))))
+    2
+    """
     return [predictor(channel) for channel in columns.T.astype(float)]
 
 
 def surprise(model: Predictor, before: np.ndarray, after: np.ndarray, reach: int = _REACH) -> float:
-    """Largest residual from 24 samples before the joint to `reach` after it, over what is usual."""
+    """Largest residual from 24 samples before the joint to `reach` after it, over what is usual.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(size=4000)
+    >>> model = predictor(noise)
+    >>> surprise(model, noise[:2000], noise[2000:]) < 2 < surprise(model, noise[:2000], noise[2000:] + 50)
+    True
+    """
     joint = np.concatenate([before[-(_ORDER + _REACH) :], after[:reach]])
     residual = np.convolve(joint, model.coefficients, mode="valid")
     return float(np.abs(residual).max()) / model.scale
@@ -89,6 +109,12 @@ def click_ratio(samples: np.ndarray) -> float:
     -------
     float
         0 for silence; about 1 for the loudest ordinary moment of the loop.
+
+    Examples
+    --------
+    >>> tone = np.sin(2 * np.pi * np.arange(32_000) / 100)
+    >>> click_ratio(tone) < 1.5 < click_ratio(tone[:-25])  # a wrap in the middle of a wave
+    True
     """
     return float(cross_click_ratios([samples])[0, 0])
 
@@ -107,6 +133,12 @@ def cross_click_ratios(loops: Sequence[np.ndarray]) -> np.ndarray:
     -------
     np.ndarray
         float64 [len(loops), len(loops)]; the diagonal is each loop's own wrap.
+
+    Examples
+    --------
+    >>> tone = np.sin(2 * np.pi * np.arange(32_000) / 100)
+    >>> cross_click_ratios([tone, -tone]).shape
+    (2, 2)
     """
     columns = [_columns(loop) for loop in loops]
     models = [predictors(loop) for loop in columns]

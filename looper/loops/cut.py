@@ -56,6 +56,13 @@ def cut(
     ------
     ValueError
         If the samples are unusable, too short for one beat, or more than 30 % off the tempo.
+
+    Examples
+    --------
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 16)  # two a second
+    >>> loop = cut(clicks, 32_000, bpm=121, max_seconds=4)
+    >>> loop.beats, len(loop.samples)
+    (8, 126942)
     """
     columns = check_samples(samples, sample_rate, bpm)
     if grid is None:

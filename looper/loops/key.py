@@ -48,7 +48,13 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 
 def all_keys() -> list[Key]:
-    """The twelve major and the twelve minor keys."""
+    """The twelve major and the twelve minor keys.
+
+    Examples
+    --------
+    >>> len(all_keys())
+    24
+    """
     return [Key(root, minor) for minor in (False, True) for root in range(12)]
 
 
@@ -67,7 +73,13 @@ def _filters(sample_rate: int) -> np.ndarray:
 
 
 def key_of_chroma(chroma: np.ndarray) -> Key | None:
-    """Return the key whose profile correlates best with `chroma` [12], or None where no key stands out."""
+    """Return the key whose profile correlates best with `chroma` [12], or None where no key stands out.
+
+    Examples
+    --------
+    >>> key_of_chroma(np.zeros(12)) is None
+    True
+    """
     chroma = np.asarray(chroma, float)
     if not np.isfinite(chroma).all() or np.ptp(chroma) <= 0:
         return None
@@ -79,7 +91,13 @@ def key_of_chroma(chroma: np.ndarray) -> Key | None:
 
 
 def find_key(samples: np.ndarray, sample_rate: int) -> Key | None:
-    """Return the key of `samples` [n] or [n, C], or None for drums, noise, silence and ambiguous harmony."""
+    """Return the key of `samples` [n] or [n, C], or None for drums, noise, silence and ambiguous harmony.
+
+    Examples
+    --------
+    >>> find_key(np.zeros(64_000, np.float32), 32_000) is None
+    True
+    """
     import librosa
 
     mono = np.asarray(samples, np.float32)

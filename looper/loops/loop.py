@@ -48,6 +48,14 @@ class Loop:
         How it runs into itself.
     info : Mapping[str, object]
         What it was made from: prompt, seed, variation, model.
+
+    Examples
+    --------
+    >>> from looper import cut
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 16).astype(np.float32)
+    >>> loop = cut(clicks, 32_000, bpm=121)
+    >>> loop.bars, len(loop.samples) == loop_length(loop.beats, 121, 32_000)
+    (4.0, True)
     """
 
     samples: np.ndarray
@@ -104,7 +112,13 @@ class Loop:
 
 
 def loop_length(beats: int, bpm: float, sample_rate: int) -> int:
-    """Count the samples of `beats` beats: round(beats * 60 / bpm * sample_rate)."""
+    """Count the samples of `beats` beats: round(beats * 60 / bpm * sample_rate).
+
+    Examples
+    --------
+    >>> loop_length(16, 121.7, 32_000)
+    252424
+    """
     return round(beats * 60 / bpm * sample_rate)
 
 
@@ -117,6 +131,11 @@ def loop_beats(bpm: float, max_seconds: float, beats_per_bar: int = 4) -> int:
     ------
     ValueError
         If not even one beat fits.
+
+    Examples
+    --------
+    >>> loop_beats(120, 8), loop_beats(119, 8), loop_beats(50, 3)
+    (16, 8, 2)
     """
     beat = 60 / bpm
     # a hair of slack: 4 bars at 120 BPM are 8 s, and must fit 8 s in floating point too
@@ -133,7 +152,13 @@ def loop_beats(bpm: float, max_seconds: float, beats_per_bar: int = 4) -> int:
 
 
 def audio_segment(samples: np.ndarray, sample_rate: int) -> AudioSegment:
-    """Samples float [T] or [T, C] as pydub's AudioSegment of 16 bit; what lies beyond -1..1 is clipped."""
+    """Samples float [T] or [T, C] as pydub's AudioSegment of 16 bit; what lies beyond -1..1 is clipped.
+
+    Examples
+    --------
+    >>> len(audio_segment(np.zeros(32_000), 32_000))  # milliseconds
+    1000
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses ffmpeg, which this does not take
         from pydub import AudioSegment

@@ -48,6 +48,12 @@ def integrated_loudness(samples: np.ndarray, sample_rate: int) -> float:
     ----------
     ITU-R BS.1770-4, by pyloudnorm. Its gating blocks are 0.4 s long, so a shorter loop is repeated. Blocks
     across the wrap are not heard: over many rounds, loops of under 4 s may differ by some tenths more.
+
+    Examples
+    --------
+    >>> tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(64_000) / 32_000)
+    >>> round(integrated_loudness(tone, 32_000), 1)
+    -9.1
     """
     from pyloudnorm import Meter
 
@@ -89,6 +95,11 @@ def true_peak(samples: np.ndarray) -> float:
     References
     ----------
     ITU-R BS.1770-4, annex 2: four times oversampled.
+
+    Examples
+    --------
+    >>> round(true_peak(0.5 * np.sin(2 * np.pi * np.arange(32_000) / 4 + np.pi / 4)), 2)  # between samples
+    0.5
     """
     return float(_peaks(np.asarray(samples)).max())
 
@@ -111,6 +122,12 @@ def limit(samples: np.ndarray, sample_rate: int, ceiling: float = CEILING_DBTP) 
     -------
     np.ndarray
         float64, same shape; the input where nothing passes the ceiling.
+
+    Examples
+    --------
+    >>> loud = 1.5 * np.sin(2 * np.pi * np.arange(32_000) / 100)
+    >>> bool(true_peak(limit(loud, 32_000)) <= 10 ** (CEILING_DBTP / 20))
+    True
     """
     samples = np.asarray(samples, float)
     # four times oversampling reads the peaks of hissing attacks up to 0.3 dB low
@@ -167,6 +184,13 @@ def match(
     -------
     list of np.ndarray
         float64, without DC, true peaks at most `CEILING_DBTP`; silent loops stay silent.
+
+    Examples
+    --------
+    >>> tone = 0.05 * np.sin(2 * np.pi * 1000 * np.arange(64_000) / 32_000)
+    >>> quiet, loud = match([tone, 4 * tone], 32_000)
+    >>> round(integrated_loudness(loud, 32_000) - integrated_loudness(quiet, 32_000), 1)
+    0.0
     """
     centred = [np.asarray(loop, float) - np.mean(loop, axis=0, dtype=float) for loop in loops]
     heard = list(each(lambda loop: integrated_loudness(loop, sample_rate), centred))

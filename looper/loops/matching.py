@@ -25,6 +25,13 @@ def level(loops: Sequence[Loop]) -> list[Loop]:
     -------
     list of Loop
         Same order; silent loops stay silent.
+
+    Examples
+    --------
+    >>> from looper import cut
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 8).astype(np.float32)
+    >>> len(level([cut(clicks, 32_000, 120), cut(clicks / 2, 32_000, 120)]))
+    2
     """
     return list(map(_with_samples, loops, _levelled(loops, map)))
 
@@ -46,6 +53,14 @@ def join(loops: Sequence[Loop]) -> list[Loop]:
     ------
     ValueError
         If the loops differ in length, sample rate or channels.
+
+    Examples
+    --------
+    >>> from looper import cut
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 8).astype(np.float32)
+    >>> one, other = join([cut(clicks, 32_000, 120), cut(clicks / 2, 32_000, 120)])
+    >>> one.samples.shape == other.samples.shape
+    True
     """
     joined = _joined(loops, [loop.samples for loop in loops], map)
     return [*loops[:1], *map(_with_samples, loops[1:], joined[1:])]
@@ -55,6 +70,13 @@ def finish(loops: Sequence[Loop]) -> list[Loop]:
     """Make cut loops a set: equally loud (`level`), each running into each (`join`).
 
     A loop comes out the same however many others follow it.
+
+    Examples
+    --------
+    >>> from looper import cut
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 8).astype(np.float32)
+    >>> len(finish([cut(clicks, 32_000, 120)]))
+    1
     """
     with thread_pool() as pool:
         joined = _joined(loops, _levelled(loops, pool.map), pool.map)
@@ -92,5 +114,13 @@ def _with_samples(loop: Loop, samples: np.ndarray) -> Loop:
 
 
 def cross_clicks(loops: Sequence[Loop]) -> np.ndarray:
-    """Click ratio of loop i running into loop j, as a matrix [i, j]; above 1.5 is a click."""
+    """Click ratio of loop i running into loop j, as a matrix [i, j]; above 1.5 is a click.
+
+    Examples
+    --------
+    >>> from looper import cut
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 8).astype(np.float32)
+    >>> cross_clicks([cut(clicks, 32_000, 120)] * 2).shape
+    (2, 2)
+    """
     return clicks.cross_click_ratios([loop.samples for loop in loops])

@@ -1,11 +1,10 @@
 """The moment a loop starts again: its end fades into music that really led there.
 
-A loop is a ring. Somewhere near the downbeat the ring is spliced: what comes before the splice is
-the music around the loop's end, what comes after it the music around its start. Both are the same
-bar line of the same piece, so the splice may lie before the attack (the loop's end fades into what
-led to its own downbeat) or after it (what followed the loop's last beat, attack and all, fades into
-the loop's first beat): the choice between them is what copes with recordings that start right on
-the downbeat. Where the ring is opened to become a file is a second, independent choice.
+A loop is a ring. Somewhere near the downbeat the ring is spliced: what comes before the splice is the music around the
+loop's end, what comes after it the music around its start. Both are the same bar line of the same piece, so the splice
+may lie before the attack (the loop's end fades into what led to its own downbeat) or after it (what followed the loop's
+last beat, attack and all, fades into the loop's first beat): the choice between them is what copes with recordings that
+start right on the downbeat. Where the ring is opened to become a file is a second, independent choice.
 """
 
 from __future__ import annotations
@@ -205,6 +204,11 @@ def close(samples: np.ndarray, origin: int, n: int, sample_rate: int) -> tuple[n
     -------
     tuple[np.ndarray, SeamReport]
         float32 [n, C] and its figures.
+
+    Examples
+    --------
+    >>> close(np.zeros((40_000, 1), np.float32), 3_000, 32_000, 32_000)[0].shape
+    (32000, 1)
     """
     ms = sample_rate / 1000
     scene = _scene(samples, origin, n, ms)
@@ -248,6 +252,11 @@ def bridge(
     -------
     np.ndarray
         float64 [n, C].
+
+    Examples
+    --------
+    >>> bridge(np.zeros((32_000, 1)), np.zeros((32_000, 1)), 32_000).shape
+    (32000, 1)
     """
     ms = sample_rate / 1000
     bridged = np.array(samples, float)

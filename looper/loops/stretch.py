@@ -55,6 +55,11 @@ def stretch(samples: np.ndarray, sample_rate: int, factor: float) -> np.ndarray:
     References
     ----------
     Signalsmith Stretch, https://signalsmith-audio.co.uk/code/stretch/ (MIT).
+
+    Examples
+    --------
+    >>> stretch(np.zeros((32_000, 1), np.float32), 32_000, 1.25).shape
+    (25600, 1)
     """
     from python_stretch.Signalsmith import Stretch
 
@@ -91,6 +96,11 @@ def straighten(samples: np.ndarray, sample_rate: int, beat_times: np.ndarray) ->
     -------
     np.ndarray
         float32 [T, C].
+
+    Examples
+    --------
+    >>> straighten(np.zeros((32_000, 1), np.float32), 32_000, np.array([0.1, 0.3, 0.51, 0.7])).shape
+    (32000, 1)
     """
     played = np.asarray(beat_times, float) * sample_rate
     wanted = np.linspace(played[0], played[-1], len(played))
@@ -147,6 +157,14 @@ def in_tempo(samples: np.ndarray, sample_rate: int, grid: BeatGrid, n: int) -> t
     ------
     ValueError
         As `stretch`.
+
+    Examples
+    --------
+    >>> from looper import analyse
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 16).astype(np.float32)
+    >>> body, origin = in_tempo(clicks[:, None], 32_000, analyse(clicks, 32_000, 120), 252_000)
+    >>> bool(origin + 252_000 <= len(body) + 1_000)
+    True
     """
     played = _beats_of_loop(grid) * sample_rate
     # all that can be of use: the loop and a second on both sides

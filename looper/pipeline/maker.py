@@ -41,6 +41,14 @@ class LoopMaker:
     ----------
     generator : Generator
         A loaded model; see `load`.
+
+    Examples
+    --------
+    >>> from looper import LoopRequest
+    >>> maker = LoopMaker.load("tiny", "cpu")
+    >>> loops = maker.make(LoopRequest("house drums", bpm=124, variations=1, max_duration=2, seed=1))
+    >>> len(loops), loops[0].bpm, len(loops[0].samples)
+    (1, 124.0, 61935)
     """
 
     def __init__(self, generator: Generator) -> None:

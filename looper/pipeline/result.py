@@ -36,6 +36,14 @@ class Report:
         Wall seconds a stage.
     steps_per_second : dict
         Speed of the decode loop in each stage that has one.
+
+    Examples
+    --------
+    >>> report = Report(seed=1, model="tiny")
+    >>> with report.timed("export"):
+    ...     pass
+    >>> list(report.seconds)
+    ['export']
     """
 
     seed: int
@@ -65,7 +73,14 @@ class Report:
 
 
 class Loops(Sequence[Loop]):
-    """The loops of one request, variation 1 first; all have the same length and loudness."""
+    """The loops of one request, variation 1 first; all have the same length and loudness.
+
+    Examples
+    --------
+    >>> loops = Loops([], LoopRequest("house"), Report(seed=1, model="tiny"))
+    >>> len(loops), loops.report.model
+    (0, 'tiny')
+    """
 
     def __init__(self, loops: Sequence[Loop], request: LoopRequest, report: Report) -> None:
         self._loops = tuple(loops)

@@ -11,7 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from looper.files.formats import MEDIA_TYPES
@@ -102,7 +102,7 @@ class LoopLibrary:
         except _BROKEN as error:
             raise ValueError(f"{name} cannot be read from {self.name}: {error}") from error
 
-    def listing(self) -> dict:
+    def listing(self) -> dict[str, Any]:
         """Name, loops in order of name, what pack.json says (None without a good one), and a note.
 
         The note is a sentence where the folder or zip has no loops or more than are shown, else None.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 DONE = ("succeeded", "failed", "canceled")
 
@@ -13,11 +14,11 @@ class PredictionLog:
     """The latest state of each prediction, as Cog's webhook told it, and who waits for news of it."""
 
     def __init__(self, keep: int = 4) -> None:
-        self.states: dict[str, dict] = {}
+        self.states: dict[str, dict[str, Any]] = {}
         self.keep = keep
         self._news = asyncio.Event()
 
-    def post(self, key: str, state: dict) -> None:
+    def post(self, key: str, state: dict[str, Any]) -> None:
         """Update the state of `key`, wake its followers and forget the oldest finished predictions."""
         self.states[key] = self.states.get(key, {}) | state
         old = [k for k, s in self.states.items() if s.get("status") in DONE and k != key]

@@ -34,7 +34,7 @@ def loads(text: bytes) -> object:
     return value
 
 
-def _inside(value: object) -> list:
+def _inside(value: object) -> list[object]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []

@@ -246,6 +246,7 @@ def test_integer_and_stereo_samples_are_read_as_soundfile_gives_them() -> None:
         np.testing.assert_allclose(grid.beat_times, plain.beat_times, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_ten_minutes_are_read_to_the_end() -> None:
     rate, seconds = 8_000, 600.0
     beats = even(121.3, 0.02, seconds)

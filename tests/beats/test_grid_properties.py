@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from looper.beats.grid import analyse, fit_grid
+from testkit.properties import examples
 
 RATE = 16_000
-SLOW = settings(max_examples=15, deadline=None, derandomize=True)
+SLOW = examples(15)
 
 
 def click_track(bpm: float, first: float, seconds: float, rate: int = RATE) -> tuple[np.ndarray, np.ndarray]:

@@ -15,10 +15,8 @@ import torch
 from looper.checkpoints import fetch, load, manifest, sources, store
 from looper.checkpoints.sources import WeightsError
 from looper.runtime import paths
-from testkit.hub import LARGE, MUSICGEN, REVISIONS, T5, hub, published  # noqa: F401  (fixtures)
-from tests.checkpoints.test_load import Malicious
-
-# ruff: noqa: F811  (fixtures are asked for by name)
+from testkit.hostile import Malicious
+from testkit.hub import LARGE, MUSICGEN, REVISIONS, T5
 
 BIG = "state_dict.bin"
 
@@ -190,6 +188,7 @@ def killed(hub, name, **environment):
     return half
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_a_killed_fetch_is_gone_on_with_by_the_next_and_blocks_nobody(hub, name):
     sent = killed(hub, name)
@@ -317,6 +316,7 @@ def test_a_fetch_interrupted_while_converting_converts_again_without_a_download(
 # --- two at once -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_one_after_the_other_and_each_file_once(hub):
     hub.stall.add(BIG)
     first = hub.process()

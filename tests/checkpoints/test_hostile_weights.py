@@ -10,19 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from looper.checkpoints import load, manifest, store
 from looper.checkpoints.sources import WeightsError
-from tests.checkpoints.test_load import (  # noqa: F401  (fixtures)
-    Malicious,
-    folder,
-    made,
-    published,
-)
-
-# ruff: noqa: F811  (fixtures are asked for by name)
+from testkit.hostile import Malicious
+from testkit.properties import examples
 
 
 def rewrite(folder, change):
@@ -31,6 +25,11 @@ def rewrite(folder, change):
     content = json.loads(path.read_text())
     change(content["files"])
     path.write_text(json.dumps(content))
+
+
+def lengthen(file):
+    with file.open("ab") as end:
+        end.write(b"x")
 
 
 def swap(folder):
@@ -46,7 +45,7 @@ def link_out(folder):
 
 TAMPERED = {
     "swapped": (swap, r"(lm|codec)\.safetensors has \d+ bytes"),
-    "oversized": (lambda f: (f / "lm.safetensors").open("ab").write(b"x"), r"lm\.safetensors has \d+ bytes"),
+    "oversized": (lambda f: lengthen(f / "lm.safetensors"), r"lm\.safetensors has \d+ bytes"),
     "empty": (lambda f: (f / "config.yaml").write_bytes(b""), r"config\.yaml has 0 bytes"),
     "a folder for a file": (
         lambda f: ((f / "config.yaml").unlink(), (f / "config.yaml").mkdir()),
@@ -141,7 +140,7 @@ def test_hashing_ends_with_an_interrupted_block(folder, monkeypatch):
 
 
 def test_sizes_are_looked_at_before_any_content(folder, monkeypatch):
-    (folder / "lm.safetensors").open("ab").write(b"x")
+    lengthen(folder / "lm.safetensors")
     monkeypatch.setattr(manifest, "sha256", lambda *_: pytest.fail("hashed a file of the wrong size"))
     with pytest.raises(WeightsError, match="bytes, not"):
         manifest.verify(folder)
@@ -370,7 +369,8 @@ def bare(made, tmp_path_factory):
     return Path(shutil.copytree(made, tmp_path_factory.mktemp("any") / "bare", ignore=lambda *a: ["t5"]))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@pytest.mark.slow
+@examples(300)
 @given(changes=st.dictionaries(NAMES, ENTRIES, min_size=1, max_size=3))
 def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):
     content = json.loads((made / "manifest.json").read_text())
@@ -383,7 +383,7 @@ def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):
         manifest.verify(bare)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@examples(200)
 @given(content=VALUES | st.fixed_dictionaries({"files": VALUES}))
 def test_no_json_gets_anything_but_a_weights_error(bare, content):
     (bare / "manifest.json").write_text(json.dumps(content))

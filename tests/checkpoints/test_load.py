@@ -14,26 +14,10 @@ from safetensors.torch import load_file, save_file
 from looper.checkpoints import load, manifest, store
 from looper.checkpoints.convert import convert
 from looper.checkpoints.sources import WeightsError
-from testkit import checkpoints
+from testkit import stand_ins
 from testkit.checkpoints import Shape
-
-MINI = Shape(num_layers=1, dim=16, num_heads=2, codec_dim=8)
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory) -> Path:
-    return checkpoints.publish(tmp_path_factory.mktemp("published"), MINI)
-
-
-@pytest.fixture(scope="module")
-def made(published, tmp_path_factory) -> Path:
-    return convert(published, published / "t5", tmp_path_factory.mktemp("w") / "mini")
-
-
-@pytest.fixture
-def folder(made, tmp_path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "mini"))
-
+from testkit.hostile import Malicious
+from testkit.hub import MINI
 
 # --- loading -------------------------------------------------------------------------------------
 
@@ -50,7 +34,7 @@ def test_a_loaded_language_model_holds_the_published_weights(published, made):
 def test_loading_agrees_with_audiocrafts_own_loader(tmp_path):
     from audiocraft.models import loaders
 
-    published = checkpoints.publish(tmp_path / "published", Shape(text="lut", num_layers=2, bias=True))
+    published = stand_ins.publish(tmp_path / "published", Shape(text="lut", num_layers=2, bias=True))
     theirs = loaders.load_lm_model(str(published), device="cpu")
     ours = load.load(convert(published, None, tmp_path / "lut"))
     assert {k: v.shape for k, v in ours.lm.state_dict().items()} == {
@@ -242,14 +226,6 @@ def test_an_unknown_model_lists_the_known_ones(name, tmp_path, monkeypatch):
 
 
 # --- converting ----------------------------------------------------------------------------------
-
-
-class Malicious:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return (Path.touch, (self.target,))
 
 
 BAD_PACKAGES = {

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -7,17 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from testkit.fakes import drum_track
-
-
-def run(*words, **how):
-    return subprocess.run(
-        [sys.executable, "-m", "looper", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        **how,
-    )
+from looper.pipeline.maker import LoopMaker
+from testkit.command_line import run
+from testkit.fakes import FakeGenerator, drum_track
 
 
 @pytest.fixture
@@ -27,6 +21,7 @@ def recording(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_make_writes_exact_loops_and_says_so_in_json(tmp_path):
     picture = tmp_path / "p.png"
     wish = ("--bpm", 126, "-n", 2, "--max-duration", 2, "--model", "tiny", "--seed", 1)
@@ -39,6 +34,7 @@ def test_make_writes_exact_loops_and_says_so_in_json(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_pack_is_a_folder_with_a_description_and_a_zip(tmp_path):
     import zipfile
 
@@ -75,6 +71,7 @@ looper.cli.main.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "pack"),
     [
@@ -118,6 +115,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["typer", "looper.checkpoints.store"])
 def test_ctrl_c_while_modules_are_imported_is_as_quiet(module):
     done = subprocess.run([sys.executable, "-c", EARLY, module], capture_output=True, text=True, timeout=60)
@@ -133,6 +131,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -150,28 +149,16 @@ def test_a_device_or_model_that_cannot_be_is_refused_before_anything_slow_is_imp
     assert done.returncode == 1 and said in done.stderr, done.stderr
 
 
-FULL_DISK = """
-import errno, os
-import looper.cli.main
-from looper.pipeline.maker import LoopMaker
-from testkit.fakes import FakeGenerator
-
-def full(file):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-LoopMaker.load = classmethod(lambda *_: LoopMaker(FakeGenerator()))
-os.fsync = full
-looper.cli.main.main()
-"""
-
-
 @pytest.mark.parametrize("pack", [(), ("--pack",)])
-def test_a_full_disk_is_said_of_the_users_folder_which_is_not_left_behind(tmp_path, pack):
+def test_a_full_disk_is_said_of_the_users_folder_which_is_not_left_behind(tmp_path, monkeypatch, pack):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LoopMaker, "load", lambda *_: LoopMaker(FakeGenerator()))
+    monkeypatch.setattr(os, "fsync", full)
     out = tmp_path / "a" / "o"
     wish = ("make", "x", "--model", "tiny", "-n", 2, "--max-duration", 2, "--seed", 1, "--out", out, *pack)
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, *map(str, wish)], capture_output=True, text=True, timeout=280
-    )
+    done = run(*wish)
     assert done.returncode == 1
     assert f"looper: cannot write to {out}: No space left on device; free space" in done.stderr
     assert ".pack-" not in done.stderr and "Errno" not in done.stderr
@@ -349,6 +336,26 @@ def test_processes_that_try_one_new_folder_at_once_are_not_in_each_others_way(tm
     ]
     assert [process.communicate(timeout=120)[1] for process in all_of_them] == [b""] * 3
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["weights", "verify", "tiny"],
+        ["cut", "{recording}", "--bpm", "120", "--out", "{folder}", "--json"],
+        ["cut", "missing.wav", "--bpm", "120"],
+        ["make", " ", "--model", "tiny"],
+    ],
+    ids=" ".join,
+)
+def test_a_process_does_what_the_other_tests_see_without_one(recording, tmp_path, words):
+    given = [word.format(recording=recording, folder=tmp_path / "o") for word in words]
+    done = subprocess.run(
+        [sys.executable, "-m", "looper", *given], capture_output=True, text=True, timeout=280
+    )
+    here = run(*given)
+    assert (done.returncode, done.stdout, done.stderr) == (here.returncode, here.stdout, here.stderr)
 
 
 def test_importing_looper_needs_neither_torch_nor_audiocraft():

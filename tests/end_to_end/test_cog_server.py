@@ -3,99 +3,21 @@
 import base64
 import io
 import json
-import os
 import pathlib
-import signal
-import socket
-import subprocess
-import sys
 import time
 
-import httpx
 import pytest
 import soundfile
 
-from scripts import openapi_schema as schema
+from testkit.cog_server import Server
 from training.tiny.evaluate import measure_bpm, near
 
 ROOT = pathlib.Path(__file__).parents[2]
-DEADLINE = 240
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("cog server")]
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start(tmp_path, **environment):
-    port = free_port()
-    schema.install()
-    log = (tmp_path / "server.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"],
-        cwd=ROOT,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        env={
-            **os.environ,
-            "PATH": os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]),
-            "PORT": str(port),
-            "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
-            "LOG_FORMAT": "console",
-            "TMPDIR": str(tmp_path),
-            **environment,
-        },
-    )
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE)
-    return process, client
-
-
-def health(client, *wanted):
-    """Poll until the server is in one of the states wanted."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        try:
-            answer = client.get("/health-check").json()
-        except httpx.TransportError:
-            answer = {"status": "no answer"}
-        if answer["status"] in wanted:
-            return answer
-        time.sleep(0.1)
-    raise AssertionError(f"the server is {answer} after {DEADLINE} s, not {wanted}")
-
-
-def stop(process):
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
-    process, client = start(folder, LOOPER_MODELS="medium=weights/tiny,large=weights/tiny")
-    try:
-        health(client, "READY")
-        client.folder = folder
-        yield client
-    finally:
-        stop(process)
-
-
-def predict(client, **wish):
-    """Post a prediction; just after another one the runtime may still say 409."""
-    for _ in range(100):
-        reply = client.post("/predictions", json={"input": {"prompt": "techno", "max_duration": 2, **wish}})
-        if reply.status_code != 409:
-            return reply
-        time.sleep(0.1)
-    raise AssertionError("the server stays busy")
+def predict(server, **wish):
+    return server.post({"prompt": "techno", "max_duration": 2, **wish})
 
 
 def audio(uri):
@@ -106,7 +28,7 @@ def audio(uri):
 
 
 def test_the_served_schema_is_the_committed_one(server):
-    assert server.get("/openapi.json").json() == json.loads((ROOT / "openapi.json").read_text())
+    assert server.client.get("/openapi.json").json() == json.loads((ROOT / "openapi.json").read_text())
 
 
 def test_three_variations_as_wav_are_exact_in_tempo_and_null_for_the_rest(server):
@@ -172,30 +94,25 @@ def test_bad_input_is_answered_in_words_and_the_server_lives_on(server, wish, st
     assert words in reply.text
     if status == 200:
         assert reply.json()["status"] == "failed" and not reply.json().get("output")
-    assert server.get("/health-check").json()["status"] in ("READY", "BUSY")
+    assert server.health()["status"] in ("READY", "BUSY")
 
 
 def test_a_cancelled_prediction_frees_the_server_within_a_second_and_leaves_no_files(server):
     expected = predict(server, bpm=120, variations=1, seed=0).json()["output"]
-    body = {"input": {"prompt": "techno", "variations": 8, "max_duration": 20, "seed": 1}}
-    for _ in range(100):
-        started = server.put("/predictions/slow", json=body, headers={"Prefer": "respond-async"})
-        if started.status_code != 409:
-            break
-        time.sleep(0.1)
+    started = server.begin("slow", {"prompt": "techno", "variations": 8, "max_duration": 20, "seed": 1})
     assert started.status_code == 202
     time.sleep(2)
-    assert server.post("/predictions/slow/cancel").status_code == 200
-    health(server, "READY")
+    assert server.client.post("/predictions/slow/cancel").status_code == 200
+    server.wait("READY")
     assert not list(server.folder.glob("musicgen-looper-[0-9]*/*"))
     assert predict(server, bpm=120, variations=1, seed=0).json()["output"] == expected
 
 
 def test_without_weights_setup_fails_with_the_command_that_brings_them(tmp_path):
-    process, client = start(tmp_path, LOOPER_WEIGHTS=str(tmp_path), LOOPER_MODELS="")
+    server = Server(tmp_path, LOOPER_WEIGHTS=str(tmp_path), LOOPER_MODELS="")
     try:
-        answer = health(client, "SETUP_FAILED")
-        assert "looper weights get medium" in answer["setup"]["logs"]
-        assert client.post("/predictions", json={"input": {"prompt": "x"}}).status_code == 503
+        server.wait("SETUP_FAILED")
+        assert "looper weights get medium" in server.health()["setup"]["logs"]
+        assert server.client.post("/predictions", json={"input": {"prompt": "x"}}).status_code == 503
     finally:
-        stop(process)
+        server.stop()

@@ -18,7 +18,7 @@ from looper.generation.tasks import DecodeError
 from looper.model.beat_clock import clock_features
 from looper.model.transformer import Transformer
 from looper.request import Sampling
-from testkit import checkpoints
+from testkit import stand_ins
 from testkit.checkpoints import Shape
 from testkit.decoding import TEXT, prompt_codes
 
@@ -212,7 +212,7 @@ def test_cancelling_in_flight_leaves_an_engine_that_works(models, workers):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_end_the_decoding_with_a_message(tmp_path, value):
-    model = load.load(checkpoints.weights(tmp_path / "mini", Shape(num_layers=1)), "cpu")
+    model = load.load(stand_ins.weights(tmp_path / "mini", Shape(num_layers=1)), "cpu")
     model.lm.transformer.layers[0].linear2.weight[0, 0] = value
     generator = Generator(model)
     rows = [Row(generator.encode_text(TEXT), (0, 0, 0))]

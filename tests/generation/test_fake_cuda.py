@@ -31,7 +31,7 @@ from looper.generation.output import Heard
 from looper.model.beat_clock import clock_features
 from looper.request import Sampling
 from looper.runtime import cuda_graph
-from testkit import checkpoints
+from testkit import stand_ins
 from testkit.checkpoints import Shape
 
 aten = torch.ops.aten
@@ -210,7 +210,7 @@ SHAPES = {
 def folder(request, tmp_path_factory):
     if request.param == "tiny":
         return store.find("tiny")
-    return checkpoints.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[request.param])
+    return stand_ins.weights(tmp_path_factory.mktemp("m") / "mini", SHAPES[request.param])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from looper.generation.generator import Generator
 from looper.generation.output import Heard
 from looper.model.beat_clock import clock_features
 from looper.request import Sampling
-from testkit import checkpoints
+from testkit import stand_ins
 from testkit.checkpoints import Shape
 
 TEXT = "deep house warm chords 120"
@@ -29,7 +29,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory) -> Generator:
-    return Generator.load(checkpoints.weights(tmp_path_factory.mktemp("w") / "mini"), "cpu")
+    return Generator.load(stand_ins.weights(tmp_path_factory.mktemp("w") / "mini"), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_text_within_the_limit_is_not_cut(generator, caplog):
 
 
 def test_a_lookup_table_model_works_without_a_text_encoder(tmp_path):
-    folder = checkpoints.weights(tmp_path / "lut", Shape(text="lut", num_layers=1))
+    folder = stand_ins.weights(tmp_path / "lut", Shape(text="lut", num_layers=1))
     assert not (folder / "t5").exists()
     generator = Generator.load(folder, "cpu")
     audio = generator.generate(["jazz", "rock"], 10, keys=[(1, 0, 0), (1, 0, 0)], sampling=SAMPLING)
@@ -202,7 +202,7 @@ def test_half_precision_of_the_codec_is_far_below_the_music(shipped, monkeypatch
 
 @torch.inference_mode()
 def test_a_codec_that_overflows_in_half_precision_is_decoded_in_full(tmp_path, caplog):
-    generator = Generator.load(checkpoints.weights(tmp_path / "mini"), "cpu")
+    generator = Generator.load(stand_ins.weights(tmp_path / "mini"), "cpu")
     codes = generator.codes([TEXT], 10, keys(1), SAMPLING)
     convolution = next(m for m in generator.model.codec.decoder.modules() if isinstance(m, torch.nn.Conv1d))
     with torch.no_grad():

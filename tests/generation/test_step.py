@@ -26,7 +26,7 @@ from looper.model.linear import Dense
 from looper.model.transformer import Transformer
 from looper.request import Sampling
 from looper.runtime import cuda_graph
-from testkit import checkpoints
+from testkit import stand_ins
 from testkit.checkpoints import Shape
 from testkit.decoding import TEXT, described, prompt_codes
 
@@ -155,7 +155,7 @@ class Launches(TorchDispatchMode):
 
 
 def launches(layers: int, rows: int, folder: Path) -> int:
-    generator = Generator.load(checkpoints.weights(folder / f"{layers}", Shape(num_layers=layers)), "cpu")
+    generator = Generator.load(stand_ins.weights(folder / f"{layers}", Shape(num_layers=layers)), "cpu")
     slots = Slots(Transformer(generator.model.lm.half()), 32, 64, 64)
     one = make_step(slots, rows, 64, 64, any_rule(64))
     with torch.inference_mode(), Launches() as seen:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyloudnorm import Meter
 from scipy.signal import resample_poly
@@ -20,6 +20,7 @@ from looper.loops.clicks import CLICK
 from looper.loops.cut import cut
 from looper.loops.loop import loop_beats, loop_length
 from looper.loops.matching import cross_clicks, finish, join, level
+from testkit.properties import examples
 
 RATE = 32_000
 
@@ -74,7 +75,7 @@ def test_loop_length_is_what_a_pocket_calculator_says(beats, bpm, rate, samples)
 
 
 @given(st.integers(1, 256), st.floats(40, 300), st.sampled_from([16000, 32000, 44100, 48000]))
-@settings(max_examples=200)
+@examples(200)
 def test_loop_length_is_within_half_a_sample_of_the_exact_fraction(beats, bpm, rate):
     exact = Fraction(beats) * 60 / Fraction(bpm) * rate
     assert abs(loop_length(beats, bpm, rate) - exact) <= Fraction(1, 2) + Fraction(1, 1000)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import toeplitz
 from scipy.signal import lfilter
 
 from looper.loops.clicks import CLICK, click_ratio, cross_click_ratios, predictor
 from looper.loops.seam import bridge, close
+from testkit.properties import examples
 
 RATE = 32_000
 
@@ -70,7 +71,7 @@ def test_the_matrix_has_the_loops_own_wraps_on_its_diagonal():
     st.integers(4000, RATE),
     st.integers(0, 3),
 )
-@settings(max_examples=40, deadline=None, derandomize=True)
+@examples(40)
 def test_any_cut_through_any_chord_closes_without_a_click(frequencies, origin, n, seed):
     music = tones(3, frequencies, seed, noise=1e-3)[:, None].astype(np.float32)
     loop, report = close(music, origin, n, RATE)

@@ -149,6 +149,7 @@ def test_what_the_model_hears_is_the_loops_beginning_after_its_end_and_in_place(
     assert place.start == 0 or place.codes[0, place.start - 1] == start - 1
 
 
+@pytest.mark.slow
 def test_the_real_model_finds_a_loops_own_beginning_likelier_than_one_out_of_order(tiny):
     generator = tiny.generator
     drawn = generator.draw(["techno, 120 bpm"], 250, keys=[(1, 1, 0)], clock=clock_features(258, 25))
@@ -202,6 +203,7 @@ def test_variations_continue_the_bar_that_ends_the_first_loop(clocked):
     np.testing.assert_array_equal(prompt[0], wave[end - prompt.shape[1] : end])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bpm", [61.3, 124, 299.9])
 def test_a_variation_does_not_depend_on_how_many_were_asked_for(bpm):
     one, four = (
@@ -245,6 +247,7 @@ def test_what_the_progress_call_raises_ends_the_work_at_once_and_harms_nothing()
 # with the real small model
 
 
+@pytest.mark.slow
 def test_tiny_keeps_the_asked_tempo_and_repeats_itself_for_a_seed(tiny):
     wish = {"prompt": "techno", "bpm": 126.5, "max_duration": 4, "seed": 0}
     two, one = (tiny.make(LoopRequest(variations=n, **wish)) for n in (2, 1))
@@ -257,6 +260,7 @@ def test_tiny_keeps_the_asked_tempo_and_repeats_itself_for_a_seed(tiny):
     assert not np.array_equal(other[0].samples, one[0].samples)
 
 
+@pytest.mark.slow
 def test_one_maker_serves_several_threads_in_turn(tiny):
     wishes = [
         LoopRequest("techno", bpm=127, variations=3, max_duration=2, seed=1),

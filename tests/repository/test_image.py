@@ -104,6 +104,7 @@ def test_the_image_has_all_that_a_prediction_needs_and_nothing_of_the_workshop()
     assert not workshop & {name.split("/")[0] for name in files}
 
 
+@pytest.mark.slow
 def test_a_prediction_works_from_the_images_files_alone_and_writes_nothing_beside_its_temp_folder():
     script = ROOT / "scripts/rehearse_image.py"
     done = subprocess.run(

@@ -115,10 +115,12 @@ def said(line, programs, folder):
     return done.stderr
 
 
+@pytest.mark.slow
 def test_the_run_line_gets_as_far_as_looking_for_audiocraft(programs, tmp_path):
     assert "No matching distribution found for audiocraft" in said(LINE, programs, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", ["pip install --no-deps audiocraft==1.3.0", "python3 -m pip install --no-deps audiocraft==1.3.0"]
 )

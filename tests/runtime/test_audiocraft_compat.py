@@ -36,6 +36,7 @@ def run_with_all(code):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_music_is_made_where_nothing_under_the_gpl_is_installed(tmp_path):
     out = run(f"""
 import looper
@@ -79,12 +80,14 @@ USED_ELSEWHERE = {"audiocraft", "huggingface_hub", "librosa", "torchaudio", "tra
 THIRD_PARTY = sorted({name.partition(".")[0] for name in STAND_INS} - USED_ELSEWHERE)
 
 
+@pytest.mark.slow
 def test_a_loop_is_made_where_nothing_that_is_stood_in_for_can_be_imported():
     code = f"import sys\nfor name in {THIRD_PARTY}: sys.modules[name] = None\n{MAKE}\nprint(digest)"
     there = run(MAKE + "print(digest)")
     assert run(code) == there
 
 
+@pytest.mark.slow
 def test_no_import_and_no_loop_reaches_for_what_is_stood_in_for():
     heavy = [
         *THIRD_PARTY,
@@ -106,6 +109,7 @@ def installed():
     return names
 
 
+@pytest.mark.slow
 def test_loops_are_the_same_with_the_real_packages():
     real = {name: entry for name, entry in STAND_INS.items() if name.partition(".")[0] not in installed()}
     code = f"from looper.runtime import audiocraft_compat\naudiocraft_compat.STAND_INS = dict.fromkeys({sorted(real)}, "
@@ -139,6 +143,7 @@ def test_whoever_uses_what_is_not_installed_learns_what_to_install(monkeypatch, 
             stand_in()
 
 
+@pytest.mark.slow
 def test_only_audiocrafts_own_imports_see_stand_ins():
     import xml.dom as other
 

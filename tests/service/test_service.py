@@ -12,37 +12,12 @@ from looper.service.progress import ProgressLines
 from looper.service.scratch import Scratch
 from looper.service.service import Service
 from testkit.fakes import FakeGenerator
-
-WISH = {
-    "prompt": "drums",
-    "bpm": 120,
-    "variations": 2,
-    "max_duration": 4,
-    "top_k": 250,
-    "top_p": 0,
-    "temperature": 1,
-    "cfg_coef": 3,
-    "seed": 4,
-}
-
-
-class FakeModels(Models):
-    def __init__(self, generator=None):
-        super().__init__({})
-        self.maker = LoopMaker(generator or FakeGenerator())
-
-    def get(self, name):
-        return self.maker
+from testkit.serving import CancelledError, FakeModels, predict
 
 
 @pytest.fixture
 def service(tmp_path):
     return Service(FakeModels(), Scratch(tmp_path))
-
-
-def predict(service, model="medium", output_format="wav", metrics=None, **changes):
-    record = (metrics if metrics is not None else {}).__setitem__
-    return service.predict(model=model, output_format=output_format, record=record, **{**WISH, **changes})
 
 
 @pytest.mark.parametrize("output_format", ["wav", "mp3"])
@@ -88,10 +63,6 @@ def test_the_last_predictions_files_go_when_the_next_one_starts(service, tmp_pat
     assert all(file.exists() for file in second)
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(second)
     assert not set(first) & set(second)
-
-
-class CancelledError(BaseException):
-    pass
 
 
 @pytest.mark.parametrize("stage", ["candidates", "variations", "loops"])

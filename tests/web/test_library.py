@@ -141,7 +141,11 @@ def test_an_entry_that_cannot_be_read_is_an_answer_in_words(tmp_path, how):
     assert "x.wav cannot be read from p.zip" in reply.json()["error"]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"PK\x05\x06" + bytes(10), packed(a=b"x")[:-5]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK", b"PK\x05\x06" + bytes(10), packed(a=b"x")[:-5]],
+    ids=["empty", "a mark", "an end alone", "cut short"],
+)
 def test_a_file_that_is_no_zip_is_named(tmp_path, content):
     (tmp_path / "p.zip").write_bytes(content)
     with pytest.raises(FileNotFoundError, match=r"no folder or pack at .*p\.zip"):

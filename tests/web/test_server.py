@@ -134,6 +134,7 @@ def root(tmp_path):
     return tmp_path
 
 
+@pytest.mark.server
 def test_with_a_real_cog_server_from_start_to_stop(root):
     with running("root", str(root)) as (url, process):
         wait_until_ready(url)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.web.browser.conftest import BPM, FRAMES, sound
+from testkit.page_server import BPM, FRAMES, sound
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 # Renders `rounds` rounds of the loops; `acts` are [context frame, method, argument], done while it renders.
 RENDER = """

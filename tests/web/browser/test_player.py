@@ -13,7 +13,9 @@ import soundfile
 from playwright.sync_api import expect
 
 from looper.web.library import LoopLibrary
-from tests.web.browser.conftest import BEATS, FRAMES, Site, sound, wav
+from testkit.page_server import BEATS, FRAMES, Site, sound, wav
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 def cards(page, count):
