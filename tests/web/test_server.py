@@ -134,6 +134,19 @@ def root(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("end", [signal.SIGHUP, signal.SIGKILL])
+def test_the_cog_server_ends_with_us_whatever_ends_us(root, end):
+    with running("root", str(root)) as (url, process):
+        wait_until_ready(url)
+        assert len(cog_processes(root)) >= 2
+        process.send_signal(end)
+        process.wait(30)
+        deadline = time.monotonic() + 60
+        while cog_processes(root) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert cog_processes(root) == []
+
+
 def test_with_a_real_cog_server_from_start_to_stop(root):
     with running("root", str(root)) as (url, process):
         wait_until_ready(url)
