@@ -15,6 +15,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from looper.files.formats import MEDIA_TYPES
+from looper.files.text import displayable
 from looper.web import strict_json
 
 LARGEST_FILE = 64 * 2**20
@@ -55,7 +56,7 @@ class LoopLibrary:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.name = _text(self.path.resolve().name) or str(path)
+        self.name = displayable(self.path.resolve().name) or str(path)
         self._lock = threading.Lock()
         self._archive: tuple[tuple[int, ...], zipfile.ZipFile, Found] | None = None
         try:
@@ -146,11 +147,6 @@ class LoopLibrary:
             return (self._bytes(name, place), MEDIA_TYPES[_suffix(name)]) if place is not None else None
 
 
-def _text(name: str) -> str:
-    """`name` with the bytes that are no UTF-8 written out, so that it can be sent."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _suffix(name: str) -> str:
     return Path(name).suffix.lower()
 
@@ -205,7 +201,7 @@ def _walk(folder: Path) -> Iterator[tuple[tuple[str, ...], os.DirEntry[str]]]:
             for entry in entries:
                 if _hidden(entry.name):
                     continue
-                parts = (*above, _text(entry.name))
+                parts = (*above, displayable(entry.name))
                 yield parts, entry
                 if len(parts) < DEEPEST and entry.is_dir(follow_symlinks=False):
                     ahead.append((parts, entry.path))
