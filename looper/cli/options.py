@@ -119,7 +119,10 @@ def _check_picture(plot: pathlib.Path, folder: pathlib.Path) -> None:
 
 def check_not_recording(plot: pathlib.Path | None, recording: pathlib.Path) -> None:
     """Refuse a picture in the recording's own place, under whatever name it is reached."""
-    if plot is not None and plot.exists() and recording.exists() and plot.samefile(recording):
+    if plot is None or not recording.exists():
+        return
+    place = plot.resolve()  # its folder may only be made later, and hold a way back
+    if place.exists() and place.samefile(recording):
         raise FieldError("plot", f"must not be the recording itself: {plot}")
 
 

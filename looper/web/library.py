@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import stat
 import threading
 import zipfile
 import zlib
@@ -72,6 +73,8 @@ class LoopLibrary:
             if self.path.is_dir():
                 return _choose(_in_folder(self.path))
             now = self.path.stat()
+            if not stat.S_ISREG(now.st_mode):  # to open a pipe would wait for ever
+                raise OSError("neither a folder nor a file")
             stamp = (now.st_ino, now.st_size, now.st_mtime_ns)
             if self._archive is None or self._archive[0] != stamp:
                 self._close()
@@ -92,7 +95,7 @@ class LoopLibrary:
     def _bytes(self, name: str, place: Path | zipfile.ZipInfo) -> bytes:
         try:
             if isinstance(place, Path):
-                return place.read_bytes()
+                return _read_below(self.path, place)
             if place.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise zipfile.BadZipFile("packed in an unusual way")  # those inflate all that comes
             assert self._archive is not None
@@ -145,6 +148,37 @@ class LoopLibrary:
         with self._lock:
             place = self._find().loops.get(name)
             return (self._bytes(name, place), MEDIA_TYPES[_suffix(name)]) if place is not None else None
+
+
+def _read_below(folder: Path, place: Path) -> bytes:
+    """The file `place` below `folder`; no link is followed on the way, whatever was swapped in since it was listed.
+
+    Raises
+    ------
+    OSError
+        If there is no regular file any more.
+    ValueError
+        If it is larger than what is served.
+    """
+    *above, name = place.relative_to(folder).parts
+    with contextlib.ExitStack() as stack:
+
+        def opened(part: str | Path, flags: int, at: int | None = None) -> int:
+            handle = os.open(part, flags | os.O_RDONLY | os.O_CLOEXEC, dir_fd=at)
+            stack.callback(os.close, handle)
+            return handle
+
+        here = opened(folder, os.O_DIRECTORY)  # the user's own choice may be a link
+        for part in above:
+            here = opened(part, os.O_DIRECTORY | os.O_NOFOLLOW, here)
+        handle = opened(name, os.O_NOFOLLOW | os.O_NONBLOCK, here)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError("no file any more")
+        with open(handle, "rb", closefd=False) as file:
+            content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"larger than {LARGEST_FILE // 2**20} MiB")
+    return content
 
 
 def _suffix(name: str) -> str:
