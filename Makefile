@@ -7,15 +7,20 @@ PIP_LOCKED := $(BIN)/python scripts/lock.py --print
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench serve schema licences audit lock train-tiny clean
+.PHONY: demo test test-js fuzz lint format bench serve schema licences audit lock train-tiny clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
 	@echo "Listen: the four loops are in demo/"
 
-test: $(VENV)/dev lint
+test: $(VENV)/dev lint test-js
 	$(BIN)/python -m scripts.openapi_schema --check
 	$(BIN)/python -m pytest
+
+# the page's reader, by node's own test runner; RUNS=100000 looks longer
+test-js:
+	@command -v node >/dev/null || { echo "node is not here: the page's reader is not tested"; exit 0; } && \
+	cd tests/web/js && npm ci --silent --no-audit --no-fund && node --experimental-default-type=module --no-warnings --test
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .

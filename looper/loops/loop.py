@@ -151,7 +151,12 @@ def audio_segment(samples: np.ndarray, sample_rate: int) -> AudioSegment:
 def _comment(loop: Loop, key: Key | None) -> str:
     """prompt, seed, variation, model, bpm, bars: all that makes the loop again."""
     facts = {
-        **{name: plain(value) for name, value in loop.info.items() if value is not None},
+        # a semicolon in a prompt ends no field
+        **{
+            name: plain(value).replace("\\", "\\\\").replace(";", "\\;")
+            for name, value in loop.info.items()
+            if value is not None
+        },
         "bpm": tempo(loop.bpm),
         "bars": f"{loop.bars:g}",
         "beats_per_bar": str(loop.beats_per_bar),
