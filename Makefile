@@ -7,7 +7,7 @@ PIP_LOCKED := $(BIN)/python scripts/lock.py --print
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-js fuzz lint format bench serve schema licences audit lock train-tiny clean
+.PHONY: demo test test-js lint format bench serve schema licences audit lock train-tiny clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
