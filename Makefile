@@ -8,14 +8,14 @@ INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps
 WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs lint format bench serve schema licences audit lock train-tiny train-beats clean
+.PHONY: demo test test-js check docs lint format bench serve schema licences audit lock train-tiny train-beats clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
 	@echo "Listen: the four loops are in demo/"
 
 # everything, in two processes; the tests of one module, one server, one browser stay together
-test: $(VENV)/dev lint
+test: $(VENV)/dev lint test-js
 	$(BIN)/python -m scripts.openapi_schema --check
 	$(BIN)/python -m pytest $(WORKERS)
 
@@ -27,6 +27,11 @@ check: $(VENV)/dev lint
 docs: $(VENV)/dev
 	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# the page's reader, by node's own test runner; RUNS=100000 looks longer
+test-js:
+	@command -v node >/dev/null || { echo "node is not here: the page's reader is not tested"; exit 0; } && \
+	cd tests/web/js && npm ci --silent --no-audit --no-fund && node --experimental-default-type=module --no-warnings --test
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .

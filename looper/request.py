@@ -7,7 +7,7 @@ import secrets
 import unicodedata
 from dataclasses import dataclass, replace
 
-from looper.runtime.validation import FieldError, finite, whole, within
+from looper.runtime.validation import FieldError, finite, positive, whole, within
 
 FORMATS = ("wav", "mp3")
 BPM_RANGE = (40, 300)
@@ -16,6 +16,7 @@ DURATION_RANGE = (2, 20)
 BEATS_PER_BAR_RANGE = (1, 16)
 LONGEST_PROMPT = 100_000
 LARGEST_SEED = 2**63 - 1
+LONGEST_RECORDING = 3600  # seconds
 
 _NUMBER = r"(\d{2,3}(?:[.,]\d+)?)"
 _UNIT = r"(?:b\.?p\.?m\.?|beats?[ -]per[ -]minute)(?![a-z])"
@@ -96,6 +97,54 @@ class Sampling:
     def guided(self) -> bool:
         """Whether the unconditional half must be computed at all."""
         return self.cfg_coef != 1.0
+
+
+@dataclass(frozen=True)
+class CutRequest:
+    """How a loop is to be cut from a recording; every number is checked when the object is made.
+
+    Attributes
+    ----------
+    bpm : float
+        Tempo of the loop, 40 to 300 beats per minute.
+    beats_per_bar : int
+        Beats in a bar, 1 to 16.
+    max_duration : float or None
+        Upper bound of the loop's length in seconds, at least a beat and at most an hour; None for no bound.
+    min_start : float
+        Seconds of the recording before which the loop does not begin, at most an hour.
+
+    Raises
+    ------
+    FieldError
+        If a number is out of range or not finite.
+    """
+
+    bpm: float
+    beats_per_bar: int = 4
+    max_duration: float | None = None
+    min_start: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bpm", finite("bpm", self.bpm))
+        within("bpm", self.bpm, BPM_RANGE)
+        object.__setattr__(self, "beats_per_bar", whole("beats_per_bar", self.beats_per_bar))
+        within("beats_per_bar", self.beats_per_bar, BEATS_PER_BAR_RANGE)
+        object.__setattr__(self, "min_start", finite("min_start", self.min_start))
+        within("min_start", self.min_start, (0, LONGEST_RECORDING))
+        if self.max_duration is not None:
+            object.__setattr__(self, "max_duration", positive("max_duration", self.max_duration))
+            within("max_duration", self.max_duration, (0, LONGEST_RECORDING))
+            self._check_room()
+
+    def _check_room(self) -> None:
+        beat = 60 / self.bpm
+        assert self.max_duration is not None
+        if self.max_duration < beat * (1 - 1e-9):
+            raise FieldError(
+                "max_duration",
+                f"must hold at least one beat, at {self.bpm:g} BPM {beat:.2f} s, got {self.max_duration:g}",
+            )
 
 
 @dataclass(frozen=True)

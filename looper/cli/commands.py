@@ -14,10 +14,12 @@ from looper.cli import options as opt
 from looper.cli.output import err, out, progress_bars, show_on, tell_cut, tell_made
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.progress import Progress
 
+    from looper.loops.loop import Loop
     from looper.pipeline.result import Loops
-    from looper.request import LoopRequest
+    from looper.request import CutRequest, LoopRequest
 
 app = typer.Typer(
     help="Text prompt and tempo in, seamless bar-aligned music loops out, at exactly the asked BPM.",
@@ -111,35 +113,35 @@ def cut(
 
     Example: looper cut jam.wav --bpm 120 --plot jam.png
     """
-    from looper.beats.grid import fit_grid
-    from looper.files.read import read
-    from looper.files.text import slug, tempo
-    from looper.loops.cut import cut as cut_loop
-    from looper.loops.loop import loop_beats
-    from looper.loops.matching import level
-    from looper.pipeline.takes import CONFIDENCE_FLOOR
+    from looper.request import CutRequest
 
     subtype = opt.subtype(format, depth)
+    request = CutRequest(bpm, beats_per_bar, max_duration, min_start)
     opt.check_outputs(folder, plot)
-    if max_duration is not None:
-        if not max_duration > 0:
-            raise ValueError(f"max_duration must be above 0 seconds, got {max_duration:g}")
-        loop_beats(bpm, max_duration, beats_per_bar)
+    opt.check_not_recording(plot, file)
+    from looper.export.loop_files import cut_stem, write_cut
+    from looper.files.read import read
+
     samples, sample_rate = read(file)
-    grid = fit_grid(samples, sample_rate, bpm, beats_per_bar, max_seconds=max_duration, min_start=min_start)
-    (loop,) = level([cut_loop(samples, sample_rate, bpm, beats_per_bar, grid=grid)])
-    name = f"{slug(file.stem) or 'loop'}_{tempo(bpm)}bpm_{loop.bars:g}bars.{format}"
-    written = loop.save(folder / name, subtype=subtype)
+    loop = _cut(samples, sample_rate, request)
+    written = write_cut(loop, folder, file, format, subtype)
     if plot:
         from looper.export.plot_grid import plot_grid
 
-        plot_grid(samples, sample_rate, grid, plot)
-    if grid.confidence < CONFIDENCE_FLOOR:
-        err.print(
-            f"note: no clear beat near {tempo(bpm)} BPM was found: the loop is cut on the likeliest grid",
-            markup=False,
-        )
-    tell_cut(loop, grid, written, as_json)
+        plot_grid(samples, sample_rate, loop.grid, plot)
+    tell_cut(loop, written, as_json, cut_stem(loop, file))
+
+
+def _cut(samples: np.ndarray, sample_rate: int, request: CutRequest) -> Loop:
+    """The loop, at the loudness that loops have."""
+    from looper.beats.grid import fit_grid
+    from looper.loops.cut import cut
+    from looper.loops.matching import level
+
+    bpm, metre = request.bpm, request.beats_per_bar
+    bounds = {"max_seconds": request.max_duration, "min_start": request.min_start}
+    grid = fit_grid(samples, sample_rate, bpm, metre, **bounds)  # type: ignore[arg-type]
+    return level([cut(samples, sample_rate, bpm, metre, grid=grid)])[0]
 
 
 @weights_app.command("get")

@@ -1,8 +1,9 @@
-"""The command line's door: runs `looper.cli.commands` and turns what goes wrong into one sentence and an exit code."""
+"""The command line's entry point: runs `looper.cli.commands` and turns what goes wrong into one sentence and an exit code."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 INTERRUPTED = 130  # what shells say of Ctrl-C
 
@@ -19,18 +20,26 @@ def _run() -> None:
     import logging
 
     from looper.cli.commands import app
+    from looper.cli.options import named_as_option
     from looper.cli.output import err
+    from looper.runtime.validation import FieldError
 
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show stops nothing
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         app()
-    except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, RuntimeError, OSError, ModuleNotFoundError, MemoryError) as error:
+        if isinstance(error, FieldError):
+            error = named_as_option(error)
         err.print(f"looper: {_words(error)}", markup=False, style="red")
         raise SystemExit(1) from None
 
 
 def _words(error: Exception) -> str:
     """What `error` says, without the number that Python puts before the system's errors."""
+    if isinstance(error, MemoryError):
+        return "out of memory: ask for fewer or shorter loops, or cut the recording first"
     if not isinstance(error, OSError) or error.errno is None:
         return str(error)
     said = error.strerror or os.strerror(error.errno)

@@ -12,12 +12,18 @@ from typing import Annotated
 import typer
 
 from looper.files.formats import AUDIO_FORMATS
+from looper.runtime.validation import FieldError
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
+_NAMES = {"cfg_coef": "--guidance", "prompt": "the prompt"}
+_OPTIONS = (
+    *("bpm", "variations", "max_duration", "beats_per_bar", "seed", "top_k", "top_p", "temperature"),
+    *("min_start", "format", "depth", "plot", "device"),
+)
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 
 Prompt = Annotated[str, typer.Argument(help="The music you want, for example 'deep house, warm chords'.")]
-Bpm = Annotated[float, typer.Option(help="Tempo, 40 to 300. It rules over a tempo in the prompt.")]
+Bpm = Annotated[float, typer.Option(help="Tempo, 40 to 300. It overrides a tempo in the prompt.")]
 Variations = Annotated[int, typer.Option("--variations", "-n", help="How many loops, 1 to 20.")]
 MaxDuration = Annotated[float, typer.Option(help="Longest loop in seconds, 2 to 20.")]
 Model = Annotated[str, typer.Option(help="medium, large, tiny, or a folder of weights.")]
@@ -35,7 +41,7 @@ LoopsPlot = Annotated[
 
 Recording = Annotated[pathlib.Path, typer.Argument(help="Any recording that libsndfile or ffmpeg reads.")]
 CutBpm = Annotated[
-    float, typer.Option(help="The tempo the loop shall have; the music may be some per cent off.")
+    float, typer.Option(help="Tempo of the loop, 40 to 300; the music may be some per cent off.")
 ]
 CutDuration = Annotated[
     float | None,
@@ -60,7 +66,13 @@ def subtype(format: str, depth: str) -> str | None:
         return chosen if format in ("wav", "flac") else None
     if format == "flac" and depth == "24":
         return chosen
-    raise ValueError(f"depth {depth} does not go with {format}: use wav, or flac with 16 or 24")
+    raise FieldError("depth", f"{depth} does not go with {format}: use wav, or flac with 16 or 24")
+
+
+def named_as_option(error: FieldError) -> FieldError:
+    """The error with its field named as the user typed it: --guidance where a request has cfg_coef."""
+    known = {name: f"--{name.replace('_', '-')}" for name in _OPTIONS} | _NAMES
+    return error.named(known.get(error.field, error.field))
 
 
 def check_outputs(folder: pathlib.Path, plot: pathlib.Path | None) -> None:
@@ -105,8 +117,17 @@ def _check_picture(plot: pathlib.Path, folder: pathlib.Path) -> None:
         ) from error
 
 
+def check_not_recording(plot: pathlib.Path | None, recording: pathlib.Path) -> None:
+    """Refuse a picture in the recording's own place, under whatever name it is reached."""
+    if plot is None or not recording.exists():
+        return
+    place = plot.resolve()  # its folder may only be made later, and hold a way back
+    if place.exists() and place.samefile(recording):
+        raise FieldError("plot", f"must not be the recording itself: {plot}")
+
+
 def one_of(name: str, value: str, choices: Collection[str]) -> str:
     """`value`, or a complaint that names the `choices`."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.80}")
+        raise FieldError(name, f"must be one of {', '.join(choices)}, got {value!r:.80}")
     return value

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from looper.beats.grid import BeatGrid
     from looper.loops.loop import Loop
     from looper.pipeline.result import Loops
 
@@ -119,8 +118,20 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def number_note(wanted: str, written: pathlib.Path) -> str | None:
+    """What to say where a file did not get the name that it would have had, else None."""
+    if written.stem == wanted:
+        return None
+    return f"another {wanted}{written.suffix} is there already and stays as it is: written as {written.name}"
+
+
 def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
     """Show the files of a set, as a table or as JSON."""
+    from looper.export.loop_files import file_name
+
+    wanted = pathlib.Path(file_name(loops[0], 1, files[0].suffix.removeprefix("."))).stem
+    if note := number_note(wanted, files[0]):
+        loops.report.note(note)
     facts = made_facts(loops, files)
     if as_json:
         out.print_json(json.dumps(facts))
@@ -139,8 +150,17 @@ def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
     )
 
 
-def tell_cut(loop: Loop, grid: BeatGrid, written: pathlib.Path, as_json: bool) -> None:
-    """Show one cut loop, as a table or as JSON."""
+def tell_cut(loop: Loop, written: pathlib.Path, as_json: bool, wanted: str) -> None:
+    """Show one cut loop, as a table or as JSON; `wanted` is what its file would be called by itself."""
+    from looper.pipeline.takes import CONFIDENCE_FLOOR
+
+    grid = loop.grid
+    if grid.confidence < CONFIDENCE_FLOOR:
+        err.print(
+            f"note: no clear beat near {tempo(loop.bpm)} BPM was found: the loop is cut on the likeliest grid"
+        )
+    if note := number_note(wanted, written):
+        err.print(f"note: {note}")
     facts = {
         "file": str(written),
         "bpm": loop.bpm,

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from looper.files.atomic import deliver
-from looper.files.text import slug, tempo
+from looper.files.atomic import deliver_new
+from looper.files.text import numbered, slug, tempo
 from looper.loops.loop import Loop
 from looper.runtime.threads import thread_pool
 
 MOST_FILES = 100
 
 
-def file_name(loop: Loop, variation: int, format: str) -> str:
+def file_name(loop: Loop, variation: int, format: str, number: int = 1) -> str:
     """Name a file so that it sorts and says it all: deep-house-warm-chords_124bpm_4bars_Amin_s42_01.wav.
 
-    Prompt, tempo, bars, key (when clear), seed (when known) and the variation from 1 on.
+    Prompt, tempo, bars, key (when clear), seed (when known) and the variation from 1 on. From the second set
+    of one name on, its `number` follows the seed: s42-2_01.
     """
     key, seed = loop.key, loop.info.get("seed")
     name = stem(
@@ -27,7 +28,7 @@ def file_name(loop: Loop, variation: int, format: str) -> str:
         key=key.name if key else None,
         seed=None if seed is None else int(str(seed)),
     )
-    return f"{name}_{variation:02d}.{format}"
+    return f"{numbered(name, number)}_{variation:02d}.{format}"
 
 
 def stem(
@@ -51,6 +52,9 @@ def write_all(
 ) -> list[Path]:
     """Write the loops of one request into `folder`, all of them or none.
 
+    Nothing that is there is replaced: where one of the names is another file's, the whole set gets a number.
+    Files of the same bytes count as written.
+
     Raises
     ------
     ValueError, RuntimeError, OSError
@@ -61,10 +65,36 @@ def write_all(
     if len(loops) > MOST_FILES:
         raise ValueError(f"at most {MOST_FILES} files are written at once, got {len(loops)}; split them")
 
-    def one(loop: Loop, variation: int) -> tuple[Path, bytes]:
-        return Path(folder) / file_name(loop, variation, format), loop.encode(format, subtype or "PCM_16")
-
     with thread_pool() as pool:
-        contents = dict(pool.map(one, loops, range(1, len(loops) + 1)))
-    deliver(contents)
-    return list(contents)
+        contents = list(pool.map(lambda loop: loop.encode(format, subtype or "PCM_16"), loops))
+
+    def named(number: int) -> list[Path]:
+        return [Path(folder) / file_name(loop, k, format, number) for k, loop in enumerate(loops, 1)]
+
+    return deliver_new(named, contents)
+
+
+def write_cut(loop: Loop, folder: Path, source: Path, format: str, subtype: str | None = None) -> Path:
+    """Write a loop that was cut from the recording `source` into `folder`.
+
+    Returns
+    -------
+    Path
+        Named like the recording, with a number where that name is another file's: nothing is replaced, the
+        recording least of all.
+
+    Raises
+    ------
+    ValueError, RuntimeError, OSError
+        As `write`.
+    """
+
+    def named(number: int) -> list[Path]:
+        return [folder / f"{numbered(cut_stem(loop, source), number)}.{format}"]
+
+    return deliver_new(named, [loop.encode(format, subtype or "PCM_16")])[0]
+
+
+def cut_stem(loop: Loop, source: Path) -> str:
+    """What the file of a loop cut from `source` is called, without number and suffix."""
+    return f"{slug(source.stem)}_{tempo(loop.bpm)}bpm_{loop.bars:g}bars"

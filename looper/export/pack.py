@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -11,7 +12,7 @@ import zipfile
 from collections.abc import Mapping
 
 from looper.export.loop_files import stem, write_all
-from looper.files.atomic import cannot_write, made
+from looper.files.atomic import cannot_write, made, put_new
 from looper.loops.key import all_keys
 from looper.loops.loop import loop_beats
 from looper.pipeline.result import Loops
@@ -128,18 +129,25 @@ def _write_pack(
     inside, whole = scratch / "pack", scratch / "pack.zip"
     inside.mkdir()
     files = write_all(loops, inside, format, **how)
-    (inside / "pack.json").write_text(json.dumps(describe(loops, files), indent=2, ensure_ascii=False) + "\n")
+    told = json.dumps(describe(loops, files), indent=2, ensure_ascii=False) + "\n"
+    (inside / "pack.json").write_text(told, encoding="utf-8")  # in whatever locale
     name = files[0].stem.rpartition("_")[0]
     target, archive = folder / name, folder / f"{name}.zip"
     for path in (target, archive):
-        if path.exists():
+        if os.path.lexists(path):
             raise FileExistsError(_taken(path))
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as bundle:
         for file in sorted(inside.iterdir()):
             bundle.write(file, f"{name}/{file.name}")
-    inside.rename(target)
     try:
-        whole.replace(archive)
+        inside.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):  # made since, by another process
+            raise FileExistsError(_taken(target)) from error
+        raise
+    try:
+        if not put_new(whole, archive):
+            raise FileExistsError(_taken(archive))
     except BaseException:  # Ctrl-C too leaves no folder without its zip
         shutil.rmtree(target)
         raise

@@ -1,7 +1,11 @@
-"""Recordings as arrays: by libsndfile, what that does not know (m4a, aac, wma ...) by ffmpeg; and arrays for pydub."""
+"""Recordings as arrays: by libsndfile, what that does not know (m4a, aac, wma ...) by ffmpeg.
+
+A header may claim what it likes: nothing is allocated for it before it is checked here.
+"""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -11,9 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    pass
+    import soundfile
 
 LONGEST_SECONDS = 3600
+MOST_CHANNELS = 2
+HIGHEST_RATE = 400_000  # Hz
+MOST_SAMPLES = LONGEST_SECONDS * 48_000 * MOST_CHANNELS  # over all channels: 1.4 GB as float32
+LARGEST_FILE = 4 * MOST_SAMPLES + 2**22  # bytes that ffmpeg may write: enough to see that it is too much
+BLOCK = 2**20  # frames read at once where a header may claim more than the file holds
 FFMPEG_SECONDS = 300  # an hour of music takes it a few
 
 
@@ -39,10 +48,7 @@ def read(file: pathlib.Path) -> tuple[np.ndarray, int]:
         raise ValueError(f"no such file: {file}")
     if not file.is_file():  # a device or a pipe may have no end
         raise ValueError(f"{file} is no regular file: name one recording")
-    samples, sample_rate = _by_libsndfile(file, file) or _by_ffmpeg(file)
-    if samples.ndim == 2 and samples.shape[1] > 2:
-        raise ValueError(f"{file} has {samples.shape[1]} channels: mix it down to mono or stereo first")
-    return samples, sample_rate
+    return _by_libsndfile(file, file) or _by_ffmpeg(file)
 
 
 def _by_libsndfile(sound: pathlib.Path, file: pathlib.Path) -> tuple[np.ndarray, int] | None:
@@ -50,14 +56,34 @@ def _by_libsndfile(sound: pathlib.Path, file: pathlib.Path) -> tuple[np.ndarray,
     import soundfile
 
     try:
-        with soundfile.SoundFile(sound) as opened:
-            if opened.frames > LONGEST_SECONDS * opened.samplerate:
-                raise ValueError(
-                    f"{file} lasts {opened.frames / opened.samplerate:.0f} s: cut out an hour at most first"
-                )
-            return opened.read(dtype="float32"), opened.samplerate
+        # as bytes: soundfile itself cannot encode names that are not UTF-8
+        with soundfile.SoundFile(os.fsencode(sound)) as opened:
+            _check_claims(opened, file)
+            return _all_of(opened), opened.samplerate
     except (soundfile.LibsndfileError, TypeError):  # TypeError: what ends in .raw has no header
         return None
+
+
+def _check_claims(opened: soundfile.SoundFile, file: pathlib.Path) -> None:
+    """Refuse what the header claims where that is too much to be read, before any of it is."""
+    rate, frames, channels = opened.samplerate, opened.frames, opened.channels
+    if channels > MOST_CHANNELS:
+        raise ValueError(f"{file} has {channels} channels: mix it down to mono or stereo first")
+    if not 0 < rate <= HIGHEST_RATE:
+        raise ValueError(f"{file} claims {rate} Hz: convert it to 48 kHz first")
+    if frames > LONGEST_SECONDS * rate:
+        raise ValueError(f"{file} lasts {frames / rate:.0f} s: cut out an hour at most first")
+    if frames * channels > MOST_SAMPLES:
+        raise ValueError(f"{file} lasts {frames / rate:.0f} s at {rate} Hz: convert it to 48 kHz first")
+
+
+def _all_of(opened: soundfile.SoundFile) -> np.ndarray:
+    """What the file really holds; the rest of what its header claims is address space, never touched."""
+    shape = (opened.frames,) if opened.channels == 1 else (opened.frames, opened.channels)
+    samples, done = np.empty(shape, np.float32), 0
+    while got := len(opened.read(out=samples[done : done + BLOCK])):
+        done += got
+    return samples[:done]
 
 
 def _by_ffmpeg(file: pathlib.Path) -> tuple[np.ndarray, int]:
@@ -83,7 +109,8 @@ def _run_ffmpeg(file: pathlib.Path, sound: pathlib.Path, said: pathlib.Path) -> 
     command = [
         *(ffmpeg, "-nostdin", "-v", "error"),
         *("-protocol_whitelist", "file", "-i", f"file:{file}"),  # a playlist may not reach for the network
-        *("-map", "0:a:0", "-t", str(LONGEST_SECONDS + 1), "-c:a", "pcm_f32le", "-f", "w64", str(sound)),
+        *("-map", "0:a:0", "-t", str(LONGEST_SECONDS + 1), "-fs", str(LARGEST_FILE)),
+        *("-c:a", "pcm_f32le", "-f", "w64", str(sound)),
     ]
     try:
         # not through pipes: a child of ffmpeg's could hold one open after its end

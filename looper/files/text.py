@@ -30,6 +30,16 @@ def slug(text: str) -> str:
     return "loop" if not short or short in _RESERVED else short
 
 
+def numbered(name: str, number: int) -> str:
+    """`name` as it is for the first, "name-2" for the second file that would be called so."""
+    return name if number == 1 else f"{name}-{number}"
+
+
+def displayable(text: str) -> str:
+    """`text`, such as a path, with bytes that are not UTF-8 written out, so that it can be shown and sent."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def tempo(bpm: float) -> str:
     """`bpm` with all the digits that tell it from any other: 124, 93.7, 128.00001.
 

@@ -16,6 +16,7 @@ import numpy as np
 from looper.files.text import plain, tempo
 from looper.files.write import Tags, encode, write
 from looper.loops.seam import SeamReport
+from looper.runtime.validation import FieldError, positive, whole
 
 if TYPE_CHECKING:
     from pydub import AudioSegment
@@ -130,14 +131,18 @@ def loop_beats(bpm: float, max_seconds: float, beats_per_bar: int = 4) -> int:
     Raises
     ------
     ValueError
-        If not even one beat fits.
+        If not even one beat fits, or a number is not finite or not above 0.
 
     Examples
     --------
     >>> loop_beats(120, 8), loop_beats(119, 8), loop_beats(50, 3)
     (16, 8, 2)
     """
-    beat = 60 / bpm
+    beats_per_bar = whole("beats_per_bar", beats_per_bar)
+    positive("beats_per_bar", beats_per_bar)
+    beat = 60 / positive("bpm", bpm)
+    if not math.isfinite(beat) or not math.isfinite(positive("max_seconds", max_seconds) / beat):
+        raise FieldError("bpm", f"must be of music, got {bpm:g} for {max_seconds:g} s")
     # a hair of slack: 4 bars at 120 BPM are 8 s, and must fit 8 s in floating point too
     fitting = math.floor(max_seconds / beat + 1e-9)
     if fitting >= beats_per_bar:
@@ -171,7 +176,12 @@ def audio_segment(samples: np.ndarray, sample_rate: int) -> AudioSegment:
 def _comment(loop: Loop, key: Key | None) -> str:
     """prompt, seed, variation, model, bpm, bars: all that makes the loop again."""
     facts = {
-        **{name: plain(value) for name, value in loop.info.items() if value is not None},
+        # a semicolon in a prompt ends no field
+        **{
+            name: plain(value).replace("\\", "\\\\").replace(";", "\\;")
+            for name, value in loop.info.items()
+            if value is not None
+        },
         "bpm": tempo(loop.bpm),
         "bars": f"{loop.bars:g}",
         "beats_per_bar": str(loop.beats_per_bar),

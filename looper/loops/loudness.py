@@ -149,14 +149,30 @@ def _brought(loop: np.ndarray, loudness: float, wanted: float, sample_rate: int)
     gain = wanted - loudness
     for _ in range(_ROUNDS):
         louder = loop * 10 ** (gain / 20)
-        limited = limit(louder, sample_rate)
+        limited = _limited(louder, sample_rate)
         if limited is louder and min(loudness, wanted) > _LOUD:
             break
         missing = wanted - integrated_loudness(limited, sample_rate)
         if abs(missing) < _CLOSE_LU:
             break
         gain += _STEP * missing
-    return limited - limited.mean(axis=0)  # the limiter leans to one side
+    return limited
+
+
+def _limited(loop: np.ndarray, sample_rate: int) -> np.ndarray:
+    """`loop` limited and without offset; the limiter leans to one side, and to centre it again lifts the other.
+
+    Each round leaves a smaller offset, as what it limits is a smaller share of the loop.
+    """
+    limited = limit(loop, sample_rate)
+    if limited is loop:
+        return loop
+    for _ in range(_ROUNDS):
+        centred = limited - limited.mean(axis=0)
+        if true_peak(centred) <= 10 ** (CEILING_DBTP / 20):
+            return centred
+        limited = limit(centred, sample_rate)
+    return limited
 
 
 def match(

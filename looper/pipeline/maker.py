@@ -109,6 +109,12 @@ class LoopSession:
                 f"the loops are {n} beat{'s' if n > 1 else ''} long"
             )
 
+        if self.request.variations > 1 and self.plan.prompt_beats < self.request.beats_per_bar:
+            self.report.note(
+                f"a bar of {self.request.beats_per_bar} beats and the loop do not fit the model's window together: "
+                f"variations go on from the last {self.plan.prompt_beats} beats of the first loop, not from a whole bar"
+            )
+
     def run(self) -> Loops:
         """Draw, choose, continue, cut, level."""
         with self.report.timed("candidates"):
@@ -217,12 +223,12 @@ class LoopSession:
         return best
 
     def _audio_prompt(self, first: Take) -> np.ndarray:
-        """The bar that ends where the first loop ends, whole frames long, so that what follows is a downbeat."""
+        """The bar, or its last beats, before the end of the first loop: whole frames, so that a downbeat follows."""
         hop = self.generator.hop_length
         end = round(first.grid.loop_end * self.generator.sample_rate)
         frames = self.plan.prompt_frames
         if not self.plan.period:  # unclocked: the bar as it is really played
-            bar = 60 / first.grid.bpm * self.request.beats_per_bar
+            bar = 60 / first.grid.bpm * self.plan.prompt_beats
             frames = min(frames, int(bar * self.generator.sample_rate) // hop)
         head = first.samples[max(0, end - frames * hop) : end]
         missing = frames * hop - len(head)
@@ -233,7 +239,7 @@ class LoopSession:
         if not self.plan.period:
             return 0
         end = round(first.grid.loop_end * self.generator.frame_rate / self.plan.period)
-        return end % self.request.beats_per_bar  # the prompt is one bar long
+        return (end - self.plan.prompt_beats) % self.request.beats_per_bar
 
     def continuations(self, first: Take) -> list[Take]:
         """Variations 2..n in one batch, each judged by itself and redrawn while it drifts."""

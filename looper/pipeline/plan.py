@@ -27,6 +27,8 @@ class Plan:
         The tempo that the model is asked to play: the asked one, or the clock's nearest.
     bar_frames, first_frames, next_frames, prompt_frames : int
         Frames of a bar, of a candidate, of a variation with its audio prompt, and of that prompt.
+    prompt_beats : int
+        Asked beats in the audio prompt: a bar, or fewer where a bar leaves no room for a loop.
     """
 
     beats: int
@@ -36,10 +38,15 @@ class Plan:
     first_frames: int
     next_frames: int
     prompt_frames: int
+    prompt_beats: int
 
 
 def plan(request: LoopRequest, spec: ModelSpec) -> Plan:
-    """Work out how much to generate: the loop, a bar more, and for variations the bar before it."""
+    """Work out how much to generate: the loop, a bar more, and for variations the bar before it.
+
+    Where a long bar and a long loop do not fit the model's window together, the prompt is cut to as many beats
+    as leave room for the whole loop from the bar line on, and a beat more.
+    """
     rate = spec.frame_rate
     beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
     period = frames_per_beat(request.bpm, rate) if spec.clocked else None
@@ -47,13 +54,14 @@ def plan(request: LoopRequest, spec: ModelSpec) -> Plan:
     asked = request.bpm * 2.0 ** round(math.log2(played / request.bpm))  # the octave that is played
     beat = 60 * rate / request.bpm * (asked / played)  # frames per asked beat in the generated music
     bar = beat * request.beats_per_bar
-    if period:  # a clocked bar is whole frames, at the level that is played
-        bar_frames = max(period * request.beats_per_bar, math.ceil(bar))
-        prompt_frames = period * request.beats_per_bar
-    else:
-        bar_frames, prompt_frames = math.ceil(bar), math.floor(bar)
+    # a clocked bar is whole frames, at the level that is played
+    bar_frames = max((period or 0) * request.beats_per_bar, math.ceil(bar))
     window = int(spec.window_seconds * rate)
     loop_frames = math.ceil(beats * beat * SPARE)
+    prompt_beat = period or beat
+    room = window - loop_frames - math.ceil(beat)
+    prompt_beats = max(1, min(request.beats_per_bar, int(room // prompt_beat)))
+    prompt_frames = math.floor(prompt_beats * prompt_beat)
     return Plan(
         beats=beats,
         period=period,
@@ -62,4 +70,5 @@ def plan(request: LoopRequest, spec: ModelSpec) -> Plan:
         first_frames=min(window, loop_frames + bar_frames),
         next_frames=min(window, prompt_frames + loop_frames + bar_frames),
         prompt_frames=prompt_frames,
+        prompt_beats=prompt_beats,
     )

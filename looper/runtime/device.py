@@ -6,6 +6,8 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
+from looper.runtime.validation import FieldError
+
 if TYPE_CHECKING:
     import torch
 
@@ -41,7 +43,7 @@ def gpu_answers() -> bool:
 def check_device(device: str | None) -> None:
     """Raise ValueError for a name that is no device's, without importing torch; None stands for the best."""
     if device is not None and not re.fullmatch(r"cpu|cuda(:\d{1,2})?", device):
-        raise ValueError(f"device must be cpu, cuda or cuda:N, got {device!r:.80}")
+        raise FieldError("device", f"must be cpu, cuda or cuda:N, got {device!r:.80}")
 
 
 def find_device(device: str | torch.device) -> torch.device:

@@ -52,6 +52,20 @@ def whole(name: str, value: object) -> int:
     return int(float(value)) if isinstance(value, float) else int(value)  # type: ignore[call-overload]
 
 
+def positive(name: str, value: object) -> float:
+    """`value` as a finite float above 0.
+
+    Raises
+    ------
+    FieldError
+        If `value` is no such number.
+    """
+    number = finite(name, value)
+    if number <= 0:
+        raise FieldError(name, f"must be above 0, got {number:g}")
+    return number
+
+
 def _shown(value: object) -> str:
     """`value` as it may stand in a message."""
     try:

@@ -1,4 +1,4 @@
-"""What stands behind the Cog door: models by name, one folder of files a prediction, progress and metrics."""
+"""What stands behind the Cog predictor: models by name, one folder of files a prediction, progress and metrics."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ from looper.runtime.memory import (
     return_memory,
     tune_malloc,
 )
-from looper.runtime.validation import whole
+from looper.runtime.validation import FieldError, whole
 from looper.service.models import NAMES, Models, model_mapping
 from looper.service.progress import ProgressLines
 from looper.service.scratch import Scratch
 
 logger = logging.getLogger(__name__)
+
+INPUTS = {"cfg_coef": "classifier_free_guidance"}  # where an input has another name than the field
 
 
 class Service:
@@ -104,8 +106,8 @@ class Service:
         wish["max_duration"] = whole("max_duration", wish["max_duration"])
         try:
             request = LoopRequest(**wish).with_seed()  # type: ignore[arg-type]
-        except ValueError as error:  # at this door the input has a longer name
-            raise ValueError(str(error).replace("cfg_coef", "classifier_free_guidance")) from None
+        except FieldError as error:
+            raise error.named(INPUTS.get(error.field, error.field)) from None
         print(f"seed {request.seed}, {request.bpm:g} BPM, prompt {request.model_text[:200]!r}")
         reset_peak_memory()
         loops = self.models.get(model).make(request, ProgressLines())

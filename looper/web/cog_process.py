@@ -10,10 +10,9 @@ import signal
 import sys
 from pathlib import Path
 
+from looper.web import guardian
+
 TINY_MODELS = "medium=weights/tiny,large=weights/tiny"
-STOP_SECONDS = 10
-
-
 COG_COMMAND = (sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1")
 
 
@@ -37,7 +36,7 @@ def cog_environment(port: int, python: str | Path = sys.executable, **more: str)
 
 
 class CogServer:
-    """The Cog server as a child process; use it as an async context manager.
+    """The Cog server as a child process that ends with this one, whatever ends it; an async context manager.
 
     Parameters
     ----------
@@ -71,7 +70,11 @@ class CogServer:
             shutil.copyfile(schema, self.root / ".cog" / "openapi_schema.json")
         # a session of its own: Ctrl-C reaches us alone, and we end the child in order
         self.process = await asyncio.create_subprocess_exec(
-            *COG_COMMAND, cwd=self.root, env=self.environment, start_new_session=True
+            *(sys.executable, "-I", guardian.__file__, *COG_COMMAND),
+            cwd=self.root,
+            env=self.environment,
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
         return self
 
@@ -80,7 +83,7 @@ class CogServer:
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+            await asyncio.wait_for(self.process.wait(), guardian.STOP_SECONDS)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # a worker that outlived its server
         await self.process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import stat
 import threading
 import zipfile
 import zlib
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from looper.files.formats import MEDIA_TYPES
+from looper.files.text import displayable
 from looper.web import strict_json
 
 LARGEST_FILE = 64 * 2**20
@@ -55,7 +57,7 @@ class LoopLibrary:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.name = _text(self.path.resolve().name) or str(path)
+        self.name = displayable(self.path.resolve().name) or str(path)
         self._lock = threading.Lock()
         self._archive: tuple[tuple[int, ...], zipfile.ZipFile, Found] | None = None
         try:
@@ -71,6 +73,8 @@ class LoopLibrary:
             if self.path.is_dir():
                 return _choose(_in_folder(self.path))
             now = self.path.stat()
+            if not stat.S_ISREG(now.st_mode):  # to open a pipe would wait for ever
+                raise OSError("neither a folder nor a file")
             stamp = (now.st_ino, now.st_size, now.st_mtime_ns)
             if self._archive is None or self._archive[0] != stamp:
                 self._close()
@@ -91,7 +95,7 @@ class LoopLibrary:
     def _bytes(self, name: str, place: Path | zipfile.ZipInfo) -> bytes:
         try:
             if isinstance(place, Path):
-                return place.read_bytes()
+                return _read_below(self.path, place)
             if place.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise zipfile.BadZipFile("packed in an unusual way")  # those inflate all that comes
             assert self._archive is not None
@@ -146,9 +150,35 @@ class LoopLibrary:
             return (self._bytes(name, place), MEDIA_TYPES[_suffix(name)]) if place is not None else None
 
 
-def _text(name: str) -> str:
-    """`name` with the bytes that are no UTF-8 written out, so that it can be sent."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _read_below(folder: Path, place: Path) -> bytes:
+    """The file `place` below `folder`; no link is followed on the way, whatever was swapped in since it was listed.
+
+    Raises
+    ------
+    OSError
+        If there is no regular file any more.
+    ValueError
+        If it is larger than what is served.
+    """
+    *above, name = place.relative_to(folder).parts
+    with contextlib.ExitStack() as stack:
+
+        def opened(part: str | Path, flags: int, at: int | None = None) -> int:
+            handle = os.open(part, flags | os.O_RDONLY | os.O_CLOEXEC, dir_fd=at)
+            stack.callback(os.close, handle)
+            return handle
+
+        here = opened(folder, os.O_DIRECTORY)  # the user's own choice may be a link
+        for part in above:
+            here = opened(part, os.O_DIRECTORY | os.O_NOFOLLOW, here)
+        handle = opened(name, os.O_NOFOLLOW | os.O_NONBLOCK, here)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError("no file any more")
+        with open(handle, "rb", closefd=False) as file:
+            content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"larger than {LARGEST_FILE // 2**20} MiB")
+    return content
 
 
 def _suffix(name: str) -> str:
@@ -205,7 +235,7 @@ def _walk(folder: Path) -> Iterator[tuple[tuple[str, ...], os.DirEntry[str]]]:
             for entry in entries:
                 if _hidden(entry.name):
                     continue
-                parts = (*above, _text(entry.name))
+                parts = (*above, displayable(entry.name))
                 yield parts, entry
                 if len(parts) < DEEPEST and entry.is_dir(follow_symlinks=False):
                     ahead.append((parts, entry.path))

@@ -19,13 +19,39 @@ class PredictionLog:
         self._news = asyncio.Event()
 
     def post(self, key: str, state: dict[str, Any]) -> None:
-        """Update the state of `key`, wake its followers and forget the oldest finished predictions."""
+        """Update the state of `key`, wake its followers and forget the oldest finished predictions.
+
+        What is done stays as it is: webhooks may arrive in another order than they were sent.
+        """
+        if self.states.get(key, {}).get("status") in DONE:
+            return
         self.states[key] = self.states.get(key, {}) | state
         old = [k for k, s in self.states.items() if s.get("status") in DONE and k != key]
         for stale in old[: max(0, len(self.states) - self.keep)]:
             del self.states[stale]
         self._news.set()
         self._news = asyncio.Event()
+
+    def begin(self, key: str, given: object) -> dict[str, Any] | None:
+        """Note that `key` was asked for with the input `given`; returns what was known of it before.
+
+        A finished prediction starts afresh, one under way goes on: the request may have been sent twice.
+        """
+        before = self.states.get(key)
+        if before is None or before.get("status") in DONE:
+            self.states.pop(key, None)
+            self.post(key, {"id": key, "status": "starting", "logs": "", "input": given})
+        return before
+
+    def take_back(self, key: str, before: dict[str, Any] | None) -> None:
+        """Undo `begin`, whose request was refused; nothing is undone that has gone on since."""
+        if (
+            self.states.get(key, {}).get("status") == "starting"
+            and (before or {}).get("status") != "starting"
+        ):
+            del self.states[key]
+            if before is not None:
+                self.states[key] = before
 
     def running(self) -> str | None:
         """Return the id of the prediction under way, if there is one."""

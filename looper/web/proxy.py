@@ -13,6 +13,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 from starlette.requests import Request
@@ -24,11 +25,44 @@ from looper.web.cog_process import CogServer
 from looper.web.predictions import PredictionLog
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_WEBHOOK = ("webhook", "webhook_events_filter")
+LARGEST_BODY = 4 * 2**20  # bytes: a prompt of 100,000 characters, each of them escaped, and room
 
 
 def problem(status: int, message: str) -> JSONResponse:
     """Say what went wrong in words, in the shape of Cog's own."""
     return JSONResponse({"error": message, "status": "failed"}, status)
+
+
+class _RefusedError(ValueError):
+    """A body that is not passed on, and the status that says so."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def _body(request: Request) -> bytes:
+    """The request's body, no more of it read than may be passed on."""
+    parts, size = [], 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise _RefusedError(413, f"The body must have at most {LARGEST_BODY // 2**20} MiB.")
+    return b"".join(parts)
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    """The body as a JSON object, which says the same to whoever reads it after us."""
+    body = await _body(request)
+    try:
+        value, why = strict_json.loads(body), ""
+    except ValueError as error:
+        value, why = None, f" ({error})"
+    if not isinstance(value, dict):
+        raise _RefusedError(400, f'The body must be a JSON object: {{"input": {{"prompt": ...}}}}{why}.')
+    return value
 
 
 class CogProxy:
@@ -65,7 +99,7 @@ class CogProxy:
         return [
             Route("/openapi.json", self.pass_on),
             Route("/health-check", self.health),
-            Route("/predictions", self.pass_on, methods=["POST"]),
+            Route("/predictions", self.predict, methods=["POST"]),
             Route("/predictions/{id}", self.start, methods=["PUT"]),
             Route("/predictions/{id}/cancel", self.pass_on, methods=["POST"]),
             Route("/predictions/{id}/events", self.events),
@@ -86,7 +120,22 @@ class CogProxy:
         """Hand the request through; a caller that hangs up cancels it, as with Cog itself."""
         if not _ID.fullmatch(request.path_params.get("id", "x")):
             return problem(404, "No such prediction.")
-        call = asyncio.create_task(self._send(request, await request.body()))
+        try:
+            return await self._hand_on(request, await _body(request))
+        except _RefusedError as refused:
+            return problem(refused.status, str(refused))
+
+    async def predict(self, request: Request) -> Response:
+        """Make a prediction and answer with it; no webhook, or a caller could have us call any address."""
+        try:
+            body = await _json_object(request)
+        except _RefusedError as refused:
+            return problem(refused.status, str(refused))
+        plain = {name: value for name, value in body.items() if name not in _WEBHOOK}
+        return await self._hand_on(request, json.dumps(plain).encode())
+
+    async def _hand_on(self, request: Request, body: bytes) -> Response:
+        call = asyncio.create_task(self._send(request, body))
         gone = asyncio.ensure_future(request.receive())  # after the body, only a disconnect can come
         await asyncio.wait({call, gone}, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
@@ -108,19 +157,14 @@ class CogProxy:
         if not _ID.fullmatch(key):
             return problem(404, "A prediction's id has 1 to 64 letters, digits, hyphens or underscores.")
         try:
-            body, why = strict_json.loads(await request.body()), ""
-        except ValueError as error:
-            body, why = None, f" ({error})"
-        if not isinstance(body, dict):
-            return problem(400, f'The body must be a JSON object: {{"input": {{"prompt": ...}}}}{why}.')
+            body = await _json_object(request)
+        except _RefusedError as refused:
+            return problem(refused.status, str(refused))
         body |= {"webhook": self.hook, "webhook_events_filter": ["start", "logs", "completed"]}
-        if key not in self.predictions.states:  # a repeated PUT must not hide what is known
-            self.predictions.post(
-                key, {"id": key, "status": "starting", "logs": "", "input": body.get("input")}
-            )
+        before = self.predictions.begin(key, body.get("input"))
         reply = await self._send(request, json.dumps(body).encode())
-        if reply.status_code >= 400 and self.predictions.states.get(key, {}).get("status") == "starting":
-            del self.predictions.states[key]
+        if reply.status_code >= 400:
+            self.predictions.take_back(key, before)
         return reply
 
     async def report(self, request: Request) -> Response:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx
@@ -14,7 +15,6 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -22,10 +22,9 @@ from starlette.staticfiles import StaticFiles
 
 from looper.runtime import paths
 from looper.web.cog_process import CogServer
+from looper.web.guard import Guard, any_name, is_loopback
 from looper.web.library import LoopLibrary
 from looper.web.proxy import CogProxy, problem
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class _Static(StaticFiles):
@@ -36,7 +35,9 @@ class _Static(StaticFiles):
 
 
 def create_app(
-    proxy: CogProxy | None = None, library: LoopLibrary | None = None, hosts: tuple[str, ...] = ("*",)
+    proxy: CogProxy | None = None,
+    library: LoopLibrary | None = None,
+    answers_to: Callable[[str], bool] = any_name,
 ) -> Starlette:
     """Build the page server as an ASGI application.
 
@@ -46,8 +47,9 @@ def create_app(
         The way to a Cog server; without it the page only plays `library`.
     library : LoopLibrary, optional
         A folder or pack of loops to list.
-    hosts : tuple of str
-        Host names answered to; against DNS rebinding, a loopback server answers to loopback names only.
+    answers_to : callable
+        Tells of a host name whether it is ours; against DNS rebinding, a loopback server answers to loopback
+        names only.
     """
 
     async def session(_: Request) -> Response:
@@ -85,8 +87,16 @@ def create_app(
         *(proxy.routes() if proxy else []),
         Mount("/", _Static(directory=paths.PAGE, html=True)),
     ]
-    guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    guard = Middleware(Guard, answers_to=answers_to)
     return Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
+
+
+class _Server(uvicorn.Server):
+    """Ends in order, which takes some seconds at most; a second Ctrl-C does not cut that short half way."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -150,13 +160,14 @@ def serve(
         )
         child = CogServer(Path(root), cog_port, tiny)
         proxy = CogProxy(client, _url(sock, own=True), child, stopping=lambda: server.should_exit)
-    hosts = LOOPBACK if host in LOOPBACK else ("*",)
+    # by the address that it came to, however that was spelled
+    answers_to = is_loopback if is_loopback(sock.getsockname()[0]) else any_name
     config = uvicorn.Config(
-        create_app(proxy, library, hosts), log_level="warning", timeout_graceful_shutdown=3
+        create_app(proxy, library, answers_to), log_level="warning", timeout_graceful_shutdown=3
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     if library and (note := library.listing()["note"]):
         print(note, flush=True)
-    print(f"Player: {_url(sock)}  (Ctrl-C stops it)", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
+        print(f"Player: {_url(sock)}  (Ctrl-C stops it)", flush=True)
         server.run(sockets=[sock])

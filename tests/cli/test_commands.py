@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -215,11 +216,22 @@ def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
     ("words", "code", "said"),
     [
         (["make", " ", "--model", "tiny"], 1, "prompt must not be empty"),
-        (["make", "x", "--model", "tiny", "--bpm", "12"], 1, "bpm must be between 40 and 300, got 12"),
+        (["make", "x", "--model", "tiny", "--bpm", "12"], 1, "--bpm must be between 40 and 300, got 12"),
         (["make", "x", "--model", "tiny", "--bpm", "fast"], 2, "Invalid value"),
         (["make", "x", "--model", "medium"], 1, "looper weights get medium"),
         (["make", "x", "--model", "nothing"], 1, "unknown model 'nothing'"),
-        (["make", "x", "--model", "tiny", "--format", "aiff"], 1, "format must be one of"),
+        (["make", "x", "--model", "tiny", "--format", "aiff"], 1, "--format must be one of"),
+        (["make", "x", "--model", "tiny", "--guidance", "999"], 1, "--guidance must be between -100 and 100"),
+        (
+            ["make", "x", "--model", "tiny", "--max-duration", "nan"],
+            1,
+            "--max-duration must be a finite number",
+        ),
+        (
+            ["make", "x", "--model", "tiny", "--beats-per-bar", "0"],
+            1,
+            "--beats-per-bar must be between 1 and 16",
+        ),
         (["cut", "missing.wav", "--bpm", "120"], 1, "no such file"),
         (["cut", "/dev/zero", "--bpm", "120"], 1, "/dev/zero is no regular file"),
         (["make", "x", "--model", "tiny", "--out", "o" * 300], 1, "File name too long"),
@@ -250,16 +262,89 @@ def test_a_file_that_is_no_recording_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--max-duration", 0.3], "not even one beat"),
-        (["--max-duration", "nan"], "above 0 seconds"),
-        (["--bpm", 12], "bpm must be between"),
-        (["--beats-per-bar", 0], "beats_per_bar must be between"),
+        (["--max-duration", 0.3], "--max-duration must hold at least one beat, at 120 BPM 0.50 s, got 0.3"),
+        (["--max-duration", "nan"], "--max-duration must be a finite number"),
+        (["--max-duration", "inf"], "--max-duration must be a finite number"),
+        (["--max-duration", "1e308"], "--max-duration must be between 0 and 3600"),
+        (["--max-duration", "-1"], "--max-duration must be above 0"),
+        (["--bpm", 12], "--bpm must be between"),
+        (["--bpm", 0, "--max-duration", 5], "--bpm must be between 40 and 300, got 0"),
+        (["--bpm", "inf", "--max-duration", 5], "--bpm must be a finite number"),
+        (["--bpm", "nan", "--max-duration", 5], "--bpm must be a finite number"),
+        (["--bpm", "-120", "--max-duration", 5], "--bpm must be between 40 and 300, got -120"),
+        (["--bpm", "1e-320", "--max-duration", 5], "--bpm must be between 40 and 300"),
+        (["--beats-per-bar", 0], "--beats-per-bar must be between"),
+        (["--beats-per-bar", 0, "--max-duration", 5], "--beats-per-bar must be between"),
+        (["--min-start", "inf"], "--min-start must be a finite number"),
     ],
 )
 def test_what_cannot_be_cut_is_refused(recording, tmp_path, words, said):
     done = run("cut", recording, "--bpm", 120, "--out", tmp_path / "o", *words)
     assert done.returncode == 1 and said in done.stderr.replace("\n", " "), done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "o").exists()
+
+
+def test_cut_never_writes_over_its_own_recording_and_says_where_the_loop_went(tmp_path):
+    source = tmp_path / "deep-house-session-recording-at-my-place_120bpm_8bars.wav"
+    soundfile.write(source, drum_track(120.0, 20), 32000)
+    before = source.read_bytes()
+    for number in (2, 2, 3):  # the same loop is the same file; another one is another
+        more = ("--depth", 24) if number == 3 else ()
+        done = run("cut", source, "--bpm", 120, "--max-duration", 16, "--out", tmp_path, "--json", *more)
+        assert done.returncode == 0, done.stderr
+        name = f"deep-house-session-recording-at-my-place_120bpm_8bars-{number}.wav"
+        assert json.loads(done.stdout)["file"] == str(tmp_path / name)
+        assert f"is there already and stays as it is: written as {name}" in done.stderr
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("ドラム.wav", "ベース.wav"), ("take.wav", "take.flac"), ("x" * 40 + "-one.wav", "x" * 40 + "-two.wav")],
+    ids=["another script", "another suffix", "the first 40 characters"],
+)
+@pytest.mark.parametrize("locale", ["C.UTF-8", "POSIX"])
+def test_recordings_whose_loops_would_have_one_name_keep_a_loop_each(tmp_path, names, locale):
+    wanted, found = [], []
+    for k, name in enumerate(names):
+        soundfile.write(tmp_path / name, drum_track(120.0, 9) * (1, -1)[k], 32000)
+        plain = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        done = run("cut", tmp_path / name, "--bpm", 120, "--out", tmp_path / "o", "--json", env=plain)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout)["file"])
+        wanted.append((tmp_path / "o" / found[-1]).read_bytes())
+    assert found[1] == found[0].removesuffix(".wav") + "-2.wav" and wanted[0] != wanted[1]
+    assert [pathlib.Path(file).read_bytes() for file in found] == wanted
+
+
+def test_the_picture_never_replaces_the_recording(recording, tmp_path):
+    odd = tmp_path / "jam.png"
+    odd.write_bytes(recording.read_bytes())
+    done = run("cut", odd, "--bpm", 120, "--out", tmp_path / "o", "--plot", tmp_path / "o" / ".." / "jam.png")
+    assert done.returncode == 1 and "--plot must not be the recording itself" in done.stderr
+    assert odd.read_bytes() == recording.read_bytes()
+
+
+def test_names_that_are_not_utf_8_are_cut_and_shown(recording, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+    recording.rename(os.fsdecode(odd))
+    done = run("cut", os.fsdecode(odd), "--bpm", 120, "--out", os.fsdecode(os.fsencode(tmp_path) + b"/o\xe9"))
+    assert done.returncode == 0, done.stderr
+    done = run("cut", os.fsdecode(odd) + "x", "--bpm", 120, "--out", tmp_path)
+    assert done.returncode == 1 and "no such file" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_set_that_is_there_already_with_other_sound_is_kept(tmp_path):
+    wish = ("make", "x", "--model", "tiny", "-n", 1, "--max-duration", 2, "--seed", 1, "--out", tmp_path)
+    assert run(*wish, "--json").returncode == 0
+    (first,) = tmp_path.iterdir()
+    before = first.read_bytes()
+    assert run(*wish, "--json").returncode == 0  # the same again is the same file
+    assert list(tmp_path.iterdir()) == [first] and first.read_bytes() == before
+    done = run(*wish, "--json", "--temperature", 0.5)
+    assert done.returncode == 0, done.stderr
+    assert any("is there already and stays as it is" in note for note in json.loads(done.stdout)["notes"])
+    assert first.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("suffix", ["raw", "pcm", "txt"])

@@ -1,9 +1,14 @@
 """A pack's folder and zip: whole or not there, and never over another one."""
 
+import contextlib
 import errno
 import json
 import os
+import subprocess
+import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -65,15 +70,59 @@ def test_only_a_pack_of_the_same_wish_takes_the_name(tmp_path, name, taken):
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_a_zip_that_fails_takes_its_folder_with_it(loops, tmp_path, monkeypatch, error):
-    def fail(self, target):
-        raise error
+    link = os.link
 
-    monkeypatch.setattr(
-        "pathlib.Path.replace", lambda self, to: fail(self, to) if to.suffix == ".zip" else self.rename(to)
-    )
+    def fail(source, target):
+        if str(target).endswith(".zip"):
+            raise error
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", fail)
     with pytest.raises(type(error)):
         write_pack(loops, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_packs_of_one_name_at_once_one_is_whole_and_the_other_is_told_so(loops, tmp_path, monkeypatch):
+    found = os.path.lexists
+    barrier = threading.Barrier(2, timeout=60)
+
+    def both_look_first(path):
+        there = found(path)
+        if str(path).endswith(".zip"):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                barrier.wait()
+        return there
+
+    monkeypatch.setattr("looper.export.pack.os.path.lexists", both_look_first)
+
+    def one(_):
+        try:
+            return write_pack(loops, tmp_path)["zip"]
+        except FileExistsError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        made, said = sorted(pool.map(one, range(2)), key=str, reverse=True)
+        made, said = (said, made) if isinstance(made, str) and "already" in made else (made, said)
+    assert "is there already: remove it" in str(said)
+    with zipfile.ZipFile(made) as archive:
+        assert archive.testzip() is None and len(archive.namelist()) == 3
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == sorted([".zip", made.with_suffix("").suffix])
+
+
+def test_a_description_is_utf_8_in_every_locale(tmp_path):
+    code = (
+        "import pathlib, sys; from dataclasses import replace\n"
+        "from looper.export.pack import write_pack; from looper.pipeline.maker import LoopMaker\n"
+        "from looper.request import LoopRequest; from testkit.fakes import FakeGenerator\n"
+        "wish = LoopRequest('\\u30c9\\u30e9\\u30e0', bpm=90, variations=1, max_duration=6, seed=3)\n"
+        "write_pack(LoopMaker(FakeGenerator()).make(wish), pathlib.Path(sys.argv[1]))"
+    )
+    plain = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=280, env=plain)
+    (told,) = tmp_path.glob("*/pack.json")
+    assert json.loads(told.read_text(encoding="utf-8"))["prompt"] == "ドラム"
 
 
 def test_a_full_disk_is_said_of_the_folder_that_was_asked_for(loops, tmp_path, monkeypatch):

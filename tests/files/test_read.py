@@ -1,6 +1,8 @@
 import os
+import resource
 import signal
 import stat
+import struct
 import subprocess
 import tempfile
 import threading
@@ -211,3 +213,71 @@ def test_what_may_have_no_end_is_no_recording(tmp_path, make):
     make(tmp_path / "x.wav")
     with pytest.raises(ValueError, match=r"x\.wav is no regular file"):
         read(tmp_path / "x.wav")
+
+
+def flac_claiming(path, rate, channels, frames):
+    """A FLAC of no audio whose STREAMINFO claims what it is told to (RFC 9639, 8.2)."""
+    packed = rate << 44 | (channels - 1) << 41 | 15 << 36 | frames
+    path.write_bytes(b"fLaC\x80\0\0\x22" + struct.pack(">HH6xQ16x", 4096, 4096, packed) + b"\0" * 76)
+    return path
+
+
+def wav_claiming(path, rate, channels, data):
+    """A WAV of 64 bytes of audio that claims `data` bytes."""
+    fmt = struct.pack("<HHIIHH", 1, channels, rate, rate * channels * 2 & 0xFFFFFFFF, channels * 2, 16)
+    body = b"WAVEfmt " + struct.pack("<I", 16) + fmt + b"data" + struct.pack("<I", data) + b"\1\2" * 32
+    path.write_bytes(b"RIFF" + struct.pack("<I", 0xFFFFFFFF) + body)
+    return path
+
+
+@pytest.fixture
+def two_gigabytes():
+    """No more address space than what is in use and 2 GB: enough for what is allowed, not for what is claimed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + 2 * 10**9, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.usefixtures("two_gigabytes", "ffmpeg")
+@pytest.mark.parametrize(
+    ("rate", "channels", "frames"),
+    [(192_000, 8, 3600 * 192_000), (192_000, 2, 2**36 - 1), (1, 1, 3600), (655_350, 1, 2**30)],
+)
+def test_a_header_cannot_ask_for_more_memory_than_a_recording_may_take(tmp_path, rate, channels, frames):
+    try:
+        samples, _ = read(flac_claiming(tmp_path / "x.flac", rate, channels, frames))
+    except ValueError as error:
+        assert "x.flac" in str(error)
+    else:
+        assert len(samples) == 0
+
+
+@pytest.mark.usefixtures("bin_folder")
+@pytest.mark.parametrize(
+    ("rate", "channels", "said"),
+    [(48_000, 8, "8 channels"), (2**31 - 1, 1, "Hz"), (192_000, 2, "at 192000 Hz")],
+)
+def test_what_is_too_much_is_refused_from_its_header_before_a_sample_is_read(
+    tmp_path, monkeypatch, rate, channels, said
+):
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("samples were read"))
+    frames = 3600 * min(rate, 192_000)
+    monkeypatch.setattr(soundfile.SoundFile, "frames", property(lambda _: frames))
+    with pytest.raises(ValueError, match=said):
+        read(wav_claiming(tmp_path / "x.wav", rate, channels, 2**32 - 16))
+
+
+@pytest.mark.usefixtures("bin_folder")
+def test_a_wav_that_claims_four_gigabytes_gives_the_samples_that_it_has(tmp_path):
+    samples, rate = read(wav_claiming(tmp_path / "x.wav", 44_100, 2, 2**32 - 16))
+    assert rate == 44_100 and samples.shape == (16, 2)
+
+
+@pytest.mark.usefixtures("bin_folder")
+def test_a_name_that_is_not_utf_8_is_read_like_any_other(tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    soundfile.write(tmp_path / "x.wav", tone(8000), 8000)
+    (tmp_path / "x.wav").rename(name)
+    assert read(Path(name))[1] == 8000

@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -281,13 +282,90 @@ def test_over_a_hundred_files_are_refused_before_any_is_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_existing_folder_and_an_older_file_are_no_obstacle(tmp_path):
-    (path,) = write_all([cadence()], tmp_path)
+def test_a_name_that_the_user_chose_is_replaced(tmp_path):
+    path = tmp_path / "mine.wav"
     path.write_bytes(b"old")
-    (tmp_path / "other.txt").write_text("kept")
-    assert write_all([cadence()], tmp_path) == [path]
+    assert cadence().save(path) == path
     assert sf.info(path).frames == 128000
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, "other.txt"])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_there_already_is_never_replaced_and_the_whole_set_gets_a_number(tmp_path):
+    first, second = (tmp_path / file_name(cadence(), k, "wav") for k in (1, 2))
+    second.write_bytes(b"somebody's")
+    written = write_all([cadence(), cadence()], tmp_path)
+    assert [path.name for path in written] == [file_name(cadence(), k, "wav", 2) for k in (1, 2)]
+    assert [path.name[-13:] for path in written] == ["_s42-2_01.wav", "_s42-2_02.wav"]
+    assert second.read_bytes() == b"somebody's" and not first.exists()
+
+
+def test_the_same_files_again_are_not_written_twice(tmp_path):
+    paths = write_all([cadence()], tmp_path)
+    assert write_all([cadence(), cadence()], tmp_path)[0] == paths[0]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", ["folder", "link to nothing", "link to a file", "pipe"])
+def test_whatever_stands_at_a_name_stays_there(tmp_path, kind):
+    there, elsewhere = tmp_path / file_name(cadence(), 1, "wav"), tmp_path / "elsewhere"
+    if kind == "folder":
+        there.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(there)
+    else:
+        there.symlink_to(elsewhere)
+        if kind == "link to a file":
+            elsewhere.write_bytes(cadence().encode("wav"))
+    before = there.lstat(), elsewhere.exists() and elsewhere.read_bytes()
+    (path,) = write_all([cadence()], tmp_path)
+    assert path.name == file_name(cadence(), 1, "wav", 2) and sf.info(path).frames == 128000
+    assert (there.lstat().st_ino, there.lstat().st_mode) == (before[0].st_ino, before[0].st_mode)
+    assert (elsewhere.exists() and elsewhere.read_bytes()) == before[1]
+
+
+def test_sets_written_at_once_from_many_threads_are_all_kept(tmp_path):
+    sets = [
+        [replace(cadence(bars=1), samples=cadence(bars=1).samples * scale)]
+        for scale in np.linspace(0.1, 0.9, 9)
+    ]
+    with ThreadPoolExecutor(9) as pool:
+        paths = [path for (path,) in pool.map(lambda one: write_all(one, tmp_path), sets)]
+    assert len(set(paths)) == 9
+    assert [path.read_bytes() for path in paths] == [one[0].encode("wav") for one in sets]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP])
+def test_a_disk_without_hard_links_keeps_what_is_there_too(tmp_path, monkeypatch, code):
+    def refused(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refused)
+    (tmp_path / file_name(cadence(), 1, "wav")).write_bytes(b"somebody's")
+    (path,) = write_all([cadence()], tmp_path)
+    assert path.name == file_name(cadence(), 1, "wav", 2) and sf.info(path).frames == 128000
+    assert (tmp_path / file_name(cadence(), 1, "wav")).read_bytes() == b"somebody's"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+class LetterBlind:
+    """os.link as a case-insensitive disk has it."""
+
+    def __init__(self):
+        self.link = os.link
+
+    def __call__(self, source, target):
+        target = Path(target)
+        if target.name.lower() in {there.name.lower() for there in target.parent.iterdir()}:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        return self.link(source, target)
+
+
+def test_names_that_differ_in_case_only_do_not_meet_on_a_disk_that_takes_them_for_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", LetterBlind())
+    there = tmp_path / file_name(cadence(), 1, "wav").upper()
+    there.write_bytes(b"somebody's")
+    (path,) = write_all([cadence()], tmp_path)
+    assert path.name == file_name(cadence(), 1, "wav", 2) and there.read_bytes() == b"somebody's"
 
 
 @pytest.fixture
@@ -327,10 +405,10 @@ def test_a_folder_without_permission_is_a_clear_error(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_in_the_way_stops_the_whole_set(tmp_path):
-    (tmp_path / file_name(cadence(), 2, "wav")).mkdir()
+def test_a_folder_in_the_place_of_a_chosen_name_is_an_error(tmp_path):
+    (tmp_path / "mine.wav").mkdir()
     with pytest.raises(OSError, match="is a folder"):
-        write_all([cadence(), cadence()], tmp_path)
+        cadence().save(tmp_path / "mine.wav")
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -352,16 +430,16 @@ def test_an_interrupted_set_leaves_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(errno.EIO, "I/O error")])
 def test_a_set_interrupted_between_two_names_leaves_no_new_file(tmp_path, monkeypatch, stop):
     old = tmp_path / file_name(cadence(), 1, "wav")
-    old.write_bytes(b"old")
-    named, rename = [], Path.replace
+    old.write_bytes(cadence().encode("wav"))
+    named, link = [], os.link
 
-    def interrupted(self, target):
+    def interrupted(source, target):
         named.append(target)
         if len(named) == 3:
             raise stop
-        return rename(self, target)
+        return link(source, target)
 
-    monkeypatch.setattr(Path, "replace", interrupted)
+    monkeypatch.setattr(os, "link", interrupted)
     with pytest.raises((KeyboardInterrupt, OSError)):
         write_all([cadence()] * 4, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [old.name]

@@ -83,3 +83,17 @@ def test_what_becomes_of_a_loop_depends_on_the_first_alone():
     loops = [hissing(32_000, 0.9, seed) for seed in range(4)]
     for few, many in zip(match(loops[:2], RATE), match(loops, RATE), strict=False):
         np.testing.assert_array_equal(few, many)
+
+
+@pytest.mark.parametrize("width", [1, 20, 400, 4000])
+@pytest.mark.parametrize("height", [1.0, -1.0])
+def test_levelling_alone_keeps_its_promise_for_clicks_to_one_side(width, height):
+    """A click to one side over a soft tone: centring it lifts the other side, and the limiter leans."""
+    t = np.arange(2 * RATE) / RATE
+    loop = 0.01 * np.sin(2 * np.pi * 220 * t)
+    loop[5000 : 5000 + width] += height
+    soft = 0.3 * np.sin(2 * np.pi * 330 * t)
+    levelled = match([soft, loop], RATE)
+    for one in levelled:
+        assert heard_peak(one) <= CEILING
+        assert abs(one.mean()) < 1e-3

@@ -40,6 +40,44 @@ def test_every_loop_has_exactly_the_samples_its_tempo_asks(bpm, max_duration, cl
         assert np.isfinite(loop.samples).all()
 
 
+LONG_BARS = [(48, 16, 20), (60, 16, 16), (45, 13, 20), (48, 8, 20), (72, 12, 20), (40, 16, 20), (40, 9, 14)]
+
+
+@pytest.mark.parametrize("clocked", [False, True])
+@pytest.mark.parametrize(("bpm", "beats_per_bar", "max_duration"), LONG_BARS)
+def test_however_long_a_bar_a_variation_has_room_for_a_loop_from_the_bar_line_on(
+    bpm, beats_per_bar, max_duration, clocked
+):
+    request = LoopRequest("x", bpm=bpm, beats_per_bar=beats_per_bar, max_duration=max_duration)
+    sizes = plan(request, FakeGenerator(clocked).spec)
+    room = (sizes.next_frames - sizes.prompt_frames) / FakeGenerator.frame_rate
+    assert room >= sizes.beats * 60 / sizes.bpm + 0.9 * 60 / bpm
+    assert sizes.next_frames <= 30 * FakeGenerator.frame_rate and sizes.prompt_beats >= 1
+
+
+@pytest.mark.parametrize(("bpm", "beats_per_bar", "max_duration"), LONG_BARS[:3])
+def test_variations_with_long_bars_are_cut_on_the_bar_line_and_the_shorter_prompt_is_said(
+    bpm, beats_per_bar, max_duration
+):
+    sound = lambda *where, **how: drum_track(*where, **how, beats_per_bar=beats_per_bar)
+    generator = FakeGenerator(sound=sound)
+    loops = make(generator, bpm=bpm, beats_per_bar=beats_per_bar, max_duration=max_duration, variations=2)
+    prompt = generator.calls[-1][3].shape[-1] / SAMPLE_RATE
+    bar = 60 / bpm * beats_per_bar
+    start = loops[1].grid.loop_start - prompt
+    assert abs(start - round(start / bar) * bar) < 0.05
+    assert (
+        loops.report.attempts[1] <= 1 + ROUNDS and loops[1].beats == plan(loops.request, generator.spec).beats
+    )
+    assert any("do not fit the model's window" in note for note in loops.report.notes)
+
+
+@pytest.mark.parametrize(("bpm", "seconds", "clocked"), FREE + CLOCKED)
+def test_ordinary_bars_are_continued_whole(bpm, seconds, clocked):
+    sizes = plan(LoopRequest("x", bpm=bpm, max_duration=seconds), FakeGenerator(clocked).spec)
+    assert sizes.prompt_beats == 4
+
+
 def test_a_loop_of_a_single_beat_says_so():
     loops = make(FakeGenerator(), bpm=40, max_duration=2, variations=1)
     assert loops[0].beats == 1

@@ -1,7 +1,7 @@
-import os
 import pathlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -95,18 +95,44 @@ def test_a_failure_while_writing_gives_no_partial_set(service, tmp_path, monkeyp
     assert written and not list(tmp_path.iterdir())
 
 
-def test_a_sweep_takes_what_a_crash_left_and_spares_a_living_server(tmp_path):
-    gone = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+HOLD = """
+import pathlib, sys
+from looper.service.scratch import Scratch
+folder = Scratch(pathlib.Path(sys.argv[1])).fresh()
+(folder / "x.wav").write_bytes(b"x")
+print(folder, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_sweep_takes_what_a_crash_left_and_spares_a_living_server_whatever_its_number_means_here(tmp_path):
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    left = tmp_path / f"musicgen-looper-{int(gone.stdout)}"
-    living = tmp_path / f"musicgen-looper-{os.getppid()}"
-    foreign = tmp_path / "musicgen-looper-notes"
-    for folder in (left, living, foreign):
-        folder.mkdir()
-        (folder / "x.wav").write_bytes(b"x")
+    living, foreign = Path(other.stdout.readline().strip()), tmp_path / "musicgen-looper-notes"
+    foreign.mkdir()
+    mine = Scratch(tmp_path)
+    for alias in (mine, Scratch(tmp_path)):  # as in a container where the other's number is nobody's
+        alias.sweep()
+        assert (living / "x.wav").exists() and foreign.exists()
+    assert mine.fresh() != living and (living / "x.wav").exists()
+    other.kill()
+    other.communicate(timeout=30)
     Scratch(tmp_path).sweep()
-    assert not left.exists() and living.exists() and foreign.exists()
+    assert not living.exists() and foreign.exists() and mine.root.exists()
+
+
+def test_a_living_servers_files_outlast_a_process_to_which_its_number_says_nothing(tmp_path, monkeypatch):
+    living = Scratch(tmp_path)
+    (living.fresh() / "x.wav").write_bytes(b"x")
+
+    def gone(*_):
+        raise ProcessLookupError
+
+    monkeypatch.setattr("os.kill", gone)  # what another PID namespace says
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    Scratch(tmp_path).fresh()
+    assert (living.root / "x.wav").exists()
 
 
 def test_progress_is_whole_lines_of_per_cent(capsys):

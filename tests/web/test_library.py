@@ -328,3 +328,43 @@ def test_an_entry_in_an_unusual_packing_is_named(tmp_path):
     reply = ask(create_app(library=LoopLibrary(tmp_path / "p.zip")), "GET", "/loops/x.wav")
     assert reply.status_code == 422
     assert reply.json()["error"] == "x.wav cannot be read from p.zip: packed in an unusual way"
+
+
+@pytest.mark.parametrize("what", ["the file", "a folder on the way", "a pipe in its place"])
+def test_a_link_or_pipe_swapped_in_after_the_look_leads_nowhere(tmp_path, monkeypatch, what):
+    inside, secret = tmp_path / "loops" / "a" / "b.wav", tmp_path / "secret" / "b.wav"
+    for path, content in ((inside, wav()), (secret, b"secret"), (tmp_path / "loops" / "c" / "d.wav", wav())):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    library = LoopLibrary(tmp_path / "loops")
+    found = library._find()
+
+    def swapped():
+        gone = inside.parent if what == "a folder on the way" else inside
+        gone.rename(tmp_path / "gone")
+        if what == "a pipe in its place":
+            os.mkfifo(inside)
+        else:
+            gone.symlink_to(secret.parent if gone.suffix == "" else secret)
+        return found
+
+    monkeypatch.setattr(library, "_find", swapped)
+    with pytest.raises(ValueError, match=r"a/b\.wav cannot be read from loops"):
+        library.read("a/b.wav")
+
+
+def test_a_file_that_grew_since_it_was_listed_is_not_read_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("looper.web.library.LARGEST_FILE", 1000)
+    (tmp_path / "a.wav").write_bytes(b"x" * 900)
+    library = LoopLibrary(tmp_path)
+    found = library._find()
+    (tmp_path / "a.wav").write_bytes(b"x" * 1001)
+    monkeypatch.setattr(library, "_find", lambda: found)
+    with pytest.raises(ValueError, match="larger than"):
+        library.read("a.wav")
+
+
+def test_a_pipe_is_no_folder_or_pack_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "x.zip")
+    with pytest.raises(FileNotFoundError, match="no folder or pack"):
+        LoopLibrary(tmp_path / "x.zip")

@@ -5,11 +5,14 @@ import json
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from looper.web.proxy import CogProxy
+from looper.web.predictions import DONE, PredictionLog
+from looper.web.proxy import LARGEST_BODY, CogProxy
 from looper.web.server import create_app
 from testkit.asgi import ask, events
 
@@ -77,6 +80,62 @@ def test_asks_cog_to_report_to_us_and_to_nobody_else(proxy, upstream):
     assert sent["webhook"].startswith(f"{OWN}/webhook/")
     assert "completed" in sent["webhook_events_filter"] and "logs" in sent["webhook_events_filter"]
     assert headers["prefer"] == "respond-async"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"input": {"prompt": "x"}, "webhook": "http://192.0.2.1/steal", "webhook_events_filter": ["logs"]}',
+        b'{"webhook": null, "input": {"prompt": "x"}, "webhook": "http://192.0.2.1/steal"}',
+        b'{"\\u0077ebhook": "http://192.0.2.1/steal", "input": {"prompt": "x"}}',
+    ],
+    ids=["plain", "twice", "escaped"],
+)
+def test_a_caller_cannot_choose_whom_cog_calls(proxy, upstream, body):
+    headers = {"content-type": "application/json"}
+    assert ask(create_app(proxy), "POST", "/predictions", content=body, headers=headers).status_code == 200
+    assert upstream.seen[0][2] == {"input": {"prompt": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}, 200),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "http://127.0.0.1.evil.example"}, 403),
+        ({"origin": "http://evil.example@127.0.0.1"}, 403),
+        ({"origin": "http://127.0.0.1:81"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": ""}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+    ],
+)
+@pytest.mark.parametrize(
+    "method, path",
+    [("POST", "/predictions"), ("PUT", "/predictions/a"), ("POST", "/predictions/a/cancel")],
+)
+def test_other_sites_pages_cannot_start_or_cancel_anything(proxy, upstream, method, path, headers, status):
+    reply = ask(create_app(proxy), method, path, json={"input": {"prompt": "x"}}, headers=headers)
+    assert reply.status_code == status
+    assert len(upstream.seen) == (status == 200)
+
+
+@pytest.mark.parametrize(
+    "method, path", [("POST", "/predictions"), ("PUT", "/predictions/a"), ("POST", "/predictions/a/cancel")]
+)
+def test_a_body_without_an_end_is_not_read_to_it(proxy, upstream, method, path):
+    sent = 0
+
+    async def endless():
+        nonlocal sent
+        while sent < 64 * LARGEST_BODY:
+            sent += 2**20
+            yield b" " * 2**20
+
+    assert ask(create_app(proxy), method, path, content=endless()).status_code == 413
+    assert sent < 3 * LARGEST_BODY and upstream.seen == []
 
 
 def test_cancels_by_the_same_path(proxy, upstream):
@@ -207,6 +266,39 @@ def test_a_server_that_dies_fails_what_it_was_doing(proxy):
     assert events(reply.text) == [
         {"id": "a", "status": "failed", "logs": "half way", "error": "The model server stopped"}
     ]
+
+
+@given(st.permutations(["starting", "processing", "processing", "succeeded"]))
+def test_what_is_done_stays_done_in_whatever_order_webhooks_arrive(order):
+    log = PredictionLog()
+    for status in order:
+        log.post("a", {"status": status})
+        done = log.states["a"]["status"] in DONE
+        assert done == (
+            "succeeded" in order[: order.index(status) + 1] or log.states["a"]["status"] == "succeeded"
+        )
+    assert log.states["a"]["status"] == "succeeded" and log.running() is None
+
+
+def test_a_finished_predictions_id_may_be_used_again(proxy, upstream):
+    page = create_app(proxy)
+    for prompt in ("first", "second"):
+        upstream.reply = (202, {"id": "a", "status": "starting"})
+        ask(page, "PUT", "/predictions/a", json={"input": {"prompt": prompt}})
+        ask(
+            page, "POST", f"/webhook/{proxy.token}", json={"id": "a", "status": "succeeded", "output": prompt}
+        )
+        (state,) = events(ask(page, "GET", "/predictions/a/events").text)
+        assert state["input"] == {"prompt": prompt} and state["output"] == prompt
+
+
+@pytest.mark.parametrize("status", ["processing", "succeeded"])
+def test_a_refused_repetition_hides_nothing_that_is_known(proxy, upstream, status):
+    page = create_app(proxy)
+    proxy.predictions.post("a", {"id": "a", "status": status, "logs": "known"})
+    upstream.reply = (409, {"detail": "busy"})
+    assert ask(page, "PUT", "/predictions/a", json={"input": {"prompt": "other"}}).status_code == 409
+    assert proxy.predictions.states["a"] == {"id": "a", "status": status, "logs": "known"}
 
 
 def test_finished_predictions_are_forgotten_but_never_a_running_one(proxy):

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from looper.runtime import paths
-from looper.web.server import LOOPBACK, create_app, serve
+from looper.web.guard import is_loopback
+from looper.web.server import create_app, serve
 from testkit.asgi import ask, events, wav
 
 
@@ -40,9 +41,69 @@ def test_page_refers_to_nothing_outside_its_own_folder():
     assert "/vendor/client-zip/index.js" in done
 
 
-@pytest.mark.parametrize("host, status", [("127.0.0.1", 200), ("localhost:80", 200), ("evil.example", 400)])
+OURS = ("127.0.0.1", "localhost:80", "LocalHost", "[::1]:8393", "[::1]", "127.0.0.2:1", "[0:0:0:0:0:0:0:1]")
+FOREIGN = (
+    *(
+        "evil.example",
+        "127.0.0.1.nip.io",
+        "localhost.evil.example",
+        "localhost.",
+        "10.0.0.1",
+        "[::2]",
+        "0.0.0.0",
+    ),
+    *(
+        "0x7f.1",
+        "127.1",
+        "2130706433",
+        "x@127.0.0.1",
+        "127.0.0.1@x",
+        "127.0.0.1/x",
+        "127.0.0.1 x",
+        "",
+        ":80",
+        "[]",
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [*((name, 200) for name in OURS), *((name, 400) for name in FOREIGN)]
+)
 def test_a_loopback_server_answers_to_loopback_names_only(host, status):
-    assert ask(create_app(hosts=LOOPBACK), "GET", "/session.json", host=host).status_code == status
+    page = create_app(answers_to=is_loopback)
+    assert ask(page, "GET", "/session.json", headers={"host": host}).status_code == status
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "LOCALHOST", "::1"])
+def test_a_loopback_address_is_one_however_it_is_spelled(tmp_path, host):
+    with running("host", host, folder=str(tmp_path)) as (url, _):
+        assert httpx.get(f"{url}/session.json").status_code == 200
+        assert httpx.get(f"{url}/session.json", headers={"host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/", "/app.js", "/session.json", "/loops/nothing.wav", "/nowhere"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "evil.example"])
+def test_every_answer_says_that_no_other_site_may_frame_or_read_it(path, host):
+    headers = ask(create_app(answers_to=is_loopback), "GET", path, host=host).headers
+    assert headers["x-frame-options"] == "DENY" and headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_a_second_ctrl_c_is_as_quiet_as_the_first(root):
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, "root", str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while not (found := re.search(r"Player: (http://\S+)", process.stdout.readline().decode())):
+        pass
+    wait_until_ready(found[1])
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    _, said = process.communicate(timeout=60)
+    assert b"Traceback" not in said and b"CancelledError" not in said
+    assert cog_processes(root) == []
 
 
 def test_a_root_without_a_predictor_is_named(tmp_path):
@@ -65,7 +126,7 @@ def test_a_folder_without_loops_is_told_at_the_start(tmp_path):
 START = """
 import sys
 from looper.web.server import serve
-serve(port=0, tiny=True, **{sys.argv[1]: sys.argv[2]})
+serve(port=0, tiny=True, **dict(zip(sys.argv[1::2], sys.argv[2::2])))
 """
 
 PREDICTOR = """
@@ -87,10 +148,11 @@ class Predictor(BasePredictor):
 
 
 @contextmanager
-def running(option, value):
-    """`serve(option=value)` in a process of its own: (address, process)."""
+def running(option, value, **more):
+    """`serve(option=value, **more)` in a process of its own: (address, process)."""
+    words = [option, value, *(word for pair in more.items() for word in pair)]
     process = subprocess.Popen(
-        [sys.executable, "-c", START, option, value], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", START, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
         process.said = ""
@@ -132,6 +194,20 @@ def root(tmp_path):
     (tmp_path / "loop.wav").write_bytes(wav())
     shutil.copy(paths.CHECKOUT / "openapi.json", tmp_path)
     return tmp_path
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("end", [signal.SIGHUP, signal.SIGKILL])
+def test_the_cog_server_ends_with_us_whatever_ends_us(root, end):
+    with running("root", str(root)) as (url, process):
+        wait_until_ready(url)
+        assert len(cog_processes(root)) >= 2
+        process.send_signal(end)
+        process.wait(30)
+        deadline = time.monotonic() + 60
+        while cog_processes(root) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert cog_processes(root) == []
 
 
 @pytest.mark.server

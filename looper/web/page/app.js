@@ -2,6 +2,7 @@
 
 import { build, inputs } from "./form.js";
 import { fileName } from "./audio/loop.js";
+import { believable } from "./audio/wav.js";
 import { dropped, gather, picked } from "./files/open.js";
 import { nameFiles, present } from "./player.js";
 import { cancel, complaint, files, follow, progress, start, usedSeed } from "./predictions.js";
@@ -94,16 +95,10 @@ async function makeForm() {
   });
 }
 
-/** What a row of pack.json says that can be true: anybody may have written it. */
-const hints = ({ bpm, beats, beatsPerBar, key }) => Object.fromEntries([
-  ...Object.entries({ bpm, beats, beatsPerBar }).filter(([, number]) => Number.isFinite(number) && number > 0 && number < 1e5),
-  ...Object.entries({ key }).filter(([, word]) => typeof word === "string"),
-]);
-
 /** Show loops of a folder or pack, [{name, read()}], with what its pack.json says. */
 async function openSet({ name, loops, pack }) {
   const rows = Array.isArray(pack?.loops) ? pack.loops : [];
-  const said = Object.fromEntries(rows.filter(Boolean).map((entry) => [entry.file ?? entry.name, hints(entry)]));
+  const said = Object.fromEntries(rows.filter(Boolean).map((entry) => [entry.file ?? entry.name, believable(entry)]));
   const load = async ({ name: file, read }) => ({ name: file, hints: said[file], bytes: await read() });
   await present(await Promise.all(loops.map(load)), name.replace(/\.zip$/i, ""));
   document.title = `${name} – musicgen-looper`;

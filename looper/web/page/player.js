@@ -18,10 +18,14 @@ function svg(tag, attributes) {
   return node;
 }
 
+const MOST_LINES = 256;
+
 function wave(loop, full) {
   const picture = svg("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", "aria-hidden": "true" });
   const beats = loop.beats ?? loop.bars;
-  for (let beat = 0; beat <= beats; beat++) {
+  const steps = [1, beats / loop.bars, 2 ** Math.ceil(Math.log2(loop.bars / MOST_LINES)) * (beats / loop.bars)];
+  const step = steps.find((size) => beats / size <= MOST_LINES); // beats, else bars, else as many bars as can be seen
+  for (let beat = 0; beat <= beats; beat += step) {
     const x = (1000 * beat) / beats;
     picture.append(svg("line", { x1: x, x2: x, y1: 0, y2: 100, class: beat % (beats / loop.bars) ? "beat" : "bar" }));
   }

@@ -1,21 +1,22 @@
 // From a file's bytes to a loop that can be played, drawn and named.
 
 import { loudness } from "./loudness.js";
-import { describe, sampleRate } from "./wav.js";
+import { describe, fits, named, sampleRate } from "./wav.js";
 
 /**
  * Decode {name, bytes, hints} to {name, bytes, buffer, bpm, beats, beatsPerBar, bars, lufs, title, comment, key}.
  * At the file's own rate every sample stays as it is; loops that play together need one `rate`.
  */
 export async function decode(file, rate = sampleRate(file.bytes)) {
-  const said = { ...file.hints, ...defined(describe(file.bytes, file.name)) };
+  const said = { ...named(file.name), ...file.hints, ...defined(describe(file.bytes)) }; // the file itself knows best
   const scale = rate / sampleRate(file.bytes);
   // an offline context keeps the sample count, and needs no click
   const whole = await new OfflineAudioContext(1, 1, rate).decodeAudioData(file.bytes.slice(0));
   const end = said.end ? Math.round(said.end * scale) : whole.length;
   const buffer = between(whole, Math.round((said.start ?? 0) * scale), Math.min(end, whole.length));
   const seconds = buffer.length / rate;
-  const beats = said.beats ?? (said.bpm ? Math.max(1, Math.round((seconds * said.bpm) / 60)) : undefined);
+  const counted = said.bpm ? Math.max(1, Math.round((seconds * said.bpm) / 60)) : undefined;
+  const beats = said.beats && fits(said.beats, seconds) ? said.beats : counted;
   const beatsPerBar = said.beatsPerBar ?? 4;
   const bars = beats >= beatsPerBar && beats % beatsPerBar === 0 ? beats / beatsPerBar : 1;
   return { ...said, name: file.name, bytes: file.bytes, buffer, seconds, beats, beatsPerBar, bars, lufs: loudness(buffer) };
