@@ -199,3 +199,19 @@ def test_without_weights_setup_fails_with_the_command_that_brings_them(tmp_path)
         assert client.post("/predictions", json={"input": {"prompt": "x"}}).status_code == 503
     finally:
         stop(process)
+
+
+def test_with_one_model_alone_the_container_starts_and_says_what_brings_the_other(tmp_path):
+    process, client = start(
+        tmp_path, LOOPER_WEIGHTS=str(tmp_path), LOOPER_MODELS=f"medium={ROOT}/weights/tiny"
+    )
+    try:
+        answer = health(client, "READY", "SETUP_FAILED")
+        assert answer["status"] == "READY", answer
+        assert "only medium is served" in answer["setup"]["logs"]
+        assert "looper weights get large" in answer["setup"]["logs"]
+        assert predict(client, variations=1).json()["status"] == "succeeded"
+        refused = predict(client, variations=1, model_version="large").json()
+        assert refused["status"] == "failed" and "looper weights get large" in refused["error"]
+    finally:
+        stop(process)
