@@ -7,7 +7,7 @@ PIP_LOCKED := $(BIN)/python scripts/lock.py --print
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench serve schema licences audit lock train-tiny clean
+.PHONY: demo test lint format bench serve wheel schema licences audit lock train-tiny clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
@@ -39,6 +39,9 @@ bench: $(VENV)/dev
 serve: $(VENV)/runtime
 	$(BIN)/looper serve --tiny
 
+wheel: $(VENV)/runtime
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
 schema: $(VENV)/runtime
 	$(BIN)/python -m scripts.openapi_schema
 
@@ -57,7 +60,7 @@ train-tiny: $(VENV)/dev
 	$(BIN)/python -m training.tiny.export
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock .cog demo loops
+	rm -rf $(VENV) $(VENV)-lock .cog demo loops build dist
 
 # chooses versions anew where pyproject.toml asks for others; UPGRADE=--upgrade: the newest
 lock:
