@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -95,7 +96,7 @@ def make_packs_on_ray(batch: Batch, plan: RayPlan) -> Generator[Record, None, No
     """Make what a batch has to do on the workers of `plan`; each record is in the manifest first."""
     if not batch.todo:
         return
-    ray = _import_ray()
+    ray = _import_ray(local=plan.address == "local")
     _connect(ray, plan)
     try:
         for record in _Crew(ray, batch.out, plan, batch.todo).records():
@@ -105,8 +106,15 @@ def make_packs_on_ray(batch: Batch, plan: RayPlan) -> Generator[Record, None, No
         ray.shutdown()  # ends all workers
 
 
-def _import_ray() -> ModuleType:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported
+def _import_ray(local: bool) -> ModuleType:
+    """Ray with what it reads when it is imported: no telemetry, and on this machine alone a token.
+
+    It listens on all interfaces, whatever address it is given: nobody without the token may use it.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if local and "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -121,9 +129,6 @@ def _connect(ray: ModuleType, plan: RayPlan) -> None:
     if plan.address != "local":
         ray.init(address=plan.address, **quiet)
         return
-    # Ray listens on all interfaces, whatever address it is given: nobody without the token may use it
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray.init(
         address="local",
         num_cpus=max(plan.workers or 1, os.cpu_count() or 1),
@@ -233,14 +238,14 @@ class _Crew:
             yield from self._bury(worker, error)
         else:
             self.false_starts = 0
-            if ref is worker.ready:
+            if ref == worker.ready:
                 worker.ready = None
                 return
             del worker.jobs[ref]
             yield record
 
     def _bury(self, worker: _Worker, error: Exception) -> Iterator[Record]:
-        """Let a worker go; what it had goes back to the front, suspects last of it."""
+        """Let a worker go; what it had goes back into the queue, under suspicion."""
         self.workers.remove(worker)
         self.ray.kill(worker.actor)
         if worker.ready is not None:

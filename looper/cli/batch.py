@@ -64,7 +64,9 @@ def batch(
         _verify(pathlib.Path(requests))
         return
     if workers is not None and ray is None:
-        raise ValueError("--workers goes with --ray: one process has one")
+        raise ValueError("--workers goes with --ray: without it there is one process")
+    if device is not None and ray is not None:
+        raise ValueError("--device does not go with --ray: Ray gives each worker its GPU")
     from looper.batch.batch import Batch
     from looper.batch.driver import check_models
     from looper.runtime.device import check_device
