@@ -178,12 +178,12 @@ class _Crew:
         self.workers: list[_Worker] = []
         self.false_starts = 0
         self._looked = float("-inf")
-        gpus = self._gpus()
+        self._wait_for_a_node()
         actor = ray.remote(
             max_restarts=0,
             max_task_retries=0,
             num_cpus=1,
-            num_gpus=1 if gpus else 0,
+            num_gpus=min(1, self._gpus()),
             max_concurrency=plan.in_flight,
         )(PackWorker)
         self._start = partial(actor.remote, out.absolute(), zips=plan.zips, load=plan.load)
@@ -197,6 +197,12 @@ class _Crew:
             finished, _ = self.ray.wait(list(owners), timeout=POLL_SECONDS)
             for ref in finished:
                 yield from self._settle(owners[ref], ref)
+
+    def _wait_for_a_node(self) -> None:
+        """Wait for the first node that works; without it, nobody knows whether workers shall have GPUs."""
+        while not self.ray.cluster_resources().get("CPU"):
+            logger.warning("waiting for a node with CPUs to join the Ray cluster")
+            time.sleep(POLL_SECONDS)
 
     def _gpus(self) -> int:
         return int(self.ray.cluster_resources().get("GPU", 0))

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from looper.pipeline.maker import LoopMaker
-from looper.service import drain
+from looper.service import probe
 from looper.service.metrics import Metrics
 from looper.service.probes import PATHS, PORT_VARIABLE, Probes, port, start_probes
 from looper.service.scratch import Scratch
@@ -151,8 +151,8 @@ def test_draining_waits_for_the_prediction_under_way(service, probes, monkeypatc
 
     prediction = threading.Thread(target=hold)
     prediction.start()
-    assert inside.wait(60) and not drain.drained(probes.port)
-    waiting = threading.Thread(target=drain.wait_until_drained, args=(probes.port, 0.2, 0.02))
+    assert inside.wait(60) and probe.ask(probes.port, "/idle") is probe.Answer.NO
+    waiting = threading.Thread(target=probe.wait_until_drained, args=(probes.port, 0.2, 0.02))
     waiting.start()
     waiting.join(0.6)
     assert waiting.is_alive()
@@ -164,7 +164,18 @@ def test_draining_waits_for_the_prediction_under_way(service, probes, monkeypatc
 
 def test_draining_a_container_without_metrics_or_whose_worker_is_gone_does_not_wait(monkeypatch):
     monkeypatch.delenv(PORT_VARIABLE, raising=False)
-    assert drain.main() == 0
+    assert probe.main(["drained"]) == 0
     gone = Probes(Metrics(), 0)
     gone.close()
-    assert drain.drained(gone.port)
+    assert probe.ask(gone.port, "/idle") is probe.Answer.NOBODY
+    probe.wait_until_drained(gone.port, 0.1, 0.02)
+
+
+def test_the_probes_can_be_asked_by_a_command(probes, monkeypatch):
+    monkeypatch.setenv(PORT_VARIABLE, str(probes.port))
+    assert [probe.main([word]) for word in ("live", "ready", "idle")] == [0, 1, 0]
+    probes.ready(lambda: True)
+    assert probe.main(["ready"]) == 0
+    assert probe.main(["steady"]) == probe.main([]) == 2
+    monkeypatch.delenv(PORT_VARIABLE)
+    assert probe.main(["ready"]) == 1
