@@ -56,6 +56,8 @@ class RayPlan:
         As `PackWorker`.
     load : callable
         What loads models; importable on every machine.
+    worker : type
+        What makes packs; the same.
     """
 
     address: str = "local"
@@ -63,6 +65,7 @@ class RayPlan:
     in_flight: int = IN_FLIGHT
     zips: bool = False
     load: Load = load_model
+    worker: type[PackWorker] = PackWorker
 
 
 def run_on_ray(
@@ -185,7 +188,7 @@ class _Crew:
             num_cpus=1,
             num_gpus=min(1, self._gpus()),
             max_concurrency=plan.in_flight,
-        )(PackWorker)
+        )(plan.worker)
         self._start = partial(actor.remote, out.absolute(), zips=plan.zips, load=plan.load)
 
     def records(self) -> Iterator[Record]:

@@ -108,3 +108,26 @@ def test_what_does_not_go_together_is_refused_before_the_work(tmp_path, table, w
     done = looper(table, "--out", tmp_path / "packs", *words)
     assert done.returncode == 1 and said in done.stderr
     assert not (tmp_path / "packs").exists()
+
+
+def test_packs_of_a_real_model_are_those_of_make_with_pack(tmp_path):
+    wish = {"prompt": "techno", "bpm": 126, "variations": 2, "max_duration": 2, "seed": 1, "model": "tiny"}
+    words = ("--bpm", 126, "-n", 2, "--max-duration", 2, "--seed", 1, "--model", "tiny", "--pack")
+    run = lambda *words, text=None: subprocess.run(
+        [sys.executable, "-m", "looper", *map(str, words)],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    batch = run("batch", "-", "--out", tmp_path / "packs", text=json.dumps(wish))
+    assert batch.returncode == 0, batch.stderr
+    made = run("make", "techno", *words, "--out", tmp_path / "made")
+    assert made.returncode == 0, made.stderr
+    (pack,) = (path for path in (tmp_path / "made").iterdir() if path.is_dir())
+    (record,) = manifest(tmp_path / "packs")
+    same = tmp_path / "packs" / record["folder"]
+    assert same.name == f"{pack.name}_{record['id']}"
+    for path in pack.iterdir():
+        assert (same / path.name).read_bytes() == path.read_bytes()
+    assert {path.name for path in same.iterdir()} - {path.name for path in pack.iterdir()} == {"record.json"}
