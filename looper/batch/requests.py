@@ -19,6 +19,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class BatchLine:
         """What is asked for, without the line's number."""
         return {**asdict(self.request), "model": self.model, "format": self.format}
 
-    @property
+    @cached_property
     def id(self) -> str:
         """What is asked for as 16 hexadecimal digits: the same wish has the same on every machine."""
         return _digest(json.dumps(self.wish, sort_keys=True))[:ID_LENGTH]

@@ -29,7 +29,9 @@ Requests = Annotated[
     str, typer.Argument(help="CSV or JSON Lines, one request a line; - reads standard input.", metavar="FILE")
 ]
 Out = Annotated[pathlib.Path, typer.Option("--out", help="Folder for the packs and their manifest.")]
-InFlight = Annotated[int, typer.Option(help="Requests at a time for each loaded model.", min=1, max=64)]
+InFlight = Annotated[
+    int | None, typer.Option(help="Requests at a time for each loaded model.", min=1, max=64)
+]
 Zips = Annotated[bool, typer.Option("--zips", help="Put a zip of each pack into it.")]
 Ray = Annotated[
     str | None,
@@ -48,7 +50,7 @@ def batch(
     folder: Out = pathlib.Path("packs"),
     model: opt.Model = "medium",
     format: opt.Format = "wav",
-    in_flight: InFlight = 1,
+    in_flight: InFlight = None,
     zips: Zips = False,
     device: opt.Device = None,
     ray: Ray = None,
@@ -68,7 +70,7 @@ def batch(
     if device is not None and ray is not None:
         raise ValueError("--device does not go with --ray: Ray gives each worker its GPU")
     from looper.batch.batch import Batch
-    from looper.batch.driver import check_models
+    from looper.batch.driver import IN_FLIGHT, check_models
     from looper.runtime.device import check_device
 
     opt.one_of("format", format, opt.AUDIO_FORMATS)
@@ -80,7 +82,7 @@ def batch(
         for note in work.notes:
             err.print(f"note: {note}")
         start = partial(_on_ray, address=ray, workers=workers) if ray else partial(_here, device=device)
-        records = start(work, in_flight, zips)
+        records = start(work, in_flight or IN_FLIGHT, zips)
         _watch(work, records)
         statuses = Counter(work.done.values())
     out.print(f"{folder}: {_summary(statuses)}")

@@ -321,3 +321,27 @@ def test_a_damaged_pack_without_a_record_is_named_rather_than_written_over(tmp_p
     (tmp_path / record.folder / "pack.json").write_text("{}")
     with pytest.raises(ValueError, match="is damaged: remove it"):
         go(tmp_path, WISHES[:1])
+
+
+def test_a_lost_gpu_stops_the_batch_and_blames_no_line(tmp_path, monkeypatch, undisturbed):
+    from looper.batch.worker import DeviceLostError
+    from looper.runtime import device
+
+    make, count = FakeMaker.make, []
+
+    def lose(self, *args):
+        count.append(args)
+        if len(count) > 2:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return make(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeMaker, "make", lose)
+        patch.setattr(device, "has_gpu", lambda: True)
+        patch.setattr(device, "gpu_answers", lambda: False)
+        patch.setitem(sys.modules, "torch", sys)
+        with pytest.raises(DeviceLostError, match=r"the GPU no longer answers .*run the same command again"):
+            go(tmp_path)
+    assert [record.status for record in read_manifest(tmp_path)] == ["ok", "ok"]
+    go(tmp_path)
+    check_whole(tmp_path, undisturbed)
