@@ -1,28 +1,17 @@
-"""Requests by the line, out of CSV or JSON Lines, all checked before any work begins.
-
-A CSV file has a header; JSON Lines have one object a line; the first character says which it is. Fields are
-those of `looper.request.LoopRequest`, and
-
-- `guidance`: another name for `cfg_coef`, as the command line has it
-- `bars`: instead of `max_duration`, the exact length: a power of two
-- `model`: a name or folder of weights; `format`: wav, mp3, flac or ogg
-
-An empty CSV cell, a field left out and JSON's null stand for the default. Blank lines are passed over.
-"""
+"""Requests by the line, all checked before any work begins; `looper.batch.rows` says what a line may hold."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from looper.batch.rows import decode, refuse_unknown, rows
 from looper.files.formats import AUDIO_FORMATS
 from looper.loops.loop import loop_beats
 from looper.request import DURATION_RANGE, LoopRequest
@@ -30,10 +19,6 @@ from looper.runtime.validation import FieldError, finite, whole
 
 MODEL, FORMAT = "medium", "wav"
 ID_LENGTH = 16  # hexadecimal digits: among a million requests two share them once in 10**7 times
-_WHOLE = ("variations", "beats_per_bar", "top_k", "seed", "bars")
-_REQUEST = tuple(field.name for field in fields(LoopRequest))
-_TEXT = ("prompt", "model", "format")
-FIELDS = (*_REQUEST, "guidance", "bars", "model", "format")
 
 
 @dataclass(frozen=True)
@@ -127,8 +112,7 @@ def read_requests(
 
 def read_text(text: str, *, model: str = MODEL, format: str = FORMAT) -> list[BatchLine]:
     """Read and check all requests of CSV or JSON Lines, such as standard input; see `read_requests`."""
-    rows = _json_rows(text) if text.lstrip().startswith("{") else _csv_rows(text)
-    return _checked(rows, model, format)
+    return _checked(rows(text), model, format)
 
 
 def draw_seeds(lines: Iterable[BatchLine], secret: str) -> list[BatchLine]:
@@ -150,24 +134,13 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def decode(data: bytes, name: str) -> str:
-    """Text of the file called `name`, or a complaint that says where it is no UTF-8."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        number = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{name} is not UTF-8 (line {number}): save it as UTF-8, in a spreadsheet as 'CSV UTF-8'"
-        ) from None
-
-
 def _as_wish(item: Mapping[str, Any] | LoopRequest) -> Mapping[str, Any]:
     return asdict(item) if isinstance(item, LoopRequest) else item
 
 
-def _checked(rows: Iterable[tuple[int, Any]], model: str, format: str) -> list[BatchLine]:
+def _checked(numbered: Iterable[tuple[int, Any]], model: str, format: str) -> list[BatchLine]:
     lines, bad = [], []
-    for number, row in rows:
+    for number, row in numbered:
         try:
             lines.append(_line(number, _wish(row), model, format))
         except ValueError as error:
@@ -185,18 +158,12 @@ def _wish(row: Any) -> dict[str, Any]:
         raise row
     if not isinstance(row, Mapping):
         raise ValueError(f'must be an object such as {{"prompt": "house"}}, got {type(row).__name__}')
-    _refuse_unknown(row)
+    refuse_unknown(row)
     wish = {name: value for name, value in row.items() if value is not None}
     for name, other in (("guidance", "cfg_coef"), ("bars", "max_duration")):
         if name in wish and other in wish:
             raise ValueError(f"{name} and {other} do not go together: leave one out")
     return wish
-
-
-def _refuse_unknown(names: Iterable[object]) -> None:
-    for name in names:
-        if name not in FIELDS:
-            raise ValueError(f"{name!r:.80} is no field: there are {', '.join(FIELDS)}")
 
 
 def _line(number: int, wish: dict[str, Any], model: str, format: str) -> BatchLine:
@@ -237,82 +204,3 @@ def _of_bars(request: LoopRequest, bars: int) -> LoopRequest:
     if got != bars:
         raise FieldError("bars", f"is too short: loops have at least {got:g} bars here, got {bars}")
     return asked
-
-
-def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
-    """Number and object of each line; a ValueError in its place where it is none."""
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines() would cut at U+2028 within a string
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, ValueError(f"is not JSON: {error}")
-
-
-def _csv_rows(text: str) -> Iterator[tuple[int, Any]]:
-    """Number and fields of each row, by the line it starts on."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    for number, cells in _numbered(reader):
-        if isinstance(cells, ValueError):
-            yield number, cells
-        elif not any(cell.strip() for cell in cells):
-            continue
-        elif header is None:
-            header = _header(cells)
-        else:
-            yield number, _fields(header, cells)
-
-
-def _numbered(reader: Any) -> Iterator[tuple[int, list[str] | ValueError]]:
-    while True:
-        number = reader.line_num + 1
-        try:
-            yield number, next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield number, ValueError(f"is not CSV: {error}")
-
-
-def _header(cells: list[str]) -> list[str]:
-    names = [cell.strip().lower() for cell in cells]
-    try:
-        _refuse_unknown(names)
-    except ValueError as error:
-        raise ValueError(f"the header must name the columns: {error}") from None
-    if len(set(names)) < len(names):
-        raise ValueError("the header names a column twice")
-    return names
-
-
-def _fields(header: list[str], cells: list[str]) -> dict[str, Any] | ValueError:
-    if len(cells) > len(header):
-        return ValueError(
-            f"has {len(cells)} cells, and the header {len(header)}: put a prompt with commas in quotes"
-        )
-    try:
-        return {name: _value(name, cell) for name, cell in zip(header, cells, strict=False) if cell.strip()}
-    except ValueError as error:
-        return error
-
-
-def _value(name: str, cell: str) -> str | int | float:
-    if name in _TEXT:
-        return cell.strip()
-    try:
-        return _NUMBER[name in _WHOLE](cell)
-    except ValueError:
-        kind = "a whole number" if name in _WHOLE else "a number"
-        raise FieldError(name, f"must be {kind}, got {cell.strip()!r:.80}") from None
-
-
-def _whole_number(cell: str) -> int | float:
-    """An int of any size, or a float such as 1e3 that `LoopRequest` looks at."""
-    try:
-        return int(cell)
-    except ValueError:
-        return float(cell)
-
-
-_NUMBER: tuple[Callable[[str], float], Callable[[str], int | float]] = (float, _whole_number)

@@ -93,7 +93,8 @@ def batch(
 
 
 def _read(requests: str, model: str, format: str) -> list[BatchLine]:
-    from looper.batch.requests import decode, read_requests, read_text
+    from looper.batch.requests import read_requests, read_text
+    from looper.batch.rows import decode
 
     if requests == "-":
         return read_text(decode(sys.stdin.buffer.read(), "standard input"), model=model, format=format)
