@@ -212,11 +212,14 @@ def test_a_container_is_stopped_only_when_it_has_nothing_under_way():
 def test_ray_is_pinned_alike_everywhere_and_never_with_what_is_under_the_gpl():
     import tomllib
 
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    (pin,) = extras["batch"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (pin,) = project["project"]["optional-dependencies"]["batch"]
     version = pin.removeprefix("ray==")
     job = next(thing for thing in OBJECTS["batch"] if thing["kind"] == "RayJob")
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == version
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     installed = re.findall(r'"(ray\S*)==(\S+)"', (DEPLOY / "batch" / "Dockerfile").read_text())
-    assert installed == [("ray[default]", version)] and pin in extras["dev"]
+    assert (
+        installed == [("ray[default]", version)]
+        and "batch" in project["tool"]["looper"]["lock"]["groups"]["dev"]
+    )
