@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import numpy as np
 
+from looper.beats.grid import BeatGrid
 from looper.generation.output import GenerationOutput, ModelSpec
+from looper.loops.loop import Loop, loop_beats, loop_length
+from looper.loops.seam import SeamReport
 from looper.model.beat_clock import FEATURES
+from looper.pipeline.result import Loops, Report
 
 SAMPLE_RATE = 32_000
 
@@ -76,3 +83,43 @@ class FakeGenerator:
 
     def draw(self, *args, **kwargs):
         return GenerationOutput(self.generate(*args, **kwargs))
+
+
+class FakeMaker:
+    """Stands where a LoopMaker would: noise of the exact length in milliseconds, decided by the request alone.
+
+    Prompts with a meaning: "broken" is an error of the generation, "deadly" ends the process as a crash would,
+    "slow" takes a fifth of a second.
+    """
+
+    rate = 8_000
+
+    @classmethod
+    def load(cls, model, device=None):
+        return cls()
+
+    def make(self, request, progress=None):
+        self._act(request.prompt, progress or (lambda *_: None))
+        beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
+        bars, n = beats / request.beats_per_bar, loop_length(beats, request.bpm, self.rate)
+        grid = BeatGrid(
+            request.bpm, request.beats_per_bar, *[np.zeros(0)] * 2, 0, n / self.rate, bars, 0.9, ()
+        )
+        noise = np.random.default_rng(request.seed).uniform(-0.5, 0.5, (request.variations, n))
+        info = {"prompt": request.prompt, "seed": request.seed, "model": "fake"}
+        loops = [
+            Loop(wave, self.rate, request.bpm, request.beats_per_bar, beats, grid, SeamReport(1.0), info)
+            for wave in noise.astype(np.float32)
+        ]
+        report = Report(request.seed, "fake", bars)
+        report.measured_bpm, report.confidence = [request.bpm] * len(loops), [0.9] * len(loops)
+        return Loops(loops, request, report)
+
+    def _act(self, prompt, progress):
+        if prompt == "broken":
+            raise RuntimeError("the model's output stopped being finite at step 3")
+        if prompt == "deadly":
+            os._exit(9)
+        for step in range(20 if prompt == "slow" else 0):
+            progress("candidates", step, 20)
+            time.sleep(0.01)

@@ -11,6 +11,7 @@ import typer
 from rich.table import Column, Table
 
 from looper.cli import options as opt
+from looper.cli.batch import batch
 from looper.cli.output import err, out, progress_bars, show_on, tell_cut, tell_made
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Fetch, list and check model weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
+app.command()(batch)
 
 
 def _say_version(wanted: bool) -> None:

@@ -24,7 +24,9 @@ from looper.runtime.memory import (
     tune_malloc,
 )
 from looper.runtime.validation import FieldError, whole
+from looper.service.metrics import Metrics
 from looper.service.models import NAMES, Models, model_mapping
+from looper.service.probes import start_probes
 from looper.service.progress import ProgressLines
 from looper.service.scratch import Scratch
 
@@ -36,21 +38,27 @@ INPUTS = {"cfg_coef": "classifier_free_guidance"}  # where an input has another 
 class Service:
     """Serve predictions with the models at hand."""
 
-    def __init__(self, models: Models, scratch: Scratch | None = None) -> None:
+    def __init__(
+        self, models: Models, scratch: Scratch | None = None, metrics: Metrics | None = None
+    ) -> None:
         self.models = models
+        self.metrics = metrics or Metrics()
         self.scratch = scratch or Scratch()
         self._predicting = False
 
     @classmethod
     def start(cls) -> Service:
         """Load and warm up; see `Models.start` for what it raises."""
+        probes = start_probes(metrics := Metrics())  # they answer while the models are loaded
         keep_in_temp_folder()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         tune_malloc()
-        service = cls(Models(model_mapping()))
+        service = cls(Models(model_mapping()), metrics=metrics)
         service.scratch.sweep()
         service.models.start()
         freeze_gc()
+        if probes:
+            probes.ready(service.healthy)
         return service
 
     def predict(
@@ -69,6 +77,17 @@ class Service:
         **wish
             Fields of LoopRequest.
         """
+        with self.metrics.prediction():
+            return self._predict(model, output_format, record, wish)
+
+    def _predict(
+        self,
+        model: str,
+        output_format: str,
+        record: Callable[[str, float | int | str], None],
+        wish: dict[str, object],
+    ) -> list[pathlib.Path]:
+        """Make the files; leave nothing behind and give memory back where that fails."""
         self._predicting = True
         try:
             return self._files(model, output_format, record, wish)
@@ -116,6 +135,7 @@ class Service:
                 files = write_all(loops, folder, output_format)
             except OSError as error:  # its text without "[Errno 28]"
                 raise OSError(error.strerror or str(error)) from error
+        self.metrics.add(loops.report)
         self._tell(loops, record)
         return files
 
