@@ -229,7 +229,7 @@ class Manifest:
         if not isinstance(facts.get("seeds"), str):
             facts["seeds"] = secrets.token_hex(16)
             self._keep(facts)
-        return facts["seeds"]
+        return str(facts["seeds"])
 
     def changes(self, lines: Iterable[BatchLine]) -> str | None:
         """How `lines` differ from those of the last start, as a sentence; None if they do not, or at the first."""

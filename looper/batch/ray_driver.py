@@ -124,7 +124,8 @@ def _import_ray(local: bool) -> ModuleType:
         raise ModuleNotFoundError(
             "Ray is not installed: `pip install 'musicgen-looper[batch]'`, or leave --ray out"
         ) from error
-    return ray
+    module: ModuleType = ray
+    return module
 
 
 def _connect(ray: ModuleType, plan: RayPlan) -> None:

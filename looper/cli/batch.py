@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from looper.cli import options as opt
 from looper.cli.output import err, out
+from looper.files.formats import AUDIO_FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -73,7 +74,7 @@ def batch(
     from looper.batch.driver import IN_FLIGHT, check_models
     from looper.runtime.device import check_device
 
-    opt.one_of("format", format, opt.AUDIO_FORMATS)
+    opt.one_of("format", format, AUDIO_FORMATS)
     check_device(device)
     lines = _read(requests, model, format)
     opt.check_outputs(folder, None)

@@ -75,7 +75,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it as Prometheus reads it."""
-        return generate_latest(self.registry)
+        return bytes(generate_latest(self.registry))
 
 
 def _outcome(error: BaseException) -> str:
