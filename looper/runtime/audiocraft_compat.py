@@ -97,10 +97,10 @@ class StandIn:
         if name.startswith("__"):  # curiosity of typing, inspect or copy is no use
             raise AttributeError(name)
         path = f"{self._path}.{name}" if self._path else name
+        if (module := f"{self._module}.{path}") in STAND_INS:
+            return StandIn(module)  # a module of its own, which importing the one above need not bring
         if path in STAND_INS[self._module].names:
             return StandIn(self._module, path)
-        if (module := f"{self._module}.{path}") in STAND_INS:
-            return StandIn(module)
         return StandIn(self._module, path)._real()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -18,6 +18,7 @@ LINEAR_SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize("biased", [True, False])

@@ -73,6 +73,7 @@ def test_a_folder_of_another_user_is_not_used(temp, monkeypatch):
     assert cache_dirs.keep_in_temp_folder().name != f"{cache_dirs.PREFIX}4242"
 
 
+@pytest.mark.slow
 def test_librosa_and_matplotlib_need_no_home_and_write_where_they_are_told_to(tmp_path):
     clean = {k: v for k, v in os.environ.items() if k not in (*cache_dirs.FOLDERS, cache_dirs.NUMBA)}
     done = subprocess.run(
