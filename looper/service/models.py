@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
@@ -40,6 +40,14 @@ def model_mapping(text: str | None = None) -> dict[str, str]:
     return {name.strip(): folder.strip() for name, _, folder in pairs}
 
 
+def _without_gpu(names: Sequence[str]) -> str:
+    return (
+        f"no CUDA GPU was found, and MusicGen {' and '.join(names)} would take hours without one: run on a "
+        f"machine with an NVIDIA GPU (and fetch the weights there: `looper weights get {names[0]}`), or set "
+        f"{MAPPING_VARIABLE}='medium=weights/tiny,large=weights/tiny' to serve the small demonstration model"
+    )
+
+
 class Models:
     """Loaded models by name. Each folder is loaded once; on a GPU that is too small for all, one at a time."""
 
@@ -49,43 +57,81 @@ class Models:
         self._gpu = False
 
     def start(self) -> None:
-        """Load what can be served.
+        """Load what is here. A name without weights is not served, and a request for it says what brings them.
 
         Raises
         ------
         looper.checkpoints.sources.WeightsError
-            If weights are missing or damaged, saying what to run.
+            If no name has weights, a folder of the mapping is missing, or weights are damaged, saying what to run.
         RuntimeError
             If there is no GPU for MusicGen's own sizes.
         """
-        from looper.checkpoints.store import find
-
         self._gpu = has_gpu()
-        unmapped = [name for name in NAMES if name not in self.mapping]
-        if unmapped and not self._gpu:  # told before anybody fetches gigabytes for nothing
-            raise RuntimeError(
-                f"no CUDA GPU was found, and MusicGen {' and '.join(unmapped)} would take hours without one: run on a "
-                f"machine with an NVIDIA GPU (and fetch the weights there: `looper weights get {unmapped[0]}`), or set "
-                f"{MAPPING_VARIABLE}='medium=weights/tiny,large=weights/tiny' to serve the small demonstration model"
-            )
-        folders = {name: find(self.mapping.get(name, name)) for name in NAMES}
+        folders = self._here()
         for name, folder in self.mapping.items():
             logger.warning("%s: %r is served by %s, not by MusicGen %s", MAPPING_VARIABLE, name, folder, name)
-        for name in NAMES:
-            if folders[name] not in self._loaded and (not self._loaded or self._fits(folders[name])):
+        for name, folder in folders.items():
+            if folder not in self._loaded and (not self._loaded or self._fits(folder)):
                 self._warm_up(self.get(name))
 
-    def get(self, name: str) -> LoopMaker:
-        """The maker for a model name, loaded on demand."""
+    def _here(self) -> dict[str, pathlib.Path]:
+        """Folders of the names that can be served; the log says which cannot, and why."""
+        from looper.checkpoints.sources import WeightsError
+
+        folders: dict[str, pathlib.Path] = {}
+        missing: dict[str, WeightsError] = {}
+        for name in NAMES:
+            try:
+                folders[name] = self._folder(name)
+            except WeightsError as error:
+                if name in self.mapping:
+                    raise
+                missing[name] = error
+        too_big = [name for name in folders or NAMES if name not in self.mapping]
+        if too_big and not self._gpu:  # told before anybody fetches gigabytes for nothing
+            raise RuntimeError(_without_gpu(too_big))
+        if not folders:
+            raise next(iter(missing.values()))
+        for name, error in missing.items():
+            logger.warning("only %s is served; %s is not: %s", *folders, name, error)
+        return folders
+
+    def _folder(self, name: str) -> pathlib.Path:
         from looper.checkpoints.store import find
 
-        folder = find(self.mapping.get(name, name))
+        return find(self.mapping.get(name, name))
+
+    def get(self, name: str) -> LoopMaker:
+        """The maker for a model name, loaded on demand.
+
+        Raises
+        ------
+        looper.checkpoints.sources.WeightsError
+            If its weights are not here, saying at once what brings them.
+        RuntimeError
+            If it would need a GPU and there is none.
+        """
+        folder = self._folder_or_instead(name)
         if folder not in self._loaded:
             if self._loaded and not self._fits(folder):
                 self.unload()
             logger.info("loading %s from %s", name, folder)
             self._loaded[folder] = LoopMaker.load(str(folder))
         return self._loaded[folder]
+
+    def _folder_or_instead(self, name: str) -> pathlib.Path:
+        """The folder of `name`, or a complaint that names what can be asked for instead."""
+        from looper.checkpoints.sources import WeightsError
+
+        if not self._gpu and name not in self.mapping:
+            raise RuntimeError(_without_gpu([name]))
+        try:
+            return self._folder(name)
+        except WeightsError as error:
+            instead = " or ".join(other for other in NAMES if other != name)
+            raise WeightsError(
+                f"model_version {name} is not served here: {error}; or ask for {instead}"
+            ) from None
 
     def _fits(self, folder: pathlib.Path) -> bool:
         if not has_gpu():

@@ -116,3 +116,12 @@ def test_without_weights_setup_fails_with_the_command_that_brings_them(tmp_path)
         assert server.client.post("/predictions", json={"input": {"prompt": "x"}}).status_code == 503
     finally:
         server.stop()
+
+
+def test_with_one_model_alone_the_container_starts_and_says_what_brings_the_other(tmp_path):
+    with Server(tmp_path, LOOPER_WEIGHTS=str(tmp_path), LOOPER_MODELS=f"medium={ROOT}/weights/tiny") as server:
+        logs = server.health()["setup"]["logs"]
+        assert "only medium is served" in logs and "looper weights get large" in logs
+        assert predict(server, variations=1).json()["status"] == "succeeded"
+        refused = predict(server, variations=1, model_version="large").json()
+        assert refused["status"] == "failed" and "looper weights get large" in refused["error"]

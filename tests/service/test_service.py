@@ -1,4 +1,5 @@
 import pathlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from looper.checkpoints.sources import WeightsError
 from looper.pipeline.maker import LoopMaker
 from looper.service.models import Models, model_mapping
 from looper.service.progress import ProgressLines
@@ -163,13 +165,81 @@ def test_a_mapping_that_does_not_read_is_refused(text):
         model_mapping(text)
 
 
-def test_missing_weights_say_which_command_brings_them(monkeypatch, tmp_path):
-    from looper.checkpoints.sources import WeightsError
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    """A model folder of random weights, in the shape of the published ones."""
+    from testkit.checkpoints import Shape, weights
 
+    return weights(tmp_path_factory.mktemp("m") / "stand-in", Shape(card=256))
+
+
+@pytest.fixture
+def root(monkeypatch, tmp_path, stand_in):
+    """A function that fills an empty weights root with stand-ins of these names, on a machine said to have a GPU."""
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
     monkeypatch.setattr("looper.service.models.has_gpu", lambda: True)
+    monkeypatch.setattr(Models, "_fits", lambda self, folder: True)
+
+    def fill(*names):
+        for name in names:
+            shutil.copytree(stand_in, tmp_path / name)
+        return tmp_path
+
+    return fill
+
+
+@pytest.mark.parametrize(("here", "gone"), [("medium", "large"), ("large", "medium")])
+@pytest.mark.usefixtures("one_thread")
+def test_one_model_alone_is_served_and_a_request_for_the_other_says_what_brings_it(root, caplog, here, gone):
+    folder = root(here)
+    service = Service(Models({}), Scratch(folder / "out"))
+    service.models.start()
+    assert f"only {here} is served" in caplog.text and f"looper weights get {gone}" in caplog.text
+    assert len(predict(service, model=here, max_duration=2)) == 2
+    with pytest.raises(
+        WeightsError, match=rf"{gone} is not served here.*looper weights get {gone}.*ask for {here}"
+    ):
+        predict(service, model=gone)
+    assert not [path for path in (folder / "out").rglob("*") if path.is_file()]
+
+
+def test_with_both_models_both_are_served_and_nothing_is_said(root, caplog, monkeypatch):
+    root("medium", "large")
+    monkeypatch.setattr(Models, "_warm_up", staticmethod(lambda maker: None))
+    models = Models({})
+    models.start()
+    assert isinstance(models.get("medium"), LoopMaker) and models.get("medium") is not models.get("large")
+    assert "is served" not in caplog.text
+
+
+def test_without_any_weights_setup_fails_with_the_command_that_brings_them(root):
+    root()
     with pytest.raises(WeightsError, match="looper weights get medium"):
         Models({}).start()
+
+
+def test_a_damaged_model_is_not_passed_over_as_missing(root, stand_in):
+    folder = root("medium", "large")
+    with (folder / "large" / "lm.safetensors").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(WeightsError, match=r"large/lm\.safetensors"):
+        Models({}).start()
+
+
+def test_a_folder_of_the_mapping_that_is_not_there_is_an_error(root):
+    folder = root("medium")
+    with pytest.raises(WeightsError, match="nowhere"):
+        Models({"large": str(folder / "nowhere")}).start()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_without_a_gpu_a_request_for_what_is_not_mapped_is_refused_at_once(root, monkeypatch, stand_in):
+    root()
+    monkeypatch.setattr("looper.service.models.has_gpu", lambda: False)
+    models = Models({"medium": str(stand_in)})
+    models.start()
+    with pytest.raises(RuntimeError, match=r"no CUDA GPU.*looper weights get large.*LOOPER_MODELS"):
+        models.get("large")
 
 
 def test_without_a_gpu_the_real_sizes_say_what_to_do_instead_of_falling_back(monkeypatch, tmp_path):
