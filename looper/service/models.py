@@ -92,8 +92,8 @@ class Models:
             raise RuntimeError(_without_gpu(too_big))
         if not folders:
             raise next(iter(missing.values()))
-        for name, error in missing.items():
-            logger.warning("only %s is served; %s is not: %s", *folders, name, error)
+        for name, why in missing.items():
+            logger.warning("only %s is served; %s is not: %s", *folders, name, why)
         return folders
 
     def _folder(self, name: str) -> pathlib.Path:
