@@ -68,8 +68,8 @@ class Models:
         """
         self._gpu = has_gpu()
         folders = self._here()
-        for name, folder in self.mapping.items():
-            logger.warning("%s: %r is served by %s, not by MusicGen %s", MAPPING_VARIABLE, name, folder, name)
+        for name, other in self.mapping.items():
+            logger.warning("%s: %r is served by %s, not by MusicGen %s", MAPPING_VARIABLE, name, other, name)
         for name, folder in folders.items():
             if folder not in self._loaded and (not self._loaded or self._fits(folder)):
                 self._warm_up(self.get(name))
