@@ -144,6 +144,24 @@ def _cut(samples: np.ndarray, sample_rate: int, request: CutRequest) -> Loop:
     return level([cut(samples, sample_rate, bpm, metre, grid=grid)])[0]
 
 
+@app.command()
+def unpack(reply: opt.Reply, folder: opt.Folder = pathlib.Path("loops"), as_json: opt.Json = False) -> None:
+    """Write the loops of a server's JSON reply to files.
+
+    Example: curl -s localhost:5000/predictions -d '{"input": {"prompt": "funk"}}' | looper unpack -
+    """
+    from looper.export.unpack import unpack as write_files
+
+    text = opt.read_reply_file(reply)
+    opt.check_outputs(folder, None)
+    files = [str(file) for file in write_files(text, folder)]
+    if as_json:
+        out.print_json(json.dumps({"files": files}))
+        return
+    for file in files:
+        out.print(file)
+
+
 @weights_app.command("get")
 def weights_get(name: Annotated[str, typer.Argument(help="medium or large.")]) -> None:
     """Fetch MusicGen's published weights, convert them and check them. They are CC-BY-NC 4.0."""

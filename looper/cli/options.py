@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import pathlib
+import sys
 import tempfile
 from collections.abc import Collection
 from typing import Annotated
@@ -50,6 +51,11 @@ CutDuration = Annotated[
 MinStart = Annotated[float, typer.Option(help="Look only after this many seconds.")]
 CutPlot = Annotated[
     pathlib.Path | None, typer.Option("--plot", help="Also write a picture of the beats and the cut.")
+]
+
+Reply = Annotated[
+    pathlib.Path,
+    typer.Argument(help="The JSON that Cog, Replicate or `cog predict` answered; - reads it from a pipe."),
 ]
 
 Folder = Annotated[pathlib.Path, typer.Option("--out", help="Folder for the files; made if it is not there.")]
@@ -131,3 +137,21 @@ def one_of(name: str, value: str, choices: Collection[str]) -> str:
     if value not in choices:
         raise FieldError(name, f"must be one of {', '.join(choices)}, got {value!r:.80}")
     return value
+
+
+def read_reply_file(path: pathlib.Path) -> bytes:
+    """The bytes of a reply in a file, or of standard input for "-"."""
+    from looper.export.reply import MOST_REPLY_BYTES
+
+    if str(path) == "-":
+        text = sys.stdin.buffer.read(MOST_REPLY_BYTES + 1)
+    else:
+        if not path.is_file():
+            raise ValueError(
+                f"no such file: {path}: name the file with the reply, or - to read it from a pipe"
+            )
+        with path.open("rb") as file:
+            text = file.read(MOST_REPLY_BYTES + 1)
+    if len(text) > MOST_REPLY_BYTES:
+        raise ValueError(f"the reply is over {MOST_REPLY_BYTES / 1e9:.1f} GB, and none of a prediction is")
+    return text
