@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps
 WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-js check docs lint format bench serve schema licences audit lock train-tiny train-beats clean
+.PHONY: demo test test-js check docs lint format bench serve wheel schema licences audit lock train-tiny train-beats clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
@@ -58,6 +58,9 @@ bench: $(VENV)/dev
 serve: $(VENV)/runtime
 	$(BIN)/looper serve --tiny
 
+wheel: $(VENV)/runtime
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
 schema: $(VENV)/runtime
 	$(BIN)/python -m scripts.openapi_schema
 
@@ -86,7 +89,7 @@ train-beats: $(VENV)/dev
 		--held $(BEATS)/held --generated $(MUSICGEN) --work $(BEATS) --jobs 2
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock .cog demo loops
+	rm -rf $(VENV) $(VENV)-lock .cog demo loops build dist
 
 # chooses versions anew where pyproject.toml asks for others; UPGRADE=--upgrade: the newest
 lock:

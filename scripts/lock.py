@@ -41,8 +41,16 @@ def wanted(project: Path = PROJECT) -> dict[str, list[str]]:
     asked, groups = list(table["project"]["dependencies"]), {}
     for group, names in settings["groups"].items():
         asked = asked + [requirement for name in names for requirement in extras[name]]
+        asked = list(filter(_is_for_our_python, asked))
         groups[group] = asked
     return {**groups, AUDIOCRAFT: [settings[AUDIOCRAFT]]}
+
+
+def _is_for_our_python(requirement: str) -> bool:
+    from packaging.requirements import Requirement
+
+    marker = Requirement(requirement).marker
+    return marker is None or marker.evaluate({"python_version": PYTHON})
 
 
 def digest(groups: dict[str, list[str]]) -> str:

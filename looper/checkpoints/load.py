@@ -18,6 +18,7 @@ from looper.checkpoints.manifest import read_manifest, verifying
 from looper.checkpoints.sources import WeightsError, remedy
 from looper.model.musicgen import Clock, Model
 from looper.runtime.device import find_device
+from looper.runtime.packages import need
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,10 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
         If a file is missing, corrupt or does not fit the config; the message names the remedy.
     ValueError
         If there is no such device.
+    ModuleNotFoundError
+        If audiocraft is not installed, naming the command that installs it.
     """
+    need("audiocraft")
     from omegaconf.errors import OmegaConfBaseException
     from safetensors import SafetensorError
 

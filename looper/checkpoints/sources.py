@@ -13,14 +13,14 @@ SOURCES = "sources.json"
 
 
 def weights_root() -> Path:
-    """Folder that holds the model folders: ``$LOOPER_WEIGHTS``, else the repository's ``weights/``.
+    """Folder of the models: ``$LOOPER_WEIGHTS``, else the checkout's ``weights/``, else the user's data folder.
 
     Raises
     ------
     WeightsError
         If it is there and no folder.
     """
-    root = Path(os.environ.get("LOOPER_WEIGHTS") or paths.WEIGHTS).expanduser()
+    root = Path(os.environ.get("LOOPER_WEIGHTS") or paths.fetched_weights()).expanduser()
     if root.exists() and not root.is_dir():
         raise WeightsError(f"{root} is not a folder: set LOOPER_WEIGHTS to the one that holds the models")
     return root
@@ -61,7 +61,7 @@ def remedy(folder: str | os.PathLike[str]) -> str:
     """Say what puts a broken model folder right."""
     name = Path(folder).name
     if name == "tiny":
-        return "mend it with `git checkout -- weights/tiny`"
+        return "install looper again" if paths.INSTALLED else "mend it with `git checkout -- weights/tiny`"
     if name in fetchable():
         return f"mend it with `looper weights get {name}`"
     return "export or copy the folder again"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from looper.checkpoints.manifest import MANIFEST
 from looper.checkpoints.sources import WeightsError, fetchable, weights_root
+from looper.runtime import paths
 
 
 def find(name_or_folder: str | os.PathLike[str]) -> Path:
@@ -20,7 +21,7 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     name_or_folder : str or path
-        A folder that holds a manifest, or a name under the weights root.
+        A folder that holds a manifest, or a name under the weights root, or of what comes with looper.
 
     Returns
     -------
@@ -33,7 +34,7 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
         If there is no such model.
     """
     given = str(name_or_folder)
-    for folder in (Path(given).expanduser(), weights_root() / given):
+    for folder in (Path(given).expanduser(), weights_root() / given, paths.WEIGHTS / given):
         if given and (folder / MANIFEST).is_file():
             return folder
     if given in fetchable():
@@ -48,6 +49,8 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
 
 
 def list_models(root: Path | None = None) -> list[str]:
-    """Names of the model folders under the weights root."""
-    root = root or weights_root()
-    return sorted(p.parent.name for p in root.glob(f"*/{MANIFEST}"))
+    """Names of the model folders under the weights root; if nobody named one, of what comes with looper too."""
+    roots = [root or weights_root()]
+    if root is None and not os.environ.get("LOOPER_WEIGHTS"):
+        roots.append(paths.WEIGHTS)
+    return sorted({manifest.parent.name for place in roots for manifest in place.glob(f"*/{MANIFEST}")})

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from looper.cli import options as opt
 from looper.cli.output import err, out, progress_bars, show_on, tell_cut, tell_made
@@ -24,11 +24,27 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Text prompt and tempo in, seamless bar-aligned music loops out, at exactly the asked BPM.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 weights_app = typer.Typer(help="Fetch, list and check model weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        import looper
+
+        out.print(f"musicgen-looper {looper.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    """Text prompt and tempo in, seamless bar-aligned music loops out, at exactly the asked BPM."""
 
 
 @app.command()
@@ -59,6 +75,7 @@ def make(
     from looper.checkpoints.store import find
     from looper.request import LoopRequest
     from looper.runtime.device import check_device
+    from looper.runtime.packages import need
 
     subtype = opt.subtype(format, depth)
     opt.check_outputs(folder, plot)
@@ -66,6 +83,7 @@ def make(
     request = LoopRequest(
         prompt, bpm, variations, max_duration, beats_per_bar, top_k, top_p, temperature, guidance, seed
     )  # fmt: skip
+    need("audiocraft")
     find(model)  # what takes seconds to import comes after all that can be refused without it
     from looper.export.pack import check_room, write_loops
 
@@ -176,17 +194,17 @@ def weights_get(name: Annotated[str, typer.Argument(help="medium or large.")]) -
 def weights_list(as_json: opt.Json = False) -> None:
     """List the models and whether their weights are here."""
     from looper.checkpoints.sources import fetchable, weights_root
-    from looper.checkpoints.store import list_models
+    from looper.checkpoints.store import find, list_models
 
     here = list_models()
     rows = [
-        {"name": n, "here": n in here, "folder": str(weights_root() / n)}
+        {"name": n, "here": n in here, "folder": str(find(n) if n in here else weights_root() / n)}
         for n in sorted({*here, *fetchable()})
     ]
     if as_json:
         out.print_json(json.dumps(rows))
         return
-    table = Table("model", "weights", "folder or command")
+    table = Table("model", "weights", Column("folder or command", overflow="fold"))
     for row in rows:
         name, is_here = str(row["name"]), bool(row["here"])
         table.add_row(
@@ -235,6 +253,9 @@ def serve(
     ] = False,
 ) -> None:
     """Start the Cog server and the player page together, or open a folder of loops in the player."""
+    from looper.runtime.packages import need
+
+    need("starlette", "uvicorn", *(["cog", "audiocraft"] if folder is None else []))
     from looper.web.server import serve as run
 
     run(host=host, port=port, folder=folder, tiny=tiny)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from looper.files.formats import AUDIO_FORMATS
+from looper.runtime.packages import need
 from looper.runtime.validation import FieldError
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
@@ -107,6 +108,7 @@ def _try_folder(folder: pathlib.Path) -> None:
 
 def _check_picture(plot: pathlib.Path, folder: pathlib.Path) -> None:
     """Complain of a picture that cannot be written; `folder` will be there by then."""
+    need("matplotlib")
     if plot.suffix.lower() not in PLOT_SUFFIXES:
         raise ValueError(f"the picture must end in {', '.join(PLOT_SUFFIXES)}, got {str(plot)!r}")
     place, out = plot.resolve(), folder.resolve()

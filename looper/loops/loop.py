@@ -68,6 +68,17 @@ class Loop:
     seam: SeamReport
     info: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
 
+    def __repr__(self) -> str:
+        """Its length, without its samples.
+
+        Returns
+        -------
+        str
+            Such as "<Loop: 4 bars at 124 BPM, 7.742 s, 32000 Hz>".
+        """
+        size = f"{self.bars:g} bar{'s' * (self.bars != 1)} at {tempo(self.bpm)} BPM"
+        return f"<Loop: {size}, {self.seconds:.3f} s, {self.sample_rate} Hz>"
+
     @property
     def bars(self) -> float:
         """Length in bars; below one for a loop of a few beats."""

@@ -87,6 +87,11 @@ class Loops(Sequence[Loop]):
         self.request = request
         self.report = report
 
+    def __repr__(self) -> str:
+        """How many there are of what, and the seed that makes them again."""
+        first = f" of {self[0]!r}" if self else ""
+        return f"<Loops: {len(self)}{first}, seed {self.report.seed}, model {self.report.model!r}>"
+
     def __len__(self) -> int:
         return len(self._loops)
 

@@ -34,9 +34,7 @@ def model_mapping(text: str | None = None) -> dict[str, str]:
         if name.strip() not in NAMES or not equals or not folder.strip()
     ]
     if wrong:
-        raise ValueError(
-            f"{MAPPING_VARIABLE} must look like 'medium=weights/tiny,large=weights/tiny', got {text!r:.120}"
-        )
+        raise ValueError(f"{MAPPING_VARIABLE} must look like 'medium=tiny,large=tiny', got {text!r:.120}")
     return {name.strip(): folder.strip() for name, _, folder in pairs}
 
 
@@ -44,7 +42,7 @@ def _without_gpu(names: Sequence[str]) -> str:
     return (
         f"no CUDA GPU was found, and MusicGen {' and '.join(names)} would take hours without one: run on a "
         f"machine with an NVIDIA GPU (and fetch the weights there: `looper weights get {names[0]}`), or set "
-        f"{MAPPING_VARIABLE}='medium=weights/tiny,large=weights/tiny' to serve the small demonstration model"
+        f"{MAPPING_VARIABLE}='medium=tiny,large=tiny' to serve the small demonstration model"
     )
 
 

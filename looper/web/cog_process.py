@@ -8,11 +8,13 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
+from looper.runtime import paths
 from looper.web import guardian
 
-TINY_MODELS = "medium=weights/tiny,large=weights/tiny"
+TINY_MODELS = "medium=tiny,large=tiny"
 COG_COMMAND = (sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1")
 
 
@@ -41,7 +43,8 @@ class CogServer:
     Parameters
     ----------
     root : Path
-        Folder of predict.py, the child's working directory.
+        Folder of predict.py, the child's working directory; of an installed package a copy is, as nothing shall be
+        written there.
     port : int
         Loopback port for the child.
     tiny : bool
@@ -52,6 +55,7 @@ class CogServer:
         self.root = root
         self.environment = cog_environment(port, **({"LOOPER_MODELS": TINY_MODELS} if tiny else {}))
         self.process: asyncio.subprocess.Process | None = None
+        self._copied: Path | None = None
 
     @property
     def running(self) -> bool:
@@ -64,6 +68,8 @@ class CogServer:
         return await self.process.wait()
 
     async def __aenter__(self) -> CogServer:
+        if self.root.is_relative_to(paths.PACKAGE):
+            self.root = self._copy()
         schema = self.root / "openapi.json"
         if schema.is_file():  # the runtime looks for it here only, and without it accepts any input
             (self.root / ".cog").mkdir(exist_ok=True)
@@ -87,3 +93,23 @@ class CogServer:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # a worker that outlived its server
         await self.process.wait()
+        if self._copied:
+            shutil.rmtree(self._copied, ignore_errors=True)
+
+    def _copy(self) -> Path:
+        """A folder of the child's own; what the environment names from here is named in full."""
+        self._copied = Path(tempfile.mkdtemp(prefix="looper-serve-"))
+        for name in ("predict.py", "openapi.json"):
+            shutil.copyfile(self.root / name, self._copied / name)
+        if root := self.environment.get("LOOPER_WEIGHTS"):
+            self.environment["LOOPER_WEIGHTS"] = str(Path(root).expanduser().absolute())
+        if mapping := self.environment.get("LOOPER_MODELS"):
+            self.environment["LOOPER_MODELS"] = ",".join(map(_in_full, mapping.split(",")))
+        return self._copied
+
+
+def _in_full(pair: str) -> str:
+    """What "name=folder" says with the folder's whole path, where there is such a folder."""
+    name, equals, folder = pair.partition("=")
+    place = Path(folder.strip()).expanduser()
+    return f"{name}{equals}{place.absolute()}" if folder.strip() and place.is_dir() else pair

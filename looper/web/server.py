@@ -120,7 +120,7 @@ def serve(
     folder: str | Path | None = None,
     cog_port: int | None = None,
     tiny: bool = False,
-    root: str | Path = paths.CHECKOUT,
+    root: str | Path = paths.PROJECT,
 ) -> None:
     """Serve the player until Ctrl-C or SIGTERM, with a Cog server behind it or a folder of loops.
 
@@ -147,7 +147,7 @@ def serve(
     library = LoopLibrary(folder) if folder is not None else None
     if library is None and not (Path(root) / "predict.py").is_file():
         raise FileNotFoundError(
-            f"no predict.py in {root}: run from a checkout, or name a folder of loops to play"
+            f"no predict.py in {root}: name the folder of a checkout, or a folder of loops to play"
         )
     sock = _listen(host, port)
     proxy = None

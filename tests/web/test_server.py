@@ -192,7 +192,7 @@ def cog_processes(root):
 def root(tmp_path):
     (tmp_path / "predict.py").write_text(PREDICTOR)
     (tmp_path / "loop.wav").write_bytes(wav())
-    shutil.copy(paths.CHECKOUT / "openapi.json", tmp_path)
+    shutil.copy(paths.PROJECT / "openapi.json", tmp_path)
     return tmp_path
 
 
@@ -224,7 +224,7 @@ def test_with_a_real_cog_server_from_start_to_stop(root):
         httpx.put(f"{url}/predictions/a", json={"input": {"prompt": "x"}}, headers=headers).raise_for_status()
         states = events(httpx.get(f"{url}/predictions/a/events", timeout=60).text)
         assert states[-1]["status"] == "succeeded"
-        assert "models: medium=weights/tiny,large=weights/tiny" in states[-1]["logs"]
+        assert "models: medium=tiny,large=tiny" in states[-1]["logs"]
         assert states[-1]["output"]["variation_01"].startswith("data:audio/")
         assert any("generating" in state["logs"] for state in states[:-1])
 
