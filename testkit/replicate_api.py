@@ -14,10 +14,11 @@ TOKEN = "r8_test"
 
 
 @contextmanager
-def replicate_api(predict: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[str]:
+def replicate_api(predict: Callable[[dict[str, Any]], dict[str, Any]], wait: bool = False) -> Iterator[str]:
     """Serve on loopback; `predict` takes an input and returns Cog's reply. Yields the base address, without /v1.
 
-    A prediction is `starting` when it is asked for and over when it is asked after. Files are served to anybody.
+    A prediction is `starting` when it is asked for and over when it is asked after; with `wait`, it is over at once.
+    Files are served to anybody.
     """
     replies: dict[str, dict[str, Any]] = {}
     files: dict[str, bytes] = {}
@@ -27,7 +28,8 @@ def replicate_api(predict: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterat
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
             key = f"p{len(replies)}"
             replies[key] = {**predict(asked["input"]), "id": key, "version": asked["version"]}
-            self.answer({**self.about(key), "status": "starting", "output": None}, 201)
+            begun = {**self.about(key), "status": "starting", "output": None}
+            self.answer(self.over(key) if wait else begun, 201)
 
         def do_GET(self) -> None:
             name = self.path.rpartition("/")[2]
@@ -36,7 +38,10 @@ def replicate_api(predict: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterat
                 self.end_headers()
                 self.wfile.write(files[name])
             else:
-                self.answer({**self.about(name), **replies[name], "output": self.links(name)})
+                self.answer(self.over(name))
+
+        def over(self, key: str) -> dict[str, Any]:
+            return {**self.about(key), **replies[key], "output": self.links(key)}
 
         def about(self, key: str) -> dict[str, Any]:
             own = f"http://{self.headers['host']}/v1/predictions/{key}"
