@@ -66,7 +66,7 @@ class StandIn:
         )
 
     async def schema(self, _: Request) -> JSONResponse:
-        return JSONResponse(json.loads((paths.CHECKOUT / "openapi.json").read_text()))
+        return JSONResponse(json.loads((paths.PROJECT / "openapi.json").read_text()))
 
     async def health(self, _: Request) -> JSONResponse:
         return JSONResponse({"status": "READY"})

@@ -20,7 +20,7 @@ from looper.runtime import paths
 from testkit import checkpoints
 from testkit.checkpoints import TINY, Shape
 
-KEPT = paths.CHECKOUT / ".cache" / "stand-ins"
+KEPT = paths.PROJECT / ".cache" / "stand-ins"
 SOURCES = ("testkit/checkpoints.py", "testkit/stand_ins.py", "looper/checkpoints/*.py", "requirements.lock")
 
 
@@ -67,7 +67,7 @@ def _alone() -> Iterator[None]:
 def _digest() -> str:
     total = hashlib.sha256()
     for pattern in SOURCES:
-        for path in sorted(paths.CHECKOUT.glob(pattern)):
+        for path in sorted(paths.PROJECT.glob(pattern)):
             total.update(path.read_bytes())
     for package in ("audiocraft", "torch", "safetensors", "sentencepiece"):
         with suppress(importlib.metadata.PackageNotFoundError):

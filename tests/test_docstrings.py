@@ -24,7 +24,7 @@ SLOW = {"looper.pipeline.maker"}  # makes a loop with weights/tiny
 
 
 def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(paths.CHECKOUT).with_suffix("").parts)
+    return ".".join(path.relative_to(paths.PROJECT).with_suffix("").parts)
 
 
 SHOWN = [name_of(path) for path in sorted(paths.PACKAGE.rglob("*.py")) if ">>> " in path.read_text()]

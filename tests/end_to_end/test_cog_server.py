@@ -119,7 +119,9 @@ def test_without_weights_setup_fails_with_the_command_that_brings_them(tmp_path)
 
 
 def test_with_one_model_alone_the_container_starts_and_says_what_brings_the_other(tmp_path):
-    with Server(tmp_path, LOOPER_WEIGHTS=str(tmp_path), LOOPER_MODELS=f"medium={ROOT}/weights/tiny") as server:
+    with Server(
+        tmp_path, LOOPER_WEIGHTS=str(tmp_path), LOOPER_MODELS=f"medium={ROOT}/weights/tiny"
+    ) as server:
         logs = server.health()["setup"]["logs"]
         assert "only medium is served" in logs and "looper weights get large" in logs
         assert predict(server, variations=1).json()["status"] == "succeeded"

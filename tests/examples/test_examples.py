@@ -14,7 +14,7 @@ from PIL import Image
 from looper.runtime import paths
 from testkit.fakes import drum_track
 
-EXAMPLES = paths.CHECKOUT / "examples"
+EXAMPLES = paths.PROJECT / "examples"
 
 
 @pytest.fixture
