@@ -31,15 +31,15 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        new = {"registry": self.registry}
-        self.predictions = Counter("looper_predictions", "Predictions by outcome", ["outcome"], **new)
-        self.in_flight = Gauge("looper_predictions_in_flight", "Predictions under way", **new)
-        self.loops = Counter("looper_loops", "Loops made", **new)
+        new = self.registry
+        self.predictions = Counter("looper_predictions", "Predictions by outcome", ["outcome"], registry=new)
+        self.in_flight = Gauge("looper_predictions_in_flight", "Predictions under way", registry=new)
+        self.loops = Counter("looper_loops", "Loops made", registry=new)
         self.redraws = Counter(
-            "looper_redraws", "Rounds of draws beyond the first that loops were taken from", **new
+            "looper_redraws", "Rounds of draws beyond the first that loops were taken from", registry=new
         )
         self.seconds = Histogram(
-            "looper_stage_seconds", "Wall time of a stage", ["stage"], buckets=_SECONDS, **new
+            "looper_stage_seconds", "Wall time of a stage", ["stage"], buckets=_SECONDS, registry=new
         )
         for outcome in OUTCOMES:  # a rate needs the zero that it starts from
             self.predictions.labels(outcome)

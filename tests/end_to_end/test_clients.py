@@ -10,22 +10,16 @@ import pytest
 import soundfile
 
 from looper.export.unpack import unpack
-from testkit.cog_server import Server
 from testkit.replicate_api import TOKEN, replicate_api
 
 CLIENTS = pathlib.Path(__file__).parents[2] / "examples" / "clients"
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("cog server")]
 WISH = {"prompt": "deep house, warm chords", "bpm": 124, "variations": 4, "seed": 1}
 
 
-@pytest.fixture(scope="module")
-def server():
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def expected(server, tmp_path_factory):
-    """Samples of the four loops, asked for without a client."""
+    """Files of the four loops, asked for without a client."""
     files = unpack(server.post(WISH).content, tmp_path_factory.mktemp("expected"))
     assert len(files) == 4 and files[0].name.startswith("deep-house-warm-chords_124bpm_4bars_")
     return [file.read_bytes() for file in files]

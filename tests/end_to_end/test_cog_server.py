@@ -119,16 +119,11 @@ def test_without_weights_setup_fails_with_the_command_that_brings_them(tmp_path)
 
 
 def test_with_one_model_alone_the_container_starts_and_says_what_brings_the_other(tmp_path):
-    server = Server(tmp_path, LOOPER_WEIGHTS=str(tmp_path), LOOPER_MODELS=f"medium={ROOT}/weights/tiny")
-    try:
-        server.wait("READY", "SETUP_FAILED")
-        answer = server.health()
-        assert answer["status"] == "READY", answer
-        assert "only medium is served" in answer["setup"]["logs"]
-        assert "looper weights get large" in answer["setup"]["logs"]
-        made = predict(server, variations=1).json()
-        assert made["status"] == "succeeded"
+    with Server(
+        tmp_path, LOOPER_WEIGHTS=str(tmp_path), LOOPER_MODELS=f"medium={ROOT}/weights/tiny"
+    ) as server:
+        logs = server.health()["setup"]["logs"]
+        assert "only medium is served" in logs and "looper weights get large" in logs
+        assert predict(server, variations=1).json()["status"] == "succeeded"
         refused = predict(server, variations=1, model_version="large").json()
         assert refused["status"] == "failed" and "looper weights get large" in refused["error"]
-    finally:
-        server.stop()

@@ -113,6 +113,7 @@ def run(desk, *command, **environment):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_line_does_as_the_readme_says(desk):
     said = run(desk, "sh", "-e", "-c", block("command line"))
     assert {soundfile.info(p).frames for p in (desk / "loops").iterdir()} == {round(8 * 60 / 93.7 * 32000)}
@@ -122,6 +123,7 @@ def test_the_command_line_does_as_the_readme_says(desk):
     assert "tiny: ok" in said and said.splitlines()[-1] == f"musicgen-looper {looper.__version__}"
 
 
+@pytest.mark.slow
 def test_python_does_as_the_readme_says(desk):
     check = "print(grid.bpm, len(loop.samples), loop.sample_rate, repr(loops))"
     said = run(desk, sys.executable, "-c", f"{block('python')}\n{check}")
@@ -141,6 +143,7 @@ def server():
         yield running
 
 
+@pytest.mark.server
 def test_what_is_asked_of_a_server_arrives_as_files(desk, server):
     command = block("own server").replace("localhost:5000", f"127.0.0.1:{server.port}")
     run(desk, "sh", "-e", "-c", command)
@@ -149,6 +152,7 @@ def test_what_is_asked_of_a_server_arrives_as_files(desk, server):
     assert {soundfile.info(p).frames for p in files} == {round(16 * 60 / 124 * 32000)}
 
 
+@pytest.mark.server
 def test_what_is_asked_of_replicate_by_the_shell_arrives_as_files(desk, server):
     def ready(wish):
         return server.post({**wish, "variations": 2, "max_duration": 2}).json()

@@ -117,7 +117,8 @@ def installed(wheel, tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_wheel_holds_all_that_the_program_reads(wheel):
-    names = zipfile.ZipFile(wheel).namelist()
+    with zipfile.ZipFile(wheel) as opened:
+        names = opened.namelist()
     data = {"predict.py", "openapi.json", "weights/sources.json"}
     data |= {
         f"weights/tiny/{name}"
@@ -211,12 +212,12 @@ def serving(installed):
 
     def start(*words):
         command = [installed.venv / "bin" / "looper", "serve", "--port", "0", *words]
-        log = (installed.work / "serve.log").open("w")
-        started.append(
-            subprocess.Popen(
-                command, cwd=installed.work, env=installed.environment, stdout=subprocess.PIPE, stderr=log
+        with (installed.work / "serve.log").open("w") as log:
+            started.append(
+                subprocess.Popen(
+                    command, cwd=installed.work, env=installed.environment, stdout=subprocess.PIPE, stderr=log
+                )
             )
-        )
         while line := started[-1].stdout.readline().decode():
             if found := re.search(r"Player: (http://\S+)", line):
                 return found[1]
@@ -226,6 +227,7 @@ def serving(installed):
     for process in started:
         process.send_signal(signal.SIGINT)
         process.wait(60)
+        process.stdout.close()
 
 
 @pytest.mark.slow

@@ -168,7 +168,8 @@ def test_a_mapping_that_does_not_read_is_refused(text):
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory):
     """A model folder of random weights, in the shape of the published ones."""
-    from testkit.checkpoints import Shape, weights
+    from testkit.checkpoints import Shape
+    from testkit.stand_ins import weights
 
     return weights(tmp_path_factory.mktemp("m") / "stand-in", Shape(card=256))
 
