@@ -136,6 +136,12 @@ def find_pulse(features: Features, wanted: Constraints) -> tuple[TempoMap, float
         Some beat's position is 0; bars are not known yet.
     clarity : float
         See `BeatGrid`.
+
+    Examples
+    --------
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 16)
+    >>> find_pulse(extract_features(clicks.astype(np.float32), 32_000), Constraints(118))[1] > MIN_CLARITY
+    True
     """
     part, start = _excerpt(features)
     period, clarity = tempo.find_period(part, wanted.target_period, wanted.beats_per_bar)

@@ -114,6 +114,14 @@ def deliver_new(named: Callable[[int], Sequence[Path]], contents: Sequence[bytes
     ------
     OSError
         If they cannot be written; nothing is left behind then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as here:
+    ...     named = lambda number: [Path(here) / f"a-{number}.txt"]
+    ...     [deliver_new(named, [content])[0].name for content in (b"one", b"other", b"one")]
+    ['a-1.txt', 'a-2.txt', 'a-1.txt']
     """
     first = named(1)
     folder = first[0].parent
@@ -159,7 +167,17 @@ def _remove(paths: Sequence[Path]) -> None:
 
 
 def put_new(temporary: Path, path: Path) -> bool:
-    """Let `temporary` appear as `path` unless something is there, which the file system itself decides."""
+    """Let `temporary` appear as `path` unless something is there, which the file system itself decides.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as here:
+    ...     one, target = Path(here) / "one", Path(here) / "target"
+    ...     _ = one.write_text("x")
+    ...     put_new(one, target), put_new(one, target)
+    (True, False)
+    """
     try:
         try:
             os.link(temporary, path)

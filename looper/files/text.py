@@ -31,12 +31,24 @@ def slug(text: str) -> str:
 
 
 def numbered(name: str, number: int) -> str:
-    """`name` as it is for the first, "name-2" for the second file that would be called so."""
+    """`name` as it is for the first, "name-2" for the second file that would be called so.
+
+    Examples
+    --------
+    >>> numbered("jam", 1), numbered("jam", 2)
+    ('jam', 'jam-2')
+    """
     return name if number == 1 else f"{name}-{number}"
 
 
 def displayable(text: str) -> str:
-    """`text`, such as a path, with bytes that are not UTF-8 written out, so that it can be shown and sent."""
+    r"""`text`, such as a path, with bytes that are not UTF-8 written out, so that it can be shown and sent.
+
+    Examples
+    --------
+    >>> displayable("caf\udce9.wav")
+    'caf\\xe9.wav'
+    """
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from looper.pipeline.maker import LoopMaker
-from testkit.command_line import run
+from testkit.command_line import process, run
 from testkit.fakes import FakeGenerator, drum_track
 
 
@@ -298,6 +298,7 @@ def test_cut_never_writes_over_its_own_recording_and_says_where_the_loop_went(tm
     assert source.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [("ドラム.wav", "ベース.wav"), ("take.wav", "take.flac"), ("x" * 40 + "-one.wav", "x" * 40 + "-two.wav")],
@@ -309,7 +310,7 @@ def test_recordings_whose_loops_would_have_one_name_keep_a_loop_each(tmp_path, n
     for k, name in enumerate(names):
         soundfile.write(tmp_path / name, drum_track(120.0, 9) * (1, -1)[k], 32000)
         plain = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-        done = run("cut", tmp_path / name, "--bpm", 120, "--out", tmp_path / "o", "--json", env=plain)
+        done = process("cut", tmp_path / name, "--bpm", 120, "--out", tmp_path / "o", "--json", env=plain)
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout)["file"])
         wanted.append((tmp_path / "o" / found[-1]).read_bytes())
@@ -334,6 +335,7 @@ def test_names_that_are_not_utf_8_are_cut_and_shown(recording, tmp_path):
     assert done.returncode == 1 and "no such file" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_set_that_is_there_already_with_other_sound_is_kept(tmp_path):
     wish = ("make", "x", "--model", "tiny", "-n", 1, "--max-duration", 2, "--seed", 1, "--out", tmp_path)
     assert run(*wish, "--json").returncode == 0
@@ -436,10 +438,7 @@ def test_processes_that_try_one_new_folder_at_once_are_not_in_each_others_way(tm
 )
 def test_a_process_does_what_the_other_tests_see_without_one(recording, tmp_path, words):
     given = [word.format(recording=recording, folder=tmp_path / "o") for word in words]
-    done = subprocess.run(
-        [sys.executable, "-m", "looper", *given], capture_output=True, text=True, timeout=280
-    )
-    here = run(*given)
+    done, here = process(*given), run(*given)
     assert (done.returncode, done.stdout, done.stderr) == (here.returncode, here.stdout, here.stderr)
 
 
