@@ -13,6 +13,8 @@ from testkit.fakes import FakeMaker
 from tests.batch.ray_scenes import WISHES, WITH_FAULTS
 from tests.batch.test_faults import files
 
+pytestmark = pytest.mark.slow
+
 ALONE = (
     "unshare",
     "-rnpf",

@@ -47,6 +47,7 @@ def manifest(out):
     return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_table_becomes_packs_and_the_summary_says_how_many(tmp_path, table):
     out = tmp_path / "packs"
     done = looper(table, "--out", out, "--model", "tiny", "--verify")
@@ -59,6 +60,7 @@ def test_a_table_becomes_packs_and_the_summary_says_how_many(tmp_path, table):
     assert checked.returncode == 1 and damaged.name in checked.stderr
 
 
+@pytest.mark.slow
 def test_standard_input_is_read_and_a_failed_line_gives_exit_code_1(tmp_path):
     lines = [{"prompt": prompt, "max_duration": 2, "model": "tiny"} for prompt in ("house", "broken", "dub")]
     done = looper("-", "--out", tmp_path, text="\n".join(map(json.dumps, lines)))
@@ -79,6 +81,7 @@ def test_bad_lines_are_all_named_before_anything_is_made(tmp_path, table):
     assert not (tmp_path / "packs").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_with_130_and_the_same_command_goes_on(tmp_path, table):
     out = tmp_path / "packs"
     words = (table, "--out", out, "--model", "tiny")
@@ -110,6 +113,7 @@ def test_what_does_not_go_together_is_refused_before_the_work(tmp_path, table, w
     assert not (tmp_path / "packs").exists()
 
 
+@pytest.mark.slow
 def test_packs_of_a_real_model_are_those_of_make_with_pack(tmp_path):
     wish = {"prompt": "techno", "bpm": 126, "variations": 2, "max_duration": 2, "seed": 1, "model": "tiny"}
     words = ("--bpm", 126, "-n", 2, "--max-duration", 2, "--seed", 1, "--model", "tiny", "--pack")

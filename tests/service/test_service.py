@@ -189,6 +189,7 @@ def root(monkeypatch, tmp_path, stand_in):
     return fill
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("here", "gone"), [("medium", "large"), ("large", "medium")])
 @pytest.mark.usefixtures("one_thread")
 def test_one_model_alone_is_served_and_a_request_for_the_other_says_what_brings_it(root, caplog, here, gone):
@@ -219,6 +220,7 @@ def test_without_any_weights_setup_fails_with_the_command_that_brings_them(root)
         Models({}).start()
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_not_passed_over_as_missing(root, stand_in):
     folder = root("medium", "large")
     with (folder / "large" / "lm.safetensors").open("r+b") as file:
