@@ -93,6 +93,8 @@ class Service:
             return self._files(model, output_format, record, wish)
         except BaseException as error:  # a cancelled prediction too leaves nothing behind
             shutil.rmtree(self.scratch.root, ignore_errors=True)
+            if isinstance(error, FieldError):  # replies name the type, which callers know
+                raise ValueError(str(error.named(INPUTS.get(error.field, error.field)))) from None
             if not out_of_memory(error):
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
@@ -123,10 +125,7 @@ class Service:
         if output_format not in FORMATS:
             raise ValueError(f"output_format must be one of {', '.join(FORMATS)}, got {output_format!r:.80}")
         wish["max_duration"] = whole("max_duration", wish["max_duration"])
-        try:
-            request = LoopRequest(**wish).with_seed()  # type: ignore[arg-type]
-        except FieldError as error:
-            raise error.named(INPUTS.get(error.field, error.field)) from None
+        request = LoopRequest(**wish).with_seed()  # type: ignore[arg-type]
         print(f"seed {request.seed}, {request.bpm:g} BPM, prompt {request.model_text[:200]!r}")
         reset_peak_memory()
         loops = self.models.get(model).make(request, ProgressLines())
