@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from looper.beats.grid import BeatGrid
-from looper.generation.output import GenerationOutput, ModelSpec
+from looper.generation.messages import GenerationOutput, ModelSpec
 from looper.loops.loop import Loop, loop_beats, loop_length
 from looper.loops.seam import SeamReport
 from looper.model.beat_clock import FEATURES
@@ -57,19 +57,23 @@ class FakeGenerator:
     def spec(self):
         return ModelSpec(self.frame_rate, self.hop_length, self.window_seconds, self.clocked)
 
-    def generate(self, prompts, frames, *, keys, sampling, audio_prompts=None, clock=None, progress=None):
+    def generate(self, request, progress=None):
+        self.calls.append(request)
+        return GenerationOutput(self.waves(request, progress))
+
+    def waves(self, request, progress):
+        frames, clock, audio_prompts = request.frames, request.clock, request.audio_prompts
         assert frames <= self.window_seconds * self.frame_rate
         assert (clock is not None) == self.clocked
         if clock is not None:
             assert clock.shape[0] >= frames and clock.shape[1] == FEATURES
-        self.calls.append((prompts, frames, list(keys), audio_prompts))
-        bpm = float(prompts[0].rsplit(", ", 1)[-1].removesuffix(" bpm"))
+        bpm = float(request.prompts[0].rsplit(", ", 1)[-1].removesuffix(" bpm"))
         if self.clocked:  # a clocked model plays whole frames per beat, named by the clock's tempo feature
             bpm = 3000 / (30 + 10 * float(clock[0, -1]))
         seconds = frames / self.frame_rate
         lead = 0 if audio_prompts is None else audio_prompts.shape[-1] / self.sample_rate
         rows = []
-        for i, key in enumerate(keys):
+        for i, key in enumerate(request.keys):
             tempo = bpm * (1 + self.deviation(key))
             wave = self.sound(tempo, seconds, first_beat=lead % (240 / tempo))
             if audio_prompts is not None:
@@ -80,9 +84,6 @@ class FakeGenerator:
         return np.stack(rows)
 
     def prepare(self): ...
-
-    def draw(self, *args, **kwargs):
-        return GenerationOutput(self.generate(*args, **kwargs))
 
 
 class FakeMaker:

@@ -107,13 +107,13 @@ def audiocraft_seconds(
 def measure(
     generator: Any, shape: str, rows: int, args: argparse.Namespace, bandwidth: float
 ) -> dict[str, Any]:
-    from looper.request import Sampling
+    from looper.generation.messages import GenerationRequest
 
     device, frames = generator.model.device.type, round(args.seconds * generator.frame_rate)
     keys = [(0, variation, 0) for variation in range(rows)]
 
     def ours() -> None:
-        generator.codes([PROMPT] * rows, frames, keys, Sampling())
+        generator.generate_codes(GenerationRequest([PROMPT] * rows, frames, keys))
 
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()

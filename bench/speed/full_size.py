@@ -41,7 +41,7 @@ def load(folder: Path, device: str, steps: int) -> dict[str, Any]:
 
     from looper.checkpoints import load
     from looper.generation.generator import Generator
-    from looper.request import Sampling
+    from looper.generation.messages import GenerationRequest
 
     start = time.perf_counter()
     model = load.load(folder, device)
@@ -49,7 +49,7 @@ def load(folder: Path, device: str, steps: int) -> dict[str, Any]:
     peak = peak_bytes()
     generator = Generator(model)
     start = time.perf_counter()
-    generator.codes(["deep house 120 bpm"], steps, [(0, 0, 0)], Sampling())
+    generator.generate_codes(GenerationRequest(["deep house 120 bpm"], steps, [(0, 0, 0)]))
     return {
         "shape": folder.name,
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",

@@ -52,7 +52,7 @@ class Tape:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._generator, name)
-        return self._taped(found) if name in ("draw", "log_likelihoods") else found
+        return self._taped(found) if name in ("generate", "log_likelihoods") else found
 
     def rewind(self) -> None:
         """Play from the beginning from now on, instead of generating."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from looper.generation.sampling import Key
+from looper.generation.messages import Key
 
 TEXT_LENGTHS = (64, 512)  # most prompts, and the longest that T5 takes
 

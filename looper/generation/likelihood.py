@@ -7,12 +7,13 @@ it in the delay pattern, for the conditional half alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from looper.generation.batch import round_up, sharing, split
+from looper.generation.messages import Passage
 from looper.model.kv_cache import windows
 from looper.model.transformer import Transformer
 from looper.runtime.memory import out_of_memory
@@ -20,36 +21,10 @@ from looper.runtime.memory import out_of_memory
 MOST_AT_ONCE = 64  # passages in one pass
 
 
-@dataclass(frozen=True)
-class Passage:
-    """Codes to judge, of which only the end counts.
-
-    Attributes
-    ----------
-    text : torch.Tensor or None
-        Encoded text [tokens, dim]; passages that share the object share the work on it.
-    codes : torch.Tensor
-        [n_q, frames].
-    start : int
-        First frame that counts; those before it are what the model has heard.
-    clock : torch.Tensor or None
-        Beat clock features [columns, C]; the last one is repeated where there are too few.
-    """
-
-    text: Tensor | None
-    codes: Tensor
-    start: int = 0
-    clock: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start < self.codes.shape[1]:
-            raise ValueError(
-                f"a passage of {self.codes.shape[1]} frames has nothing to judge from frame {self.start} on"
-            )
-
-
 @torch.inference_mode()
-def log_likelihoods(transformer: Transformer, passages: Sequence[Passage]) -> Tensor:
+def log_likelihoods(
+    transformer: Transformer, passages: Sequence[Passage], texts: Sequence[Tensor | None]
+) -> Tensor:
     """Mean log-likelihood per token of the frames from `start` on, in nats, float32 [passages] on the CPU.
 
     Parameters
@@ -57,12 +32,16 @@ def log_likelihoods(transformer: Transformer, passages: Sequence[Passage]) -> Te
     transformer : Transformer
     passages : sequence of Passage
         Of any lengths; up to 64 go through the model together.
+    texts : sequence of torch.Tensor or None
+        Encoded text [tokens, dim] of each passage; those that share the object share the work on it.
 
     Raises
     ------
     ValueError
-        If a passage has another number of codebooks than the model, or none counts.
+        If a passage has another number of codebooks than the model, or there is not a text for each.
     """
+    if len(texts) != len(passages):
+        raise ValueError(f"one text per passage is needed, got {len(texts)} for {len(passages)} passages")
     for passage in passages:
         if passage.codes.shape[0] != transformer.n_q:
             raise ValueError(
@@ -73,7 +52,7 @@ def log_likelihoods(transformer: Transformer, passages: Sequence[Passage]) -> Te
     while queue:
         batch = queue.pop(0)
         try:
-            means = _means(transformer, [passages[i] for i in batch])
+            means = _means(transformer, [passages[i] for i in batch], [texts[i] for i in batch])
         except RuntimeError as error:
             if len(batch) == 1 or not out_of_memory(error):
                 raise
@@ -83,11 +62,11 @@ def log_likelihoods(transformer: Transformer, passages: Sequence[Passage]) -> Te
     return torch.tensor([found[i] for i in range(len(passages))])
 
 
-def _means(transformer: Transformer, passages: list[Passage]) -> Tensor:
+def _means(transformer: Transformer, passages: list[Passage], texts: list[Tensor | None]) -> Tensor:
     t, rows = transformer, len(passages)
     frames = max(passage.codes.shape[1] for passage in passages)
     sequence = torch.cat([_sequence(t, passage, frames) for passage in passages]).to(t.device)
-    hidden = t.out_norm(_hidden(t, passages, sequence[:, :, :-1])).view(rows, -1, t.dim)
+    hidden = t.out_norm(_hidden(t, passages, texts, sequence[:, :, :-1])).view(rows, -1, t.dim)
     means = []
     for passage, tokens, states in zip(passages, sequence, hidden, strict=True):
         # column c foretells column c + 1, where codebook q of frame c - delay_q stands
@@ -105,29 +84,35 @@ def _means(transformer: Transformer, passages: list[Passage]) -> Tensor:
 
 def _sequence(transformer: Transformer, passage: Passage, frames: int) -> Tensor:
     """Lay out a passage in the delay pattern, [1, n_q, frames + max(delays) + 1], padded to `frames`."""
-    codes = passage.codes.cpu()
+    codes = torch.as_tensor(passage.codes)
     laid = torch.full((1, len(codes), frames + max(transformer.delays) + 1), transformer.special)
     for q, delay in enumerate(transformer.delays):
         laid[0, q, 1 + delay : 1 + delay + codes.shape[1]] = codes[q]
     return laid
 
 
-def _hidden(transformer: Transformer, passages: list[Passage], tokens: Tensor) -> Tensor:
+def _hidden(
+    transformer: Transformer, passages: list[Passage], texts: list[Tensor | None], tokens: Tensor
+) -> Tensor:
     """Run the layers over [rows, n_q, columns]; [rows * columns, dim]."""
     t, (rows, _, columns) = transformer, tokens.shape
     x = t.embed(tokens) + t.positions(columns)
     cross = None
-    texts = [passage.text for passage in passages if passage.text is not None]
-    if t.has_cross and texts:
-        cross = t.new_cross(rows, round_up(max(text.shape[0] for text in texts), 16))
-    for one, mates in ((group[0], group) for group in sharing(passages, lambda p: (id(p.text),))):
-        text = passages[one].text
+    lengths = [text.shape[0] for text in texts if text is not None]
+    if t.has_cross and lengths:
+        cross = t.new_cross(rows, round_up(max(lengths), 16))
+    for mates in sharing(texts, lambda text: (id(text),)):
+        text = texts[mates[0]]
         if cross is not None and text is not None:
             t.write_text(cross, mates, text)
     if t.clock_weight is not None:
-        x = x + torch.stack([t.clock(passage.clock, columns) for passage in passages])
+        x = x + torch.stack([t.clock(_tensor(passage.clock), columns) for passage in passages])
     position = torch.arange(columns, device=t.device)
     # every layer fills the whole cache before it looks: one serves them all
     cache = windows(t.new_cache(rows, columns, layers=1), columns) * len(t.layers)
     causal = t.mask(position[None, :] <= position[:, None])
     return t.run(x, cache, cross, position, causal)
+
+
+def _tensor(array: np.ndarray | None) -> Tensor | None:
+    return None if array is None else torch.as_tensor(array)

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from looper.generation.messages import Key
 from looper.request import Sampling
 from looper.runtime.validation import FieldError
 
-Key = tuple[int, int, int]
 COLDEST = 1e-3  # temperatures below are greedy: dividing by them would overflow
 SCANNED = 256  # rows of a running sum on CUDA: 32 variations of 8 codebooks
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from looper.generation.output import GenerationOutput
+from looper.generation.messages import GenerationOutput, GenerationRequest
 from looper.loops.cut import cut
 from looper.loops.loop import Loop
 from looper.loops.matching import finish
@@ -168,15 +168,15 @@ class LoopSession:
         prompt: np.ndarray | None = None,
     ) -> GenerationOutput:
         request = self.request
-        output = self.generator.draw(
+        asked = GenerationRequest(
             [request.model_text] * len(variations),
             frames,
             keys=[(request.seed, *key) for key in zip(variations, attempts, strict=True)],
             sampling=request.sampling,
             audio_prompts=None if prompt is None else prompt[None],
             clock=clock,
-            progress=lambda done, total: self.progress(stage, done, total),
         )
+        output = self.generator.generate(asked, lambda done, total: self.progress(stage, done, total))
         self.report.steps_per_second[stage] = output.steps_per_second
         return output
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from looper.generation.output import ModelSpec
+from looper.generation.messages import ModelSpec
 from looper.loops.loop import loop_beats
 from looper.model.beat_clock import frames_per_beat
 from looper.request import LoopRequest

@@ -8,7 +8,7 @@ import numpy as np
 
 from looper.beats.grid import BeatGrid, fit_grid
 from looper.beats.spans import Span
-from looper.generation.output import Heard
+from looper.generation.messages import Passage
 from looper.pipeline.plan import Plan
 from looper.request import BPM_RANGE
 
@@ -135,7 +135,7 @@ def other_cuts(take: Take, beats_per_bar: int) -> list[Take]:
     return found
 
 
-def seam_passages(take: Take, frame_rate: float, beats_per_bar: int) -> tuple[Heard, Heard]:
+def seam_passages(take: Take, frame_rate: float, beats_per_bar: int) -> tuple[Passage, Passage]:
     """A loop's beginning after its last bar, as it is heard when it repeats, and the same codes in place.
 
     The difference of the model's mean log-likelihoods of the two is the seam's: 0 where the repeat
@@ -152,11 +152,11 @@ def seam_passages(take: Take, frame_rate: float, beats_per_bar: int) -> tuple[He
     bar = min(end - start, max(1, round((end - start) / grid.beats * beats_per_bar)))
     head = np.arange(start, min(end, start + round(SEAM_JUDGED_SECONDS * frame_rate)))
 
-    def after(context: np.ndarray) -> Heard:
+    def after(context: np.ndarray) -> Passage:
         at = np.concatenate([context, head])
         assert take.codes is not None
         clock = None if take.clock is None else take.clock[np.minimum(at, len(take.clock) - 1)]
-        return Heard(take.codes[:, at], len(context), clock)
+        return Passage(take.codes[:, at], len(context), clock)
 
     return after(np.arange(end - bar, end)), after(np.arange(max(0, start - bar), start))
 

@@ -177,10 +177,10 @@ def test_music_without_a_beat_or_level_still_gives_whole_loops(tmp_path, sound, 
 def test_samples_that_are_not_finite_are_refused_and_nothing_is_written(tmp_path, value, call):
     class Broken(FakeGenerator):
         def generate(self, *args, **kwargs):
-            waves = super().generate(*args, **kwargs)
+            output = super().generate(*args, **kwargs)
             if len(self.calls) == call + 1:
-                waves[:, 5000] = value
-            return waves
+                output.samples[:, 5000] = value
+            return output
 
     service = serving(tmp_path, Broken())
     with pytest.raises(ValueError, match="NaN or infinity"):

@@ -27,7 +27,7 @@ from looper.checkpoints import load, store
 from looper.generation.engine import Engine
 from looper.generation.generator import Generator
 from looper.generation.lane import ROUND, Lane
-from looper.generation.output import Heard
+from looper.generation.messages import GenerationRequest, Passage
 from looper.model.beat_clock import clock_features
 from looper.request import Sampling
 from looper.runtime import cuda_graph
@@ -230,18 +230,14 @@ def test_a_whole_request_keeps_to_one_device_and_its_types(folder, sampling, rul
     lengths = [70, 70, 9, 33, 70, 20, 33, 12, 12, 12, 12, 12]
     heard = np.zeros((1, 5 * generator.hop_length), np.float32)
     for prompt in (None, heard):
-        drawn = generator.draw(
-            ["deep house", "x" * 40] * 6,
-            lengths,
-            keys=[(1, k, 0) for k in range(12)],
-            sampling=sampling,
-            audio_prompts=prompt,
-            clock=clock,
+        keys = [(1, k, 0) for k in range(12)]
+        drawn = generator.generate(
+            GenerationRequest(["deep house", "x" * 40] * 6, lengths, keys, sampling, prompt, clock)
         )
         assert drawn.samples.shape == (12, 70 * generator.hop_length)
     assert rules.steps > 70
     assert set(rules.convolved) == {torch.float16, torch.float32}  # decoding, and encoding
-    passages = [Heard(np.zeros((t.n_q, n), np.int64), 3, clock) for n in (10, 77, 200)]
+    passages = [Passage(np.zeros((t.n_q, n), np.int64), 3, clock) for n in (10, 77, 200)]
     assert generator.log_likelihoods("deep house", passages).shape == (3,)
 
 
@@ -251,7 +247,9 @@ def test_running_sums_have_one_shape_whatever_the_batch(folder, sampling, rules)
     """How many threads of CUDA's scan share a row, and so its order of summation, hangs on how many rows there are."""
     generator = Generator(load.load(folder, "cuda"))
     for rows in (1, 7, 20):
-        generator.codes(["a"] * rows, 20, [(0, k, 0) for k in range(rows)], sampling)
+        generator.generate_codes(
+            GenerationRequest(["a"] * rows, 20, [(0, k, 0) for k in range(rows)], sampling)
+        )
     assert len(rules.summed) == 1
 
 
@@ -276,7 +274,9 @@ def test_all_requests_share_a_step_for_each_number_of_rows_and_window(folder, ru
     )
     for rows, sampling in zip((1, 3, 5, 20), samplings, strict=True):
         lengths = [93 if k == 0 else 40 for k in range(rows)]
-        generator.codes(["a"] * rows, lengths, [(0, k, 0) for k in range(rows)], sampling)
+        generator.generate_codes(
+            GenerationRequest(["a"] * rows, lengths, [(0, k, 0) for k in range(rows)], sampling)
+        )
     assert len(rounds) >= 4 * 96 / ROUND and not any(rounds), "nothing looks at the device within a round"
     ((lane,),) = generator.engine.lanes.values()
     assert {key.rows for key in lane._steps} == {1, 4, 8, 32}
@@ -302,4 +302,4 @@ def test_what_a_gpu_refuses_would_be_noticed(folder, planted, rules, monkeypatch
     if planted in spoil:
         monkeypatch.setattr(t, "logits", lambda x: spoil[planted](logits(x)))
     with pytest.raises(AssertionError):
-        generator.codes(["a"], 20, [(0, 0, 0)], Sampling(top_k=20))
+        generator.generate_codes(GenerationRequest(["a"], 20, [(0, 0, 0)], Sampling(top_k=20)))

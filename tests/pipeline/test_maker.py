@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from looper.generation.output import GenerationOutput, Heard
+from looper.generation.messages import GenerationOutput, GenerationRequest, Passage
 from looper.model.beat_clock import clock_features
 from looper.pipeline.maker import CANDIDATES, ROUNDS, LoopMaker
 from looper.pipeline.plan import plan
@@ -62,7 +62,7 @@ def test_variations_with_long_bars_are_cut_on_the_bar_line_and_the_shorter_promp
     sound = lambda *where, **how: drum_track(*where, **how, beats_per_bar=beats_per_bar)
     generator = FakeGenerator(sound=sound)
     loops = make(generator, bpm=bpm, beats_per_bar=beats_per_bar, max_duration=max_duration, variations=2)
-    prompt = generator.calls[-1][3].shape[-1] / SAMPLE_RATE
+    prompt = generator.calls[-1].audio_prompts.shape[-1] / SAMPLE_RATE
     bar = 60 / bpm * beats_per_bar
     start = loops[1].grid.loop_start - prompt
     assert abs(start - round(start / bar) * bar) < 0.05
@@ -87,7 +87,7 @@ def test_a_loop_of_a_single_beat_says_so():
 def test_a_replaced_tempo_is_told_and_the_model_reads_the_asked_one():
     generator = FakeGenerator()
     loops = make(generator, prompt="house, 90 bpm", bpm=124, variations=1)
-    assert generator.calls[0][0][0] == "house, 124 bpm"
+    assert generator.calls[0].prompts[0] == "house, 124 bpm"
     assert any("90 bpm" in note for note in loops.report.notes)
 
 
@@ -106,10 +106,11 @@ class Listener(FakeGenerator):
         super().__init__(**kwargs)
         self.odd, self.heard = odd, []
 
-    def draw(self, prompts, frames, **kwargs):
-        rows = np.arange(len(prompts))[:, None, None]
-        codes = np.broadcast_to(rows, (len(prompts), 4, frames)).copy()  # a row's codes say which it is
-        return GenerationOutput(self.generate(prompts, frames, **kwargs), codes, 50.0)
+    def generate(self, request, progress=None):
+        count = len(request.prompts)
+        rows = np.arange(count)[:, None, None]
+        codes = np.broadcast_to(rows, (count, 4, request.frames)).copy()  # a row's codes say which it is
+        return GenerationOutput(super().generate(request, progress).samples, codes, 50.0)
 
     def log_likelihoods(self, prompt, passages):
         self.heard.append(list(passages))
@@ -190,12 +191,14 @@ def test_what_the_model_hears_is_the_loops_beginning_after_its_end_and_in_place(
 @pytest.mark.slow
 def test_the_real_model_finds_a_loops_own_beginning_likelier_than_one_out_of_order(tiny):
     generator = tiny.generator
-    drawn = generator.draw(["techno, 120 bpm"], 250, keys=[(1, 1, 0)], clock=clock_features(258, 25))
+    drawn = generator.generate(
+        GenerationRequest(["techno, 120 bpm"], 250, keys=[(1, 1, 0)], clock=clock_features(258, 25))
+    )
     codes, clock = drawn.codes[0], clock_features(258, 25)
     shuffled = codes.copy()
     shuffled[:, 200:] = codes[:, 200:][:, np.random.default_rng(0).permutation(50)]
     right, wrong = generator.log_likelihoods(
-        "techno, 120 bpm", [Heard(codes, 200, clock), Heard(shuffled, 200, clock)]
+        "techno, 120 bpm", [Passage(codes, 200, clock), Passage(shuffled, 200, clock)]
     )
     assert right > wrong + 0.5
 
@@ -204,7 +207,7 @@ def test_a_variation_that_drifts_is_drawn_again_by_itself():
     generator = FakeGenerator(deviation=lambda key: 0.12 if key[1] == 3 and key[2] == 0 else 0.0)
     loops = make(generator, bpm=120, variations=4)
     assert loops.report.attempts[1:] == [1, 2, 1]
-    assert [call[2] for call in generator.calls[1:]] == [[(5, 2, 0), (5, 3, 0), (5, 4, 0)], [(5, 3, 1)]]
+    assert [call.keys for call in generator.calls[1:]] == [[(5, 2, 0), (5, 3, 0), (5, 4, 0)], [(5, 3, 1)]]
 
 
 @pytest.mark.parametrize("sound", ["silence", "noise", "drifting"])
@@ -222,7 +225,7 @@ def test_unhelpful_music_still_gives_every_loop_at_exact_length_and_says_so(soun
     assert len(loops) == 3
     assert {len(loop.samples) for loop in loops} == {round(16 * 0.5 * SAMPLE_RATE)}
     assert all(np.isfinite(loop.samples).all() for loop in loops)
-    draws = [len(call[2]) for call in generator.calls]
+    draws = [len(call.keys) for call in generator.calls]
     assert len(draws) <= 2 * (1 + ROUNDS) and draws[0] == CANDIDATES
     if sound != "drifting":
         assert max(loops.report.confidence) < 0.5 and loops.report.notes
@@ -232,10 +235,12 @@ def test_unhelpful_music_still_gives_every_loop_at_exact_length_and_says_so(soun
 def test_variations_continue_the_bar_that_ends_the_first_loop(clocked):
     generator = FakeGenerator(clocked)
     loops = make(generator, bpm=120, variations=3)
-    prompt = generator.calls[1][3]
+    prompt = generator.calls[1].audio_prompts
     assert prompt.shape[0] == 1 and prompt.shape[1] % generator.hop_length == 0
     clock = clock_features(600, 25) if clocked else None
-    wave = generator.generate(["drums, 120 bpm"], 600, keys=[(5, 1, 0)], sampling=None, clock=clock)[0]
+    wave = generator.generate(
+        GenerationRequest(["drums, 120 bpm"], 600, keys=[(5, 1, 0)], clock=clock)
+    ).samples[0]
     end = round(loops[0].grid.loop_end * SAMPLE_RATE)
     assert prompt.shape[1] == 4 * 25 * 640  # one bar of 120 BPM
     np.testing.assert_array_equal(prompt[0], wave[end - prompt.shape[1] : end])

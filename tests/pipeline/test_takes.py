@@ -46,7 +46,7 @@ def test_a_first_loop_of_even_odds_is_drawn_again_and_said_to_be_unsure(monkeypa
     monkeypatch.setattr(takes, "fit_grid", lambda *a, **k: replace(fitted(*a, **k), confidence=0.45))
     generator = FakeGenerator()
     loops = make(generator, bpm=120, variations=2)
-    first_loops = [call for call in generator.calls if len(call[2]) > 1]
+    first_loops = [call for call in generator.calls if len(call.keys) > 1]
     assert len(first_loops) == 3
     assert len(generator.calls) == 4, "a variation at .45 is kept: its bar line is known"
     assert any("0.45" in note for note in loops.report.notes)
