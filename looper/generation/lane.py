@@ -10,7 +10,7 @@ from looper.generation.batch import round_up, sharing
 from looper.generation.sampling import SamplingRule, any_rule, sampling_rule
 from looper.generation.slots import HALVES, Slots, row_bytes
 from looper.generation.step import finish_step, make_step
-from looper.generation.tasks import RowTask
+from looper.generation.tasks import DecodeError, RowTask
 from looper.model.kv_cache import windows
 from looper.model.transformer import Transformer
 from looper.runtime.cuda_graph import Graphed, GraphPool
@@ -91,6 +91,22 @@ class Lane:
             torch.cuda.synchronize()  # a replay may still read it
         self.slots = None
         return tasks
+
+    def take_out(self) -> list[RowTask]:
+        """Let rows leave that are done, their codes with their request, or broken; return them."""
+        broken = self.broken()
+        for task in broken:
+            step = task.position - task.start + 1
+            task.request.error = DecodeError(
+                f"the model's output stopped being finite at step {step}: its weights are broken or "
+                "overflow; check them with `looper weights verify`"
+            )
+        done = [task for task in self.running if not task.remaining and task.request.error is None]
+        assert self.slots is not None
+        for task in done:
+            task.request.codes[task.index] = self.slots.codes(task)
+        self.leave([*broken, *done])
+        return [*broken, *done]
 
     def leave(self, tasks: list[RowTask]) -> None:
         """Take rows out; the last ones move to their slots, so that those in use stay the first."""

@@ -1,4 +1,4 @@
-"""What the engine works on: rows, and the requests they belong to."""
+"""What the engine works on, rows and the requests they belong to, and what it tells of itself."""
 
 from __future__ import annotations
 
@@ -12,10 +12,35 @@ from torch import Tensor
 
 from looper.generation.batch import Row, lengths_of
 from looper.request import Sampling
+from looper.runtime.cuda_graph import StepCounts
 
 
 class DecodeError(RuntimeError):
     """Decoding failed in flight; the message says why."""
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """What an engine is doing, for metrics.
+
+    Attributes
+    ----------
+    rows_running, rows_waiting, slots : int
+        Rows in slots, rows that wait for one, and slots in all that have memory.
+    cache_bytes : int
+        Memory of the lanes.
+    step_seconds : float
+        Of a step in the last round; 0 before the first.
+    steps : StepCounts
+        How steps ran on a GPU.
+    """
+
+    rows_running: int
+    rows_waiting: int
+    slots: int
+    cache_bytes: int
+    step_seconds: float
+    steps: StepCounts
 
 
 @dataclass(eq=False)

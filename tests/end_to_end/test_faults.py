@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from looper.generation.engine import DecodeError
+from looper.generation.tasks import DecodeError
 from looper.runtime.device import gpu_answers
 from looper.runtime.memory import out_of_memory
 from looper.service.scratch import Scratch

@@ -129,12 +129,12 @@ def test_memory_of_idle_lanes_is_given_up_before_the_slots_are_halved(models, mo
     whole = engine.decode(rows, 20, Sampling(top_k=20))
     engine.decode(rows[:1], 1400, Sampling(top_k=20))  # in a lane of longer slots
     other.decode(rows[:1], 20, Sampling(top_k=20))
-    assert len(engine.lanes) == 2 and other.status().cache_bytes > 0
+    assert len(engine.lanes.by_kind) == 2 and other.status().cache_bytes > 0
     advance, sizes = Lane.advance, []
 
     def small_memory(lane):
         sizes.append(len(lane.tasks))
-        if len(engine.lanes) > 1 or other.lanes:
+        if len(engine.lanes.by_kind) > 1 or other.lanes.by_kind:
             raise torch.OutOfMemoryError("CUDA out of memory")
         advance(lane)
 
@@ -157,9 +157,9 @@ def test_the_slots_are_planned_from_the_free_memory(models, monkeypatch):
     rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(9)]
     whole = models("t5").engine.decode(rows, 20, Sampling(top_k=20))
     engine = Engine(models("t5").model)
-    monkeypatch.setattr("looper.generation.engine.free_bytes", lambda device: 6_000_000)
+    monkeypatch.setattr("looper.generation.lane_pool.free_bytes", lambda device: 6_000_000)
     assert torch.equal(engine.decode(rows, 20, Sampling(top_k=20)), whole)
-    ((lane,),) = engine.lanes.values()
+    ((lane,),) = engine.lanes.by_kind.values()
     assert 1 <= lane.size < 9 and lane.most == lane.size
 
 

@@ -115,14 +115,14 @@ def test_rows_of_requests_that_come_and_go_are_bit_for_bit_those_they_are_alone(
     calls, some, slots, workers, few
 ):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("looper.generation.engine.MOST_ROWS", slots)
+        patch.setattr("looper.generation.lane_pool.MOST_ROWS", slots)
         patch.setattr("looper.generation.lane.few_shapes", lambda device: few)
-        patch.setattr("looper.generation.engine.FEWEST_PER_LANE", 1)
+        patch.setattr("looper.generation.lane_pool.FEWEST_PER_LANE", 1)
         engine = Engine(calls.generator.model, workers=workers)
         with ThreadPoolExecutor(len(some)) as pool:
             list(pool.map(lambda call: calls.make(engine, call), some))
         until(lambda: engine.status().rows_running + engine.status().rows_waiting == 0)
-        assert all(lane.most <= slots for lanes in engine.lanes.values() for lane in lanes)
+        assert all(lane.most <= slots for lanes in engine.lanes.by_kind.values() for lane in lanes)
 
 
 def test_greedy_rows_among_others_are_audiocrafts(models):
@@ -152,7 +152,7 @@ def test_a_long_row_leaves_the_short_slots_alone_and_is_the_same(models):
     text = generator.encode_text(TEXT)
     short, long = Row(text, (0, 0, 0), None, None, 100), Row(text, (0, 1, 0), None, None, 900)
     together = engine.decode([short, long], 900, Sampling(top_k=20))
-    assert sorted(kind.columns for kind in engine.lanes) == [704, 1504]
+    assert sorted(kind.columns for kind in engine.lanes.by_kind) == [704, 1504]
     assert torch.equal(engine.decode([long], 900, Sampling(top_k=20))[0], together[1])
     assert torch.equal(engine.decode([short], 100, Sampling(top_k=20))[0], together[0, :, :100])
 
@@ -172,7 +172,7 @@ def held(engine: Engine, monkeypatch) -> tuple[threading.Event, list[list[int]]]
 
 
 def test_a_free_slot_goes_to_the_request_with_the_fewest_rows_running(models, monkeypatch):
-    monkeypatch.setattr("looper.generation.engine.MOST_ROWS", 4)
+    monkeypatch.setattr("looper.generation.lane_pool.MOST_ROWS", 4)
     engine, text = Engine(models("t5").model), models("t5").encode_text(TEXT)
     begin, rounds = held(engine, monkeypatch)
 
@@ -197,7 +197,7 @@ def test_a_request_larger_than_all_slots_is_served_in_parts(models, monkeypatch)
     text = models("t5").encode_text(TEXT)
     rows = [Row(text, (0, k, 0)) for k in range(20)]
     whole = models("t5").engine.decode(rows, 30, Sampling(top_k=20))
-    monkeypatch.setattr("looper.generation.engine.MOST_ROWS", 3)
+    monkeypatch.setattr("looper.generation.lane_pool.MOST_ROWS", 3)
     engine = Engine(models("t5").model)
     assert torch.equal(engine.decode(rows, 30, Sampling(top_k=20)), whole)
 

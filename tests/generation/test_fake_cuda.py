@@ -24,9 +24,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from looper.checkpoints import load, store
-from looper.generation.engine import Engine
 from looper.generation.generator import Generator
 from looper.generation.lane import ROUND, Lane
+from looper.generation.lane_pool import LanePool
 from looper.generation.messages import GenerationRequest, Passage
 from looper.model.beat_clock import clock_features
 from looper.request import Sampling
@@ -110,7 +110,7 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
     reduced = torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
-    monkeypatch.setattr(Engine, "_kept_bytes", lambda self: 1 << 30)
+    monkeypatch.setattr(LanePool, "_kept_bytes", lambda self: 1 << 30)
     opened, loaded = safetensors.safe_open, transformers.T5EncoderModel.from_pretrained
 
     class OnFakeGpu:
@@ -183,7 +183,7 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
     monkeypatch.setattr(torch.nn.Module, "to", moved)
     monkeypatch.setattr("looper.generation.engine.ThreadPoolExecutor", InThisThread)
     monkeypatch.setattr(cuda_graph.Graphed, "__call__", watched)
-    monkeypatch.setattr("looper.generation.engine.free_bytes", lambda device: 1 << 34)
+    monkeypatch.setattr("looper.generation.lane_pool.free_bytes", lambda device: 1 << 34)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(FakeTensor, "numpy", lambda self: np.zeros(self.shape, np.float32), raising=False)
     # which kernel there is only a driver knows
@@ -255,7 +255,7 @@ def test_running_sums_have_one_shape_whatever_the_batch(folder, sampling, rules)
 
 @pytest.mark.parametrize("folder", ["t5"], indirect=True)
 def test_all_requests_share_a_step_for_each_number_of_rows_and_window(folder, rules, monkeypatch):
-    monkeypatch.setattr("looper.generation.engine.SHORT_COLUMNS", 96)
+    monkeypatch.setattr("looper.generation.lane_pool.SHORT_COLUMNS", 96)
     generator, rounds = Generator(load.load(folder, "cuda")), []
     assert not torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
     advance = Lane.advance
@@ -278,7 +278,7 @@ def test_all_requests_share_a_step_for_each_number_of_rows_and_window(folder, ru
             GenerationRequest(["a"] * rows, lengths, [(0, k, 0) for k in range(rows)], sampling)
         )
     assert len(rounds) >= 4 * 96 / ROUND and not any(rounds), "nothing looks at the device within a round"
-    ((lane,),) = generator.engine.lanes.values()
+    ((lane,),) = generator.engine.lanes.by_kind.values()
     assert {key.rows for key in lane._steps} == {1, 4, 8, 32}
     assert {key.columns for key in lane._steps} == {64, 96}
     assert len({key.rule for key in lane._steps}) == len({key.text for key in lane._steps}) == 1
