@@ -19,8 +19,8 @@ from scipy.special import softmax
 from looper.beats import tempo_map
 from looper.beats.constraints import Constraints
 from looper.beats.features import extract_features
-from looper.beats.grid import find_pulse
 from looper.beats.hypotheses import MetricalHypothesis, metrical_hypotheses
+from looper.beats.pulse import find_pulse
 from looper.beats.tempo_map import TempoMap
 from looper.samples import mono
 from training.bar_scorer import Example

@@ -1,6 +1,6 @@
 """A recording and the tempo that was asked for -> its beats, bar lines and best loop.
 
-The order of work: `features`, the period near the target tempo (`tempo`), drift (`tempo_map`), the
+The order of work: `features`, the period near the target tempo and its drift (`pulse`), the
 metrical level and the bar line (`hypotheses`, `downbeats`), the exact phase (`tempo.refine`), the choice of
 bars (`spans`). Times are seconds of the recording as given; features are read in straightened time.
 """
@@ -14,13 +14,13 @@ import numpy as np
 from looper.beats import downbeats, spans, tempo, tempo_map
 from looper.beats.constraints import Constraints, check_rate
 from looper.beats.downbeats import DownbeatHypothesis
-from looper.beats.features import Features, crop, extract_features
+from looper.beats.features import Features, extract_features
 from looper.beats.hypotheses import metrical_hypotheses
+from looper.beats.pulse import find_pulse
 from looper.beats.spans import Lines, Span
 from looper.beats.tempo_map import TempoMap
 from looper.samples import is_silent, mono
 
-EXCERPT_SECONDS = 20.0  # in which the tempo is first looked for; the rest is followed from there
 MIN_CLARITY = 4.3  # of the pulse, under which the target tempo is taken instead
 KEPT_SPANS = 24  # in the result
 
@@ -109,45 +109,6 @@ def _audio(samples: np.ndarray, sample_rate: int, wanted: Constraints) -> np.nda
             f"{wanted.target_period:.3f} s: pass more audio"
         )
     return x
-
-
-def _excerpt(features: Features) -> tuple[Features, float]:
-    """Return the stretch with most onsets, as features that start at 0 s, and where it starts."""
-    if features.duration <= EXCERPT_SECONDS * 1.25:
-        return features, 0.0
-    size, total = round(EXCERPT_SECONDS * features.rate), np.cumsum(np.r_[0.0, features.onset])
-    first = int(np.argmax(total[size:] - total[:-size]))
-    return crop(features, first, first + size), first / features.rate
-
-
-def find_pulse(features: Features, wanted: Constraints) -> tuple[TempoMap, float]:
-    """Find the period near the target and follow it: the pulse's map and how clear it is.
-
-    Parameters
-    ----------
-    features : Features
-        Of the recording.
-    wanted : Constraints
-        Of which the target tempo and the beats per bar matter here.
-
-    Returns
-    -------
-    pulse : TempoMap
-        Some beat's position is 0; bars are not known yet.
-    clarity : float
-        See `BeatGrid`.
-
-    Examples
-    --------
-    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 16)
-    >>> find_pulse(extract_features(clicks.astype(np.float32), 32_000), Constraints(118))[1] > MIN_CLARITY
-    True
-    """
-    part, start = _excerpt(features)
-    period, clarity = tempo.find_period(part, wanted.target_period, wanted.beats_per_bar)
-    pulse = max(tempo.phases(part, period), key=lambda p: p.weight)
-    centre = start + part.duration / 2
-    return tempo_map.follow(features, period, start + pulse.phase, centre), clarity
 
 
 def _bars(features: Features, pulse: TempoMap, wanted: Constraints) -> BarEstimate:
