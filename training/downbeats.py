@@ -10,7 +10,7 @@ r"""Fit the bar-line scorer of `looper.beats.downbeats`.
 
 Networks learn from rendered clips, and are then tuned on MusicGen's music, half and half. The folder of
 generated music is described in `training.bar_labels`; its audio is not ours to ship. Four further sets of
-networks, each tuned without a quarter of its prompts, judge that quarter: their opinions, and the shipped
+networks, each tuned without a quarter of its prompts, score that quarter: their opinions, and the shipped
 networks' on the held clips, calibrate the confidence. They stand in ``--work`` as fold-K.npz.
 
 The shipped networks are the older ones of rendered clips alone: on music that was not tuned on, what this makes has

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from looper.model.linear import Dense
+from looper.model.linear import BatchInvariantLinear
 from looper.model.musicgen import Model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +77,8 @@ def bytes_per_step(generator: Any, rows: int, frames: int) -> float:
         dense.weight.numel()
         for layer in t.layers
         for dense in vars(layer).values()
-        if isinstance(dense, Dense) and dense is not getattr(layer, "cross_kv", None)  # once a request
+        if isinstance(dense, BatchInvariantLinear)
+        and dense is not getattr(layer, "cross_kv", None)  # once a request
     )
     return size * (weights + 2 * rows * len(t.layers) * 2 * t.dim * frames / 2)
 

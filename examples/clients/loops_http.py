@@ -9,13 +9,13 @@ import urllib.error
 import urllib.request
 
 SERVER = sys.argv[1] if len(sys.argv) > 1 else "http://localhost:5000"
-WISH = {"prompt": "deep house, warm chords", "bpm": 124, "variations": 4, "seed": 1}
+REQUEST = {"prompt": "deep house, warm chords", "bpm": 124, "variations": 4, "seed": 1}
 
 
-def predict(wish: dict) -> dict:
+def predict(asked: dict) -> dict:
     """Ask for a prediction and wait for it."""
     request = urllib.request.Request(
-        f"{SERVER}/predictions", json.dumps({"input": wish}).encode(), {"Content-Type": "application/json"}
+        f"{SERVER}/predictions", json.dumps({"input": asked}).encode(), {"Content-Type": "application/json"}
     )
     while True:
         try:
@@ -29,7 +29,7 @@ def predict(wish: dict) -> dict:
 
 def main() -> None:
     """Write the loops to loops/."""
-    prediction = predict(WISH)
+    prediction = predict(REQUEST)
     if prediction["status"] != "succeeded":  # a failure too is answered with status 200
         sys.exit(prediction["error"])
     folder = pathlib.Path("loops")

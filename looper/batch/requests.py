@@ -42,14 +42,14 @@ class BatchLine:
     format: str = FORMAT
 
     @property
-    def wish(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """What is asked for, without the line's number."""
         return {**asdict(self.request), "model": self.model, "format": self.format}
 
     @cached_property
     def id(self) -> str:
-        """What is asked for as 16 hexadecimal digits: the same wish has the same on every machine."""
-        return _digest(json.dumps(self.wish, sort_keys=True))[:ID_LENGTH]
+        """What is asked for as 16 hexadecimal digits: the same request has the same on every machine."""
+        return _digest(json.dumps(self.fields, sort_keys=True))[:ID_LENGTH]
 
 
 @dataclass(frozen=True)
@@ -159,31 +159,31 @@ def _wish(row: Any) -> dict[str, Any]:
     if not isinstance(row, Mapping):
         raise ValueError(f'must be an object such as {{"prompt": "house"}}, got {type(row).__name__}')
     refuse_unknown(row)
-    wish = {name: value for name, value in row.items() if value is not None}
+    asked = {name: value for name, value in row.items() if value is not None}
     for name, other in (("guidance", "cfg_coef"), ("bars", "max_duration")):
-        if name in wish and other in wish:
+        if name in asked and other in asked:
             raise ValueError(f"{name} and {other} do not go together: leave one out")
-    return wish
+    return asked
 
 
-def _line(number: int, wish: dict[str, Any], model: str, format: str) -> BatchLine:
-    model, format = _word(wish, "model", model), _word(wish, "format", format)
+def _line(number: int, asked: dict[str, Any], model: str, format: str) -> BatchLine:
+    model, format = _word(asked, "model", model), _word(asked, "format", format)
     if format not in AUDIO_FORMATS:
         raise FieldError("format", f"must be one of {', '.join(AUDIO_FORMATS)}, got {format!r:.80}")
-    if "prompt" not in wish:
+    if "prompt" not in asked:
         raise FieldError("prompt", "is missing: describe the music you want")
-    guidance, bars = wish.pop("guidance", None), wish.pop("bars", None)
+    guidance, bars = asked.pop("guidance", None), asked.pop("bars", None)
     if guidance is not None:
-        wish["cfg_coef"] = finite("guidance", guidance)
-    request = LoopRequest(**wish)
+        asked["cfg_coef"] = finite("guidance", guidance)
+    request = LoopRequest(**asked)
     if bars is not None:
         request = _of_bars(request, whole("bars", bars))
     loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
     return BatchLine(number, request, model, format)
 
 
-def _word(wish: dict[str, Any], name: str, default: str) -> str:
-    value = wish.pop(name, default)
+def _word(asked: dict[str, Any], name: str, default: str) -> str:
+    value = asked.pop(name, default)
     if not isinstance(value, str) or not value:
         raise FieldError(name, f"must be text, got {value!r:.80}")
     return value

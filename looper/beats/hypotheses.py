@@ -1,7 +1,7 @@
 """What speaks for a bar line: a recording read on every beat grid that it may be heard on.
 
 For each metrical level and each phase that the beat may have, the recording is read in sixteenth slots
-of that beat: onsets per band, level, and how far the harmony changes. `barline` weighs the readings.
+of that beat: onsets per band, level, and how far the harmony changes. `downbeats` weighs them.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def describe(loops: Loops, files: list[pathlib.Path]) -> dict[str, object]:
 
 
 def check_room(request: LoopRequest, folder: pathlib.Path) -> None:
-    """Complain that a pack of this wish is there already, before the work; a random seed finds a free name.
+    """Complain that a pack of this request is there already, before the work; a random seed finds a free name.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from looper.generation.messages import Key
+from looper.generation.messages import NoiseKey
 
 TEXT_LENGTHS = (64, 512)  # most prompts, and the longest that T5 takes
 
@@ -23,8 +23,8 @@ class Row:
     ----------
     text : torch.Tensor or None
         Encoded text [tokens, dim]; None for a model without text.
-    key : tuple of int
-        (seed, variation, attempt): names the generator of this row's random numbers.
+    key : NoiseKey
+        Names the generator of this row's random numbers.
     prompt : torch.Tensor or None
         Codes [n_q, frames] to continue.
     clock : torch.Tensor or None
@@ -34,7 +34,7 @@ class Row:
     """
 
     text: Tensor | None
-    key: Key
+    key: NoiseKey
     prompt: Tensor | None = None
     clock: Tensor | None = None
     frames: int | None = None

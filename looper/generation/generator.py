@@ -117,7 +117,8 @@ class Generator:
 
         Examples
         --------
-        >>> asked = GenerationRequest(["techno drums, 125 bpm"], frames=50, keys=[(1, 0, 0)])
+        >>> from looper.generation.messages import NoiseKey
+        >>> asked = GenerationRequest(["techno drums, 125 bpm"], frames=50, keys=[NoiseKey(1, 0, 0)])
         >>> Generator.load("tiny", "cpu").generate(asked).samples.shape
         (1, 32000)
         """

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import SupportsInt
+from typing import NamedTuple, SupportsInt
 
 import numpy as np
 
 from looper.request import Sampling
 from looper.runtime.validation import whole
 
-Key = tuple[int, int, int]
-"""(seed, variation, attempt) of a row: names the generator of its random numbers."""
+
+class NoiseKey(NamedTuple):
+    """Names the generator of a row's random numbers."""
+
+    seed: int
+    variation: int
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,8 @@ class GenerationRequest:
         Texts, one per row.
     frames : int or sequence of int
         Length in frames, audio prompt included; of all rows, or of each.
-    keys : sequence of (int, int, int)
-        (seed, variation, attempt) of each row: the only source of randomness. A row's samples hang
+    keys : sequence of NoiseKey
+        Of each row: the only source of randomness. A row's samples hang
         on its own text, key, audio prompt and clock, and on nothing else in the request; they repeat
         bit for bit on the same kind of device.
     sampling : Sampling
@@ -65,7 +70,7 @@ class GenerationRequest:
 
     Examples
     --------
-    >>> asked = GenerationRequest(["house drums", "jazz"], 100, keys=[(1, 0, 0), (1, 1, 0)])
+    >>> asked = GenerationRequest(["house drums", "jazz"], 100, keys=[NoiseKey(1, 0, 0), NoiseKey(1, 1, 0)])
     >>> asked.lengths
     [100, 100]
     >>> GenerationRequest(["house drums"], 100, keys=[])
@@ -75,7 +80,7 @@ class GenerationRequest:
 
     prompts: Sequence[str]
     frames: int | Sequence[int]
-    keys: Sequence[Key]
+    keys: Sequence[NoiseKey]
     sampling: Sampling = Sampling()  # noqa: RUF009  (frozen)
     audio_prompts: np.ndarray | None = None
     clock: np.ndarray | None = None

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from looper.generation.messages import Key
+from looper.generation.messages import NoiseKey
 from looper.request import Sampling
 from looper.runtime.validation import FieldError
 
@@ -126,7 +126,7 @@ def any_rule(card: int) -> SamplingRule:
     return SamplingRule(card, False, True, True)
 
 
-def row_uniforms(keys: Sequence[Key], steps: int, n_q: int) -> np.ndarray:
+def row_uniforms(keys: Sequence[NoiseKey], steps: int, n_q: int) -> np.ndarray:
     """Uniform numbers in [0, 1), [rows, steps, n_q] float32, each row from its own generator.
 
     The same key gives the same numbers whatever the batch, the device or the machine, and a longer
@@ -137,7 +137,7 @@ def row_uniforms(keys: Sequence[Key], steps: int, n_q: int) -> np.ndarray:
     )
 
 
-def seed_sequence(key: Key) -> np.random.SeedSequence:
+def seed_sequence(key: NoiseKey) -> np.random.SeedSequence:
     """Spread a key over words of a fixed width, the seed's upper half last: no two keys share them.
 
     NumPy takes as many words for a number as it needs, so that (2**32 + 42, 1, 0) and (42, 1, 1) would be one key.

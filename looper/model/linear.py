@@ -17,7 +17,7 @@ MOST_ROWS = 64  # in one product on a CPU
 SMALL = 8  # rows: a packed weight must serve so few without padding them further
 
 
-class Dense:
+class BatchInvariantLinear:
     """`x @ weight.T + bias` in the weight's type, bit for bit independent of the other rows.
 
     Parameters

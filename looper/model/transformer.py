@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from looper.model.attention import attention_by_rows
 from looper.model.kv_cache import Cache, Cross, Window, zeros
-from looper.model.linear import Dense
+from looper.model.linear import BatchInvariantLinear
 
 if TYPE_CHECKING:
     from audiocraft.models.lm import LMModel
@@ -43,15 +43,15 @@ class Norm:
 class Layer:
     """One of audiocraft's `StreamingTransformerLayer`, taken apart into the matrices it needs."""
 
-    def __init__(self, module: Any, dense: Callable[..., Dense]) -> None:
+    def __init__(self, module: Any, linear: Callable[..., BatchInvariantLinear]) -> None:
         attention, cross = module.self_attn, module.cross_attention
         self.heads = attention.num_heads
         self.head_dim = attention.embed_dim // self.heads
         self.norm1, self.norm2 = Norm(module.norm1), Norm(module.norm2)
         weight, bias, out = _projections(attention)
-        self.qkv, self.out = dense(weight, bias), dense(out.weight, out.bias)
-        self.up = dense(module.linear1.weight, module.linear1.bias)
-        self.down = dense(module.linear2.weight, module.linear2.bias)
+        self.qkv, self.out = linear(weight, bias), linear(out.weight, out.bias)
+        self.up = linear(module.linear1.weight, module.linear1.bias)
+        self.down = linear(module.linear2.weight, module.linear2.bias)
         self.activation = module.activation
         self.qk_norm = _qk_norms(attention)
         self.scale1, self.scale2 = _scale(module.layer_scale_1), _scale(module.layer_scale_2)
@@ -61,8 +61,8 @@ class Layer:
             width = weight.shape[0] // 3
             b_q, b_kv = (None, None) if bias is None else (bias[:width], bias[width:])
             self.norm_cross, self.scale_cross = Norm(module.norm_cross), _scale(module.layer_scale_cross)
-            self.cross_q, self.cross_kv = dense(weight[:width], b_q), dense(weight[width:], b_kv)
-            self.cross_out = dense(out.weight, out.bias)
+            self.cross_q, self.cross_kv = linear(weight[:width], b_q), linear(weight[width:], b_kv)
+            self.cross_out = linear(out.weight, out.bias)
             self.cross_qk_norm = _qk_norms(cross)
             self.null_cross = self._null_cross(bias, width)
 
@@ -130,7 +130,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 def one_attention_kernel(device: torch.device) -> AbstractContextManager[Any]:
     """Keep CUDA to the kernel that works on each row and head by itself.
 
-    Others split the keys by how much there is to do: a row's last bits would hang on its neighbours.
+    Others split the keys by how much there is to do: a row's last bits would depend on its neighbours.
     """
     if device.type != "cuda":
         return nullcontext()
@@ -163,9 +163,9 @@ class Transformer:
         size = sum(p.numel() for p in lm.transformer.parameters())
         # packing copies the weights: not those of gigabytes, which a CPU only tries
         tile = 64 if self.device.type == "cuda" else None
-        dense = partial(Dense, tile=tile, packing=size < 1e9, buffers={})
+        linear = partial(BatchInvariantLinear, tile=tile, packing=size < 1e9, buffers={})
         self.dim, self.n_q, self.card, self.special = lm.dim, lm.n_q, lm.card, lm.special_token_id
-        self.layers = [Layer(layer, dense) for layer in lm.transformer.layers]
+        self.layers = [Layer(layer, linear) for layer in lm.transformer.layers]
         self.heads = self.layers[0].heads
         self.has_cross = self.layers[0].has_cross
         tables: list[Any] = list(lm.emb)
@@ -176,7 +176,7 @@ class Transformer:
         outputs: list[Any] = list(lm.linears)
         weight = torch.cat([head.weight for head in outputs]).to(self.dtype)
         bias = None if outputs[0].bias is None else torch.cat([head.bias for head in outputs]).to(self.dtype)
-        self.output = dense(weight, bias)
+        self.output = linear(weight, bias)
         self.period, self.position_scale = lm.transformer.max_period, lm.transformer.positional_scale
         self.clock_weight = clock_weight
 

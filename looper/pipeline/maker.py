@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from looper.generation.messages import GenerationOutput, GenerationRequest
+from looper.generation.messages import GenerationOutput, GenerationRequest, NoiseKey
 from looper.loops.cut import cut
 from looper.loops.loop import Loop
 from looper.loops.matching import finish
@@ -171,7 +171,7 @@ class LoopSession:
         asked = GenerationRequest(
             [request.model_text] * len(variations),
             frames,
-            keys=[(request.seed, *key) for key in zip(variations, attempts, strict=True)],
+            keys=[NoiseKey(request.seed, *key) for key in zip(variations, attempts, strict=True)],
             sampling=request.sampling,
             audio_prompts=None if prompt is None else prompt[None],
             clock=clock,

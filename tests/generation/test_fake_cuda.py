@@ -244,7 +244,7 @@ def test_a_whole_request_keeps_to_one_device_and_its_types(folder, sampling, rul
 @pytest.mark.parametrize("folder", ["t5"], indirect=True)
 @pytest.mark.parametrize("sampling", [Sampling(top_k=20), Sampling(top_p=0.9)], ids=["top_k", "top_p"])
 def test_running_sums_have_one_shape_whatever_the_batch(folder, sampling, rules):
-    """How many threads of CUDA's scan share a row, and so its order of summation, hangs on how many rows there are."""
+    """How many threads of CUDA's scan share a row, and so its order of summation, depends on how many rows there are."""
     generator = Generator(load.load(folder, "cuda"))
     for rows in (1, 7, 20):
         generator.generate_codes(

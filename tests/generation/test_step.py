@@ -22,7 +22,7 @@ from looper.generation.sampling import SamplingRule, any_rule, draw, sampling_ru
 from looper.generation.slots import Slots
 from looper.generation.step import make_step, step
 from looper.model.kv_cache import row_windows
-from looper.model.linear import Dense
+from looper.model.linear import BatchInvariantLinear
 from looper.model.transformer import Transformer
 from looper.request import Sampling
 from looper.runtime import cuda_graph
@@ -136,8 +136,8 @@ def as_on_cuda(models, monkeypatch):
         models(shape)  # made before, as they are for all other tests
     monkeypatch.setattr("looper.generation.lane.few_shapes", lambda device: True)
     monkeypatch.setattr(
-        "looper.model.transformer.Dense",
-        lambda weight, bias, tile, packing, buffers: Dense(weight, bias, 64, False, buffers),
+        "looper.model.transformer.BatchInvariantLinear",
+        lambda weight, bias, tile, packing, buffers: BatchInvariantLinear(weight, bias, 64, False, buffers),
     )
 
 

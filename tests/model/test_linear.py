@@ -28,7 +28,9 @@ def test_a_row_of_a_product_is_the_same_at_every_place_of_every_batch(shapes, bi
     random = torch.Generator().manual_seed(5)
     for n_out, n_in in LINEAR_SHAPES[shapes]:
         weight, x = torch.randn(n_out, n_in, generator=random), torch.randn(70, n_in, generator=random)
-        layer = linear.Dense(weight, torch.randn(n_out, generator=random) if biased else None, None, packing)
+        layer = linear.BatchInvariantLinear(
+            weight, torch.randn(n_out, generator=random) if biased else None, None, packing
+        )
         alone = torch.cat([layer(row[None]) for row in x])
         expected = x @ weight.T + (layer.bias if biased else 0)
         torch.testing.assert_close(alone, expected, atol=1e-3, rtol=1e-4)
@@ -56,7 +58,7 @@ def test_a_product_that_treats_some_rows_otherwise_is_found_out_and_gone_round(o
     monkeypatch.setattr(linear, "multiply", multiply)
     linear.padded_counts.cache_clear()
     try:
-        layer, x = linear.Dense(torch.randn(40, 30), None), torch.randn(41, 30)
+        layer, x = linear.BatchInvariantLinear(torch.randn(40, 30), None), torch.randn(41, 30)
         alone = torch.cat([layer(row[None]) for row in x])
         assert torch.equal(layer(x), alone) and torch.equal(layer(x.flip(0)), alone.flip(0))
         counts = linear.padded_counts(40, 30, 1, False, False)

@@ -105,7 +105,7 @@ async function openSet({ name, loops, pack }) {
   $("player-title").textContent = pack?.title ?? pack?.prompt ?? name;
 }
 
-async function openShelf({ name, loops, pack, note }) {
+async function openLibrary({ name, loops, pack, note }) {
   if (!loops.length) $("empty").textContent = note;
   const remote = ({ name: file, url }) => ({ name: file, read: async () => (await good(url)).arrayBuffer() });
   await openSet({ name, loops: loops.map(remote), pack });
@@ -160,7 +160,7 @@ try {
   const { model, running, library } = await (await good("session.json")).json();
   $("share").hidden = !model; // a folder is not in the link
   if (!model) $("empty").textContent = "Open or drop loops, a folder or a pack's .zip: they play in time with each other.";
-  if (library) await openShelf(library);
+  if (library) await openLibrary(library);
   if (model) {
     await ready();
     await makeForm();
