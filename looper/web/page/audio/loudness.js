@@ -5,9 +5,9 @@ const ABSOLUTE_GATE = -70; // LUFS
 const RELATIVE_GATE = -10; // LU below the mean of what passed the first gate
 const lufs = (power) => -0.691 + 10 * Math.log10(power);
 
-/** The K-weighting at `rate` Hz: a high library, then a high pass, as [b0, b1, b2, a1, a2]; constants from libebur128. */
+/** The K-weighting at `rate` Hz: a high shelf, then a high pass, as [b0, b1, b2, a1, a2]; constants from libebur128. */
 function weighting(rate) {
-  const library = () => {
+  const shelf = () => {
     const [k, q] = [Math.tan((Math.PI * 1681.974450955533) / rate), 0.7071752369554196];
     const high = 10 ** (3.999843853973347 / 20);
     const band = high ** 0.4996667741545416;
@@ -19,7 +19,7 @@ function weighting(rate) {
     const a0 = 1 + k / q + k * k;
     return [1, -2, 1, (2 * (k * k - 1)) / a0, (1 - k / q + k * k) / a0];
   };
-  return [library(), pass()];
+  return [shelf(), pass()];
 }
 
 /** Running sums of the squared, weighted samples of the second of two rounds, added to `sums`. */
