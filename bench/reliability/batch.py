@@ -37,8 +37,8 @@ from typing import Any
 
 from bench.reliability.soak import slope
 from looper.batch import read_manifest, run, run_on_ray, verify
-from looper.batch.manifest import Record
 from looper.batch.ray_driver import RayPlan
+from looper.batch.record import Record
 from looper.batch.requests import BatchLine
 from looper.batch.worker import PackWorker, load_model
 from looper.pipeline.result import Loops

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from looper.batch.driver import run
-    from looper.batch.manifest import Record, read_manifest
+    from looper.batch.manifest import read_manifest
+    from looper.batch.parquet import export_parquet
     from looper.batch.ray_driver import run_on_ray
+    from looper.batch.record import Record
     from looper.batch.requests import BadLinesError, BatchLine, read_requests
     from looper.batch.verification import verify
 
 _HOMES = {
     "BadLinesError": "requests",
     "BatchLine": "requests",
-    "Record": "manifest",
+    "Record": "record",
+    "export_parquet": "parquet",
     "read_manifest": "manifest",
     "read_requests": "requests",
     "run": "driver",
@@ -33,6 +36,7 @@ __all__ = [
     "BadLinesError",
     "BatchLine",
     "Record",
+    "export_parquet",
     "read_manifest",
     "read_requests",
     "run",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from looper.batch.manifest import Manifest, Record
+from looper.batch.manifest import MANIFEST, Manifest
+from looper.batch.record import Record
+from looper.batch.remote import RemotePacks
 from looper.batch.requests import BatchLine, draw_seeds
-from looper.batch.verification import damage
-from looper.batch.worker import finished_packs, read_record, relabelled, sweep
+from looper.batch.verification import LocalPacks, damage
+from looper.batch.worker import finished_packs, move_to, read_record, relabelled, sweep
 
 
 class Batch:
@@ -21,6 +24,8 @@ class Batch:
         What is asked for; a request that stands there twice is made once.
     out : str or Path
         The folder; made if it is not there.
+    remote : RemotePacks, optional
+        Where finished packs go.
 
     Attributes
     ----------
@@ -37,8 +42,10 @@ class Batch:
         On entering; see `Manifest`.
     """
 
-    def __init__(self, lines: Iterable[BatchLine], out: str | Path) -> None:
-        self.out = Path(out)
+    def __init__(
+        self, lines: Iterable[BatchLine], out: str | Path, remote: RemotePacks | None = None
+    ) -> None:
+        self.out, self.remote = Path(out), remote
         self.lines = list(lines)
         self.todo: list[BatchLine] = []
         self.notes: list[str] = []
@@ -58,6 +65,8 @@ class Batch:
     ) -> None:
         sweep(self.out)
         self._manifest.__exit__(kind, error, trace)
+        if self.remote is not None and kind is None:
+            self.remote.put_file(self.out / MANIFEST)
 
     @property
     def done(self) -> dict[str, str]:
@@ -71,6 +80,7 @@ class Batch:
 
     def _plan(self) -> None:
         sweep(self.out)
+        self._settle_where_packs_go()
         self._draw()
         if changes := self._manifest.changes(self.lines):
             self.notes.append(changes)
@@ -92,13 +102,34 @@ class Batch:
 
     def _recover(self) -> None:
         """Record packs that were finished when their driver was killed before it could say so."""
-        packs = finished_packs(self.out)
-        for line in self.lines:
-            if line.id in self._manifest.done or line.id not in packs:
+        missing = {line.id: line for line in self.lines if line.id not in self._manifest.done}
+        for id, name in finished_packs(path.name for path in self.out.iterdir() if path.is_dir()).items():
+            if (line := missing.pop(id, None)) is None:
                 continue
-            record = read_record(packs[line.id])
-            if record is None or record.id != line.id or damage(record, self.out):
-                raise ValueError(
-                    f"{packs[line.id]} bears the name of a pack of this batch and is damaged: remove it"
-                )
+            record, pack = read_record(self.out / name), self.out / name
+            if record is None or record.id != id or damage(record, LocalPacks(self.out)):
+                raise ValueError(f"{pack} bears the name of a pack of this batch and is damaged: remove it")
+            if self.remote is not None:
+                move_to(self.remote, pack)
             self.keep(relabelled(record, line))
+        if self.remote is not None:
+            self._recover_remote(self.remote, missing)
+
+    def _recover_remote(self, remote: RemotePacks, missing: dict[str, BatchLine]) -> None:
+        """Record packs that had reached the store; a half copied one is made again."""
+        for id, name in finished_packs(remote.folders() if missing else ()).items():
+            record = remote.record(name) if id in missing else None
+            if record is not None and record.id == id and not damage(record, remote):
+                self.keep(relabelled(record, missing[id]))
+
+    def _settle_where_packs_go(self) -> None:
+        """A batch that has begun in one place does not go on in another."""
+        url = self.remote.url if self.remote else None
+        if (before := self._manifest.settle("copy_to", url)) != url:
+            raise ValueError(
+                f"{self.out} was begun with its packs going to {before or 'this folder'}: "
+                "go on like that, or choose another folder"
+            )
+        if self.remote is not None:
+            self.remote.check()
+            self.remote.claim(hashlib.sha256(self._manifest.seed_secret().encode()).hexdigest()[:16])

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from looper.batch.batch import Batch
-from looper.batch.manifest import Record
+from looper.batch.record import Record
+from looper.batch.remote import RemotePacks
 from looper.batch.requests import FORMAT, MODEL, BatchLine, read_requests
 from looper.batch.worker import Load, PackWorker, load_model
 from looper.checkpoints.store import find
 from looper.request import LoopRequest
 
-IN_FLIGHT = 1  # requests at a time; more are of use once the generator shares its steps among them
+IN_FLIGHT = 4  # requests at a time: their rows share the steps, and one's beats are found while others play
 
 
 def run(
@@ -26,6 +27,7 @@ def run(
     format: str = FORMAT,
     in_flight: int = IN_FLIGHT,
     zips: bool = False,
+    copy_to: str | None = None,
     device: str | None = None,
     load: Load = load_model,
 ) -> Generator[Record, None, None]:
@@ -45,6 +47,8 @@ def run(
         Requests at a time.
     zips : bool
         Put a zip of each pack into it.
+    copy_to : str, optional
+        A URL that fsspec can write to, s3://bucket/packs say: packs go there, and only the manifest stays in `out`.
     device : str, optional
         As `LoopMaker.load`.
     load : callable
@@ -67,7 +71,9 @@ def run(
     """
     lines = read_requests(requests, model=model, format=format)
     check_models(lines)
-    return _run(lines, Path(out), in_flight, PackWorker(Path(out), zips=zips, device=device, load=load))
+    remote = RemotePacks(copy_to) if copy_to else None
+    worker = PackWorker(Path(out), zips=zips, device=device, load=load, remote=remote)
+    return _run(lines, Path(out), in_flight, worker)
 
 
 def check_models(lines: Iterable[BatchLine]) -> None:
@@ -79,7 +85,7 @@ def check_models(lines: Iterable[BatchLine]) -> None:
 def _run(
     lines: list[BatchLine], out: Path, in_flight: int, worker: PackWorker
 ) -> Generator[Record, None, None]:
-    with Batch(lines, out) as batch:
+    with Batch(lines, out, worker.remote) as batch:
         yield from make_packs(batch, worker, in_flight)
 
 

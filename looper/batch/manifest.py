@@ -16,98 +16,28 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from looper.batch.record import Record, Status
 from looper.batch.requests import BatchLine
 from looper.files.atomic import cannot_write, deliver
 
 MANIFEST = "manifest.jsonl"
 BATCH = "batch.json"
 LOCK = ".lock"
-RECORD = "record.json"
-
-Status = Literal["ok", "failed", "lost"]
 
 
-@dataclass(frozen=True)
-class Record:
-    """What became of one request; with the model's files it is enough to make its files again.
-
-    Attributes
-    ----------
-    id : str
-        What was asked for, as `BatchLine.id`.
-    line : int
-        Its number in the requests file.
-    status : str
-        "ok"; "failed", with the reason in `error`; or "lost": it killed its worker each time.
-    tries : int
-        Workers it was given to.
-    request : dict
-        Fields of `LoopRequest`, the seed drawn.
-    model, model_sha256 : str
-        Name of the weights, and the sha256 of their manifest.json, which names all files by theirs.
-    bars : float
-        Of each loop.
-    bpm_measured, confidence : list of float
-        Of each variation before the stretch.
-    folder : str
-        Of the pack, below the output folder.
-    files : dict
-        sha256 by file name within `folder`.
-    seconds : float
-        Wall time of the work.
-    host, version : str
-        The machine, and looper's version.
-    """
-
-    id: str
-    line: int
-    status: Status
-    request: dict[str, Any]
-    model: str
-    format: str
-    error: str | None = None
-    tries: int = 1
-    model_sha256: str | None = None
-    bars: float | None = None
-    bpm_measured: list[float] = field(default_factory=list)
-    confidence: list[float] = field(default_factory=list)
-    folder: str | None = None
-    files: dict[str, str] = field(default_factory=dict)
-    seconds: float | None = None
-    host: str | None = None
-    version: str | None = None
-
-    @classmethod
-    def of(cls, line: BatchLine, status: Status, **facts: Any) -> Record:
-        """A record of `line`."""
-        return cls(line.id, line.number, status, asdict(line.request), line.model, line.format, **facts)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Record:
-        """Read one.
-
-        Raises
-        ------
-        ValueError
-            If it is none.
-        """
-        try:
-            facts = json.loads(text)
-            known = {f.name for f in fields(cls)}
-            return cls(**{name: value for name, value in facts.items() if name in known})
-        except (TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"not a record: {error}") from error
-
-    def to_json(self) -> str:
-        """It as one line of JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+def packs_url(out: str | Path) -> str | None:
+    """Where a batch's packs went, if not into its folder."""
+    try:
+        url = json.loads((Path(out) / BATCH).read_bytes()).get("copy_to")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return url if isinstance(url, str) else None
 
 
 def read_manifest(out: str | Path) -> list[Record]:
@@ -230,6 +160,15 @@ class Manifest:
             facts["seeds"] = secrets.token_hex(16)
             self._keep(facts)
         return str(facts["seeds"])
+
+    def settle(self, name: str, value: str | None) -> str | None:
+        """What the batch was begun with under `name`: `value`, if it begins now."""
+        facts = self._facts()
+        if name not in facts:
+            facts[name] = None if self.done else value  # a batch from before there was a choice
+            self._keep(facts)
+        found: str | None = facts[name]
+        return found
 
     def changes(self, lines: Iterable[BatchLine]) -> str | None:
         """How `lines` differ from those of the last start, as a sentence; None if they do not, or at the first."""

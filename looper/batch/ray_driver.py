@@ -26,7 +26,8 @@ from typing import Any
 
 from looper.batch.batch import Batch
 from looper.batch.driver import IN_FLIGHT, check_models
-from looper.batch.manifest import Record
+from looper.batch.record import Record
+from looper.batch.remote import RemotePacks
 from looper.batch.requests import FORMAT, MODEL, BatchLine, read_requests
 from looper.batch.worker import DeviceLostError, Load, PackWorker, load_model
 from looper.request import LoopRequest
@@ -54,6 +55,8 @@ class RayPlan:
         Requests at a time for each worker.
     zips : bool
         As `PackWorker`.
+    copy_to : str or None
+        As `looper.batch.run`.
     load : callable
         What loads models; importable on every machine.
     worker : type
@@ -64,8 +67,14 @@ class RayPlan:
     workers: int | None = None
     in_flight: int = IN_FLIGHT
     zips: bool = False
+    copy_to: str | None = None
     load: Load = load_model
     worker: type[PackWorker] = PackWorker
+
+    @property
+    def remote(self) -> RemotePacks | None:
+        """The store that `copy_to` names."""
+        return RemotePacks(self.copy_to) if self.copy_to else None
 
 
 def run_on_ray(
@@ -87,11 +96,14 @@ def run_on_ray(
     """
     lines = read_requests(requests, model=model, format=format)
     check_models(lines)
-    return _run(lines, Path(out), plan or RayPlan())
+    plan = plan or RayPlan()
+    return _run(lines, Path(out), plan, plan.remote)
 
 
-def _run(lines: list[BatchLine], out: Path, plan: RayPlan) -> Generator[Record, None, None]:
-    with Batch(lines, out) as batch:
+def _run(
+    lines: list[BatchLine], out: Path, plan: RayPlan, remote: RemotePacks | None
+) -> Generator[Record, None, None]:
+    with Batch(lines, out, remote) as batch:
         yield from make_packs_on_ray(batch, plan)
 
 
@@ -190,7 +202,9 @@ class _Crew:
             num_gpus=min(1, self._gpus()),
             max_concurrency=plan.in_flight,
         )(plan.worker)
-        self._start = partial(actor.remote, out.absolute(), zips=plan.zips, load=plan.load)
+        self._start = partial(
+            actor.remote, out.absolute(), zips=plan.zips, load=plan.load, remote=plan.remote
+        )
 
     def records(self) -> Iterator[Record]:
         """Records as they come, until every line has one."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
-from looper.batch.manifest import MANIFEST, RECORD, Record, read_manifest
+from looper.batch.manifest import MANIFEST, packs_url, read_manifest
+from looper.batch.record import RECORD, Record
+from looper.batch.remote import RemotePacks
 from looper.checkpoints.manifest import sha256
 
 
@@ -19,29 +22,61 @@ def verify(out: str | Path) -> list[str]:
     FileNotFoundError, ValueError
         If there is no manifest, or it is damaged; see `read_manifest`.
     """
-    out = Path(out)
-    records = read_manifest(out)
+    records, url = read_manifest(out), packs_url(out)
+    packs: Packs = RemotePacks(url) if url else LocalPacks(Path(out))
     wrong = _twice(records)
     for record in records:
-        wrong += damage(record, out)
-    return wrong + _unknown(records, out)
+        wrong += damage(record, packs)
+    return wrong + _unknown(records, packs)
 
 
-def damage(record: Record, out: Path) -> list[str]:
+class Packs(Protocol):
+    """Where packs are."""
+
+    def folders(self) -> set[str]:
+        """Names of all that stands there."""
+
+    def files(self, folder: str) -> set[str]:
+        """Names of the files of a pack; none where there is no pack."""
+
+    def sha256(self, folder: str, name: str) -> str:
+        """Of a file that is there."""
+
+
+class LocalPacks:
+    """The packs of a folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def folders(self) -> set[str]:
+        """Names of all that stands in it."""
+        return {path.name for path in self.out.iterdir()}
+
+    def files(self, folder: str) -> set[str]:
+        """Names of the files of a pack; none where there is no pack."""
+        pack = self.out / folder
+        return {path.name for path in pack.iterdir() if path.is_file()} if pack.is_dir() else set()
+
+    def sha256(self, folder: str, name: str) -> str:
+        """Of a file that is there."""
+        return sha256(self.out / folder / name)
+
+
+def damage(record: Record, packs: Packs) -> list[str]:
     """What is wrong with the pack of one record."""
     if record.status != "ok":
         return []
-    pack = out / Path(str(record.folder)).name  # a manifest may not lead out of its folder
-    wrong = []
+    pack = Path(str(record.folder)).name  # a manifest may not lead out of its folder
+    there, wrong = packs.files(pack), []
     for name, expected in record.files.items():
-        path = pack / Path(name).name
-        if not path.is_file():
-            wrong.append(f"{path} is missing")
-        elif sha256(path) != expected:
-            wrong.append(f"{path} is not as it was made: its sha256 differs")
-    there = {path.name for path in pack.iterdir()} if pack.is_dir() else set()
-    wrong += [f"{pack / name} is no part of this pack" for name in sorted(there - {*record.files, RECORD})]
-    return wrong
+        if Path(name).name not in there:
+            wrong.append(f"{pack}/{name} is missing")
+        elif packs.sha256(pack, Path(name).name) != expected:
+            wrong.append(f"{pack}/{name} is not as it was made: its sha256 differs")
+    return wrong + [
+        f"{pack}/{name} is no part of this pack" for name in sorted(there - {*record.files, RECORD})
+    ]
 
 
 def _twice(records: list[Record]) -> list[str]:
@@ -54,7 +89,7 @@ def _twice(records: list[Record]) -> list[str]:
     return wrong
 
 
-def _unknown(records: list[Record], out: Path) -> list[str]:
+def _unknown(records: list[Record], packs: Packs) -> list[str]:
     known = {record.folder for record in records if record.status == "ok"}
-    packs = (path for path in sorted(out.iterdir()) if (path / RECORD).is_file())
-    return [f"{path} has no record in {MANIFEST}" for path in packs if path.name not in known]
+    unknown = sorted(packs.folders() - known)
+    return [f"{name} has no record in {MANIFEST}" for name in unknown if RECORD in packs.files(name)]

@@ -11,14 +11,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import looper
-from looper.batch.manifest import RECORD, Record, sync_folder
+from looper.batch.manifest import sync_folder
+from looper.batch.record import RECORD, Record
+from looper.batch.remote import RemoteError, RemotePacks
 from looper.batch.requests import ID_LENGTH, BatchLine
 from looper.checkpoints.manifest import MANIFEST as MODEL_MANIFEST
 from looper.checkpoints.manifest import sha256
@@ -66,13 +68,21 @@ class PackWorker:
         As `LoopMaker.load`.
     load : callable
         What loads models.
+    remote : RemotePacks, optional
+        Where finished packs go.
     """
 
     def __init__(
-        self, out: Path, *, zips: bool = False, device: str | None = None, load: Load = load_model
+        self,
+        out: Path,
+        *,
+        zips: bool = False,
+        device: str | None = None,
+        load: Load = load_model,
+        remote: RemotePacks | None = None,
     ) -> None:
         tune_malloc()
-        self.out, self.zips, self.device, self.load = out, zips, device, load
+        self.out, self.zips, self.device, self.load, self.remote = out, zips, device, load, remote
         self._stopping = False
         self._lock = threading.Lock()
         self._loaded: tuple[str, LoopMaker] | None = None
@@ -99,6 +109,8 @@ class PackWorker:
         try:
             loops = maker.make(line.request, self._check)
             return self._pack(loops, line, {**about, "seconds": time.monotonic() - started})
+        except RemoteError:
+            raise
         except OSError as error:
             raise cannot_write(self.out, _reason(error), error.errno) from error
         except Exception as error:
@@ -129,7 +141,10 @@ class PackWorker:
                 written["zip"].rename(pack / written["zip"].name)
             record = _record(loops, line, pack, f"{pack.name}_{line.id}", about)
             _write_record(record, pack)
-            return self._in_place(record, pack)
+            record = self._in_place(record, pack)
+            if self.remote is not None:
+                move_to(self.remote, self.out / str(record.folder))
+            return record
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -144,6 +159,12 @@ class PackWorker:
             return there
         sync_folder(self.out)
         return record
+
+
+def move_to(remote: RemotePacks, pack: Path) -> None:
+    """Copy a finished pack to its store, and remove it here."""
+    remote.put(pack)
+    shutil.rmtree(pack)
 
 
 def _reason(error: OSError) -> str:
@@ -200,10 +221,9 @@ def read_record(pack: Path) -> Record | None:
         return None
 
 
-def finished_packs(out: Path) -> dict[str, Path]:
-    """Folders of packs below `out` by the ids of their requests."""
-    matches = ((_PACK.fullmatch(entry.name), entry) for entry in os.scandir(out) if entry.is_dir())
-    return {match[1]: Path(entry.path) for match, entry in matches if match}
+def finished_packs(names: Iterable[str]) -> dict[str, str]:
+    """Those of some names of folders that packs bear, by the ids of their requests."""
+    return {match[1]: name for name in names if (match := _PACK.fullmatch(name))}
 
 
 def sweep(out: Path) -> None:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from looper.batch.batch import Batch
-    from looper.batch.manifest import Record
+    from looper.batch.record import Record
+    from looper.batch.remote import RemotePacks
     from looper.batch.requests import BatchLine
 
 Requests = Annotated[
@@ -34,6 +35,12 @@ InFlight = Annotated[
     int | None, typer.Option(help="Requests at a time for each loaded model.", min=1, max=64)
 ]
 Zips = Annotated[bool, typer.Option("--zips", help="Put a zip of each pack into it.")]
+CopyTo = Annotated[
+    str | None,
+    typer.Option(
+        help="Copy packs to a URL (s3://bucket/packs, gs://, sftp://); only the manifest stays in --out."
+    ),
+]
 Ray = Annotated[
     str | None,
     typer.Option(help="Share the work on Ray: local, auto (the cluster of this machine) or an address."),
@@ -46,6 +53,12 @@ Verify = Annotated[
 ]
 
 
+Parquet = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Write the manifest as a Parquet table too (needs pyarrow); of a folder, only that."),
+]
+
+
 def batch(
     requests: Requests,
     folder: Out = pathlib.Path("packs"),
@@ -53,18 +66,20 @@ def batch(
     format: opt.Format = "wav",
     in_flight: InFlight = None,
     zips: Zips = False,
+    copy_to: CopyTo = None,
     device: opt.Device = None,
     ray: Ray = None,
     workers: Workers = None,
     verify: Verify = False,
+    parquet: Parquet = None,
 ) -> None:
     """Make a pack of loops for every line of a file; the same command goes on where it was stopped.
 
     Columns: prompt, bpm, variations, max_duration or bars, beats_per_bar, top_k, top_p, temperature, guidance,
     seed, model, format. Example: looper batch requests.csv --out packs --model tiny
     """
-    if verify and pathlib.Path(requests).is_dir():
-        _verify(pathlib.Path(requests))
+    if (verify or parquet) and pathlib.Path(requests).is_dir():
+        _look_at(pathlib.Path(requests), verify, parquet)
         return
     if workers is not None and ray is None:
         raise ValueError("--workers goes with --ray: without it there is one process")
@@ -79,7 +94,8 @@ def batch(
     lines = _read(requests, model, format)
     opt.check_outputs(folder, None)
     check_models(lines)
-    with Batch(lines, folder) as work:
+    remote = _remote(copy_to)
+    with Batch(lines, folder, remote) as work:
         for note in work.notes:
             err.print(f"note: {note}")
         start = partial(_on_ray, address=ray, workers=workers) if ray else partial(_here, device=device)
@@ -87,8 +103,7 @@ def batch(
         _watch(work, records)
         statuses = Counter(work.done.values())
     out.print(f"{folder}: {_summary(statuses)}")
-    if verify:
-        _verify(folder)
+    _look_at(folder, verify, parquet)
     if statuses["failed"] or statuses["lost"]:
         raise typer.Exit(1)
 
@@ -102,11 +117,17 @@ def _read(requests: str, model: str, format: str) -> list[BatchLine]:
     return read_requests(requests, model=model, format=format)
 
 
+def _remote(url: str | None) -> RemotePacks | None:
+    from looper.batch.remote import RemotePacks
+
+    return RemotePacks(url) if url else None
+
+
 def _here(work: Batch, in_flight: int, zips: bool, *, device: str | None) -> Generator[Record, None, None]:
     from looper.batch.driver import make_packs
     from looper.batch.worker import PackWorker
 
-    return make_packs(work, PackWorker(work.out, zips=zips, device=device), in_flight)
+    return make_packs(work, PackWorker(work.out, zips=zips, device=device, remote=work.remote), in_flight)
 
 
 def _on_ray(
@@ -114,7 +135,8 @@ def _on_ray(
 ) -> Generator[Record, None, None]:
     from looper.batch.ray_driver import RayPlan, make_packs_on_ray
 
-    return make_packs_on_ray(work, RayPlan(address, workers, in_flight, zips))
+    url = work.remote.url if work.remote else None
+    return make_packs_on_ray(work, RayPlan(address, workers, in_flight, zips, url))
 
 
 def _watch(work: Batch, records: Generator[Record, None, None]) -> None:
@@ -155,6 +177,16 @@ def _summary(statuses: Counter[str]) -> str:
     made = f"{statuses['ok']} pack{'s' * (statuses['ok'] != 1)} made"
     bad = [f"{statuses[status]} {status}" for status in ("failed", "lost") if statuses[status]]
     return ", ".join([made, *bad])
+
+
+def _look_at(folder: pathlib.Path, verify: bool, parquet: pathlib.Path | None) -> None:
+    if parquet is not None:
+        from looper.batch.parquet import export_parquet
+
+        count = export_parquet(folder, parquet)
+        out.print(f"{parquet}: {count} records")
+    if verify:
+        _verify(folder)
 
 
 def _verify(folder: pathlib.Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from looper.batch.manifest import Record
 from looper.batch.ray_driver import MOST_FALSE_STARTS, RayPlan, _Crew
+from looper.batch.record import Record
 from looper.batch.requests import read_requests
 from looper.batch.worker import DeviceLostError
 

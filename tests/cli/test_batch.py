@@ -53,7 +53,7 @@ def test_a_table_becomes_packs_and_the_summary_says_how_many(tmp_path, table):
     done = looper(table, "--out", out, "--model", "tiny", "--verify")
     assert done.returncode == 0, done.stderr
     assert "5 packs made" in done.stdout and "all packs are as they were made" in done.stdout
-    assert [record["line"] for record in manifest(out)] == [2, 3, 4, 5, 6]
+    assert sorted(record["line"] for record in manifest(out)) == [2, 3, 4, 5, 6]
     damaged = next(out.rglob("*.wav"))
     damaged.write_bytes(b"")
     checked = looper("--verify", out)
@@ -84,7 +84,7 @@ def test_bad_lines_are_all_named_before_anything_is_made(tmp_path, table):
 @pytest.mark.slow
 def test_ctrl_c_ends_it_with_130_and_the_same_command_goes_on(tmp_path, table):
     out = tmp_path / "packs"
-    words = (table, "--out", out, "--model", "tiny")
+    words = (table, "--out", out, "--model", "tiny", "--in-flight", 1)
     stopped = looper(*words, how="press")
     assert stopped.returncode == 130, stopped.stderr
     assert "the same command goes on from here" in stopped.stderr and "Traceback" not in stopped.stderr
