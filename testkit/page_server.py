@@ -20,9 +20,9 @@ from starlette.routing import Route
 
 from looper.files import wav_chunks
 from looper.runtime import paths
-from looper.web.library import LoopLibrary
 from looper.web.proxy import CogProxy
 from looper.web.server import create_app
+from looper.web.shelf import PackShelf
 
 RATE = 32_000
 BEATS, BPM = 8, 127.003  # two bars whose beats are no whole samples
@@ -108,7 +108,7 @@ class StandIn:
 class Site:
     """The page server in a thread."""
 
-    def __init__(self, cog: StandIn | None = None, library: LoopLibrary | None = None) -> None:
+    def __init__(self, cog: StandIn | None = None, library: PackShelf | None = None) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         proxy = None

@@ -23,8 +23,8 @@ from starlette.staticfiles import StaticFiles
 from looper.runtime import paths
 from looper.web.cog_process import CogServer
 from looper.web.guard import Guard, any_name, is_loopback
-from looper.web.library import LoopLibrary
 from looper.web.proxy import CogProxy, problem
+from looper.web.shelf import PackShelf
 
 
 class _Static(StaticFiles):
@@ -36,7 +36,7 @@ class _Static(StaticFiles):
 
 def create_app(
     proxy: CogProxy | None = None,
-    library: LoopLibrary | None = None,
+    library: PackShelf | None = None,
     answers_to: Callable[[str], bool] = any_name,
 ) -> Starlette:
     """Build the page server as an ASGI application.
@@ -45,25 +45,27 @@ def create_app(
     ----------
     proxy : CogProxy, optional
         The way to a Cog server; without it the page only plays `library`.
-    library : LoopLibrary, optional
-        A folder or pack of loops to list.
+    library : PackShelf, optional
+        A folder or pack of loops, or a folder of packs, to list.
     answers_to : callable
         Tells of a host name whether it is ours; against DNS rebinding, a loopback server answers to loopback
         names only.
     """
 
-    async def session(_: Request) -> Response:
+    async def session(request: Request) -> Response:
         key = proxy.predictions.running() if proxy else None
         running = {"id": key, "input": proxy.predictions.states[key].get("input")} if proxy and key else None
         try:  # in a thread, as it takes its time with a large zip or a slow disk
-            listing = await run_in_threadpool(library.listing) if library else None
+            pack = request.query_params.get("pack")
+            listing = await run_in_threadpool(library.listing, pack) if library else None
         except OSError as error:
             return problem(503, str(error))
         return JSONResponse({"model": proxy is not None, "running": running, "library": listing})
 
     async def loop(request: Request) -> Response:
         try:
-            found = await run_in_threadpool(library.read, request.path_params["name"]) if library else None
+            name, pack = request.path_params["name"], request.query_params.get("pack")
+            found = await run_in_threadpool(library.read, name, pack) if library else None
         except ValueError as error:
             return problem(422, str(error))
         except OSError as error:
@@ -129,7 +131,7 @@ def serve(
     host, port
         Address of the page; port 0 takes a free one. The default is reached from this machine only.
     folder : path, optional
-        A folder or a pack's zip to play; no model is loaded.
+        A folder, a pack's zip or a folder of packs to play; no model is loaded.
     cog_port : int, optional
         Loopback port of the Cog server; a free one by default.
     tiny : bool
@@ -144,7 +146,7 @@ def serve(
     OSError
         If the port is taken.
     """
-    library = LoopLibrary(folder) if folder is not None else None
+    library = PackShelf(folder) if folder is not None else None
     if library is None and not (Path(root) / "predict.py").is_file():
         raise FileNotFoundError(
             f"no predict.py in {root}: name the folder of a checkout, or a folder of loops to play"

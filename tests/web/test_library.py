@@ -13,6 +13,7 @@ import pytest
 
 from looper.web.library import LoopLibrary
 from looper.web.server import create_app, serve
+from looper.web.shelf import PackShelf
 from testkit.asgi import ask, wav
 
 
@@ -30,7 +31,7 @@ def folder(tmp_path):
 
 
 def test_lists_the_loops_of_a_folder_by_name(folder):
-    session = ask(create_app(library=LoopLibrary(folder)), "GET", "/session.json").json()
+    session = ask(create_app(library=PackShelf(folder)), "GET", "/session.json").json()
     assert session["model"] is False
     assert session["library"]["name"] == "loops"
     assert [loop["name"] for loop in session["library"]["loops"]] == ["a.WAV", "b_120bpm.wav", "ünï & #%.wav"]
@@ -38,7 +39,7 @@ def test_lists_the_loops_of_a_folder_by_name(folder):
 
 
 def test_every_listed_loop_comes_back_byte_for_byte(folder):
-    page = create_app(library=LoopLibrary(folder))
+    page = create_app(library=PackShelf(folder))
     for loop in ask(page, "GET", "/session.json").json()["library"]["loops"]:
         reply = ask(page, "GET", loop["url"])
         assert reply.headers["content-type"] == "audio/wav"
@@ -64,11 +65,11 @@ def test_every_listed_loop_comes_back_byte_for_byte(folder):
 )
 def test_nothing_but_listed_loops_is_served(folder, path):
     raw = httpx.URL("http://127.0.0.1").copy_with(raw_path=path.encode())
-    assert ask(create_app(library=LoopLibrary(folder)), "GET", raw).status_code == 404
+    assert ask(create_app(library=PackShelf(folder)), "GET", raw).status_code == 404
 
 
 def test_a_folder_alone_has_no_way_to_a_model(folder):
-    page = create_app(library=LoopLibrary(folder))
+    page = create_app(library=PackShelf(folder))
     assert ask(page, "GET", "/openapi.json").status_code == 404
     assert ask(page, "PUT", "/predictions/a", json={}).status_code in (404, 405)
 
@@ -136,7 +137,7 @@ def test_an_entry_that_cannot_be_read_is_an_answer_in_words(tmp_path, how):
         for mark, at in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
             content[content.index(mark) + at] |= 1
     (tmp_path / "p.zip").write_bytes(content)
-    reply = ask(create_app(library=LoopLibrary(tmp_path / "p.zip")), "GET", "/loops/x.wav")
+    reply = ask(create_app(library=PackShelf(tmp_path / "p.zip")), "GET", "/loops/x.wav")
     assert reply.status_code == 422
     assert "x.wav cannot be read from p.zip" in reply.json()["error"]
 
@@ -173,7 +174,7 @@ def test_a_bad_description_is_passed_over(tmp_path, content, zipped):
         (tmp_path / "p.zip").mkdir()
         (tmp_path / "p.zip" / "a.wav").write_bytes(wav())
         (tmp_path / "p.zip" / "pack.json").write_bytes(content)
-    reply = ask(create_app(library=LoopLibrary(tmp_path / "p.zip")), "GET", "/session.json")
+    reply = ask(create_app(library=PackShelf(tmp_path / "p.zip")), "GET", "/session.json")
     assert reply.status_code == 200
     assert reply.json()["library"]["pack"] is None
     assert [loop["name"] for loop in reply.json()["library"]["loops"]] == ["a.wav"]
@@ -184,7 +185,7 @@ def test_names_that_are_no_text_are_written_out_and_can_be_played(tmp_path):
     folder.mkdir()
     (folder / "good.wav").write_bytes(wav())
     (folder / os.fsdecode(b"\xff\xfe.wav")).write_bytes(wav(0.2))
-    page = create_app(library=LoopLibrary(folder))
+    page = create_app(library=PackShelf(folder))
     library = ask(page, "GET", "/session.json").json()["library"]
     assert library["name"] == r"\xfffolder"
     assert [loop["name"] for loop in library["loops"]] == [r"\xff\xfe.wav", "good.wav"]
@@ -201,7 +202,7 @@ def test_a_source_that_goes_away_is_told_and_may_come_back(tmp_path, kind, path,
     else:
         source.mkdir()
         (source / "a.wav").write_bytes(wav())
-    page = create_app(library=LoopLibrary(source))
+    page = create_app(library=PackShelf(source))
     assert ask(page, "GET", path).status_code == 200
     source.rename(aside)
     if how == "half written":
@@ -243,7 +244,7 @@ def test_loops_are_found_where_they_lie(tmp_path, files, names, zipped):
     for name, content in contents.items() if not zipped else ():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(content)
-    page = create_app(library=LoopLibrary(source))
+    page = create_app(library=PackShelf(source))
     library = ask(page, "GET", "/session.json").json()["library"]
     assert [loop["name"] for loop in library["loops"]] == names
     assert library["pack"] == {"prompt": "x"}
@@ -291,7 +292,7 @@ def test_a_zips_directory_is_read_once_and_not_with_every_request(tmp_path, monk
     (tmp_path / "p.zip").write_bytes(packed(**{"a.wav": wav()}))
     opened, whole = [], zipfile.ZipFile
     monkeypatch.setattr(zipfile, "ZipFile", lambda *a, **k: opened.append(a) or whole(*a, **k))
-    page = create_app(library=LoopLibrary(tmp_path / "p.zip"))
+    page = create_app(library=PackShelf(tmp_path / "p.zip"))
     for path in ("/session.json", "/loops/a.wav", "/loops/a.wav", "/session.json"):
         assert ask(page, "GET", path).status_code == 200
     assert len(opened) == 1
@@ -299,13 +300,13 @@ def test_a_zips_directory_is_read_once_and_not_with_every_request(tmp_path, monk
 
 def test_slow_reading_does_not_hold_up_the_server(folder, monkeypatch):
     """While the listing waits for its disk, the event loop still answers others."""
-    library = LoopLibrary(folder)
+    library = PackShelf(folder)
     page = create_app(library=library)
 
     async def story():
         loop, answered = asyncio.get_running_loop(), asyncio.Event()
 
-        def slow():  # returns only when another request has been answered meanwhile
+        def slow(pack):  # returns only when another request has been answered meanwhile
             asyncio.run_coroutine_threadsafe(answered.wait(), loop).result(30)
             return {"name": "slow", "loops": [], "pack": None, "note": None}
 
@@ -325,7 +326,7 @@ def test_slow_reading_does_not_hold_up_the_server(folder, monkeypatch):
 def test_an_entry_in_an_unusual_packing_is_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "p.zip", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("x.wav", bytes(1000))
-    reply = ask(create_app(library=LoopLibrary(tmp_path / "p.zip")), "GET", "/loops/x.wav")
+    reply = ask(create_app(library=PackShelf(tmp_path / "p.zip")), "GET", "/loops/x.wav")
     assert reply.status_code == 422
     assert reply.json()["error"] == "x.wav cannot be read from p.zip: packed in an unusual way"
 

@@ -105,11 +105,19 @@ async function openSet({ name, loops, pack }) {
   $("player-title").textContent = pack?.title ?? pack?.prompt ?? name;
 }
 
-async function openLibrary({ name, loops, pack, note }) {
+async function openLibrary({ name, loops, pack, note, packs, open }) {
+  offer(packs, open);
   if (!loops.length) $("empty").textContent = note;
   const remote = ({ name: file, url }) => ({ name: file, read: async () => (await good(url)).arrayBuffer() });
   await openSet({ name, loops: loops.map(remote), pack });
   if (loops.length && note) fail(new Error(note));
+}
+
+/** Let one of several packs be chosen; each has an address of its own. */
+function offer(packs, open) {
+  $("shelf").hidden = !packs.length;
+  $("pack").replaceChildren(...packs.map((name) => new Option(name, name, false, name === open)));
+  $("pack").onchange = () => { location.search = new URLSearchParams({ pack: $("pack").value }); };
 }
 
 /** Open files of this computer; `list` may be a promise. */
@@ -157,7 +165,7 @@ addEventListener("drop", (event) => {
 });
 
 try {
-  const { model, running, library } = await (await good("session.json")).json();
+  const { model, running, library } = await (await good(`session.json${location.search}`)).json();
   $("share").hidden = !model; // a folder is not in the link
   if (!model) $("empty").textContent = "Open or drop loops, a folder or a pack's .zip: they play in time with each other.";
   if (library) await openLibrary(library);

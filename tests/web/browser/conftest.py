@@ -12,7 +12,7 @@ import shutil
 
 import pytest
 
-from looper.web.library import LoopLibrary
+from looper.web.shelf import PackShelf
 from testkit.page_server import BEATS, BPM, Site, StandIn, wav
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -71,7 +71,7 @@ def loops(tmp_path):
 
 @pytest.fixture
 def site(loops):
-    with Site(library=LoopLibrary(loops)) as here:
+    with Site(library=PackShelf(loops)) as here:
         yield here
 
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from playwright.sync_api import expect
 
-from looper.web.library import LoopLibrary
+from looper.web.shelf import PackShelf
 from testkit.page_server import BEATS, FRAMES, Site, sound, wav
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -176,7 +176,7 @@ def test_the_loudness_of_a_loop_is_that_of_bs_1770(visit, tmp_path):
     for name, samples in shapes.items():
         soundfile.write(tmp_path / f"{name}.wav", samples, rates.get(name, 32_000))
     (tmp_path / "silent.wav").write_bytes(wav(samples=np.zeros(FRAMES)))
-    with Site(library=LoopLibrary(tmp_path)) as site:
+    with Site(library=PackShelf(tmp_path)) as site:
         page = visit(site)
         cards(page, 5)
         told = page.evaluate("""async () => {
@@ -271,7 +271,7 @@ def test_loops_of_a_zip_are_found_where_they_lie(visit, site, tmp_path, more, pr
     content = packed(zipfile.ZIP_STORED, prefix, **more)
     (tmp_path / "p.zip").write_bytes(content)
     if served:
-        with Site(library=LoopLibrary(tmp_path / "p.zip")) as other:
+        with Site(library=PackShelf(tmp_path / "p.zip")) as other:
             page = visit(other)
             cards(page, 3)
     else:
@@ -333,7 +333,7 @@ def test_dropped_folders_are_looked_through(visit, site, tree, found):
 
 def test_a_served_folder_without_loops_says_so(visit, tmp_path):
     (tmp_path / "nothing").mkdir()
-    with Site(library=LoopLibrary(tmp_path / "nothing")) as site:
+    with Site(library=PackShelf(tmp_path / "nothing")) as site:
         page = visit(site)
         expect(page.locator("#empty")).to_have_text(
             "No loops in nothing: looking for .wav, .mp3, .flac and .ogg files."
@@ -344,7 +344,7 @@ def test_a_served_folder_without_loops_says_so(visit, tmp_path):
 def test_loops_left_out_are_counted_on_the_page(visit, tmp_path):
     for k in range(101):
         (tmp_path / f"{k:03d}.wav").write_bytes(wav(samples=np.zeros(64)))
-    with Site(library=LoopLibrary(tmp_path)) as site:
+    with Site(library=PackShelf(tmp_path)) as site:
         page = visit(site)
         cards(page, 100)
         expect(page.locator("#error")).to_contain_text("101 loops in")
@@ -408,7 +408,7 @@ def test_loops_of_several_sample_rates_play_together_at_one(visit, tmp_path):
     seconds = FRAMES / 32_000
     other = np.zeros(round(seconds * 44_100))
     (tmp_path / "b.wav").write_bytes(wav(samples=other, rate=44_100))
-    with Site(library=LoopLibrary(tmp_path)) as site:
+    with Site(library=PackShelf(tmp_path)) as site:
         page = visit(site)
         cards(page, 2)
         lengths = page.evaluate("""async () => {
@@ -431,3 +431,20 @@ def test_nothing_is_wider_than_the_window(visit, site, width, scheme):
         width,
     )
     assert outside == []
+
+
+def test_one_of_many_packs_is_chosen_and_has_an_address_of_its_own(visit, tmp_path):
+    for name, loops in (("house", 2), ("techno", 3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pack.json").write_text(json.dumps({"prompt": f"{name} drums"}))
+        for k in range(loops):
+            (tmp_path / name / f"{k}.wav").write_bytes(wav())
+    with Site(library=PackShelf(tmp_path)) as site:
+        page = visit(site)
+        cards(page, 2)
+        page.get_by_label("Pack").select_option("techno")
+        cards(page, 3)
+        assert page.inner_text("#player-title") == "techno drums" and page.url.endswith("?pack=techno")
+        page.go_back()
+        cards(page, 2)
+        assert page.get_by_label("Pack").input_value() == "house"
