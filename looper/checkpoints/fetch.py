@@ -67,7 +67,7 @@ def fetch(
     if name not in fetchable():
         raise WeightsError(f"unknown model {name!r}: `looper weights get` knows {', '.join(fetchable())}")
     try:
-        with _alone(root, progress):
+        with alone(root, progress):
             return _fetch(name, root, revision, progress)
     except OSError as error:
         raise WeightsError(
@@ -89,10 +89,10 @@ def _fetch(name: str, root: Path, revision: str | None, progress: Callable[[str]
         return out
     scratch = root / f".fetch-{name}"
     try:
-        used = _download_all(name, pins, scratch, progress)
+        used = download_all(name, pins, scratch, progress)
         progress(f"converting to {out}")
         parts = {
-            part: scratch / _folder_name(repo, used[repo]["revision"]) for part, repo in repositories.items()
+            part: scratch / folder_name(repo, used[repo]["revision"]) for part, repo in repositories.items()
         }
         made = convert(parts["published"], parts["t5"], scratch / "made" / name, {"source": used})
         verify(made)
@@ -110,7 +110,7 @@ def _fetch(name: str, root: Path, revision: str | None, progress: Callable[[str]
 
 
 @contextmanager
-def _alone(root: Path, progress: Callable[[str], None]) -> Iterator[None]:
+def alone(root: Path, progress: Callable[[str], None]) -> Iterator[None]:
     """Hold the root's lock; the system drops it with the process, however that ends."""
     from filelock import FileLock, Timeout
 
@@ -146,7 +146,7 @@ def _agrees(made_from: Any, pin: Any) -> bool:
     return pin is None or made_from == pin
 
 
-def _download_all(
+def download_all(
     name: str, pins: dict[str, Any], scratch: Path, progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """Download all repositories' pinned files; return the pins with nothing left unknown."""
@@ -160,7 +160,7 @@ def _download_all(
         wanted = []
         for repository, pin in pins.items():
             wanted += _ask(repository, pin)
-        folders = {w: scratch / _folder_name(w.repository, w.revision) for w in wanted}
+        folders = {w: scratch / folder_name(w.repository, w.revision) for w in wanted}
         _tidy(scratch, {folder.name for folder in folders.values()})
         _need_room(name, wanted, folders, scratch)
         with httpx.Client(headers=build_hf_headers(), timeout=TIMEOUT, follow_redirects=True) as client:
@@ -207,7 +207,8 @@ def _ask(repository: str, pin: dict[str, Any]) -> list[Wanted]:
     return wanted
 
 
-def _folder_name(repository: str, revision: str) -> str:
+def folder_name(repository: str, revision: str) -> str:
+    """The folder that a revision of a repository is downloaded to."""
     return f"{repository.replace('/', '--')}@{revision}"
 
 

@@ -183,12 +183,32 @@ def unpack(reply: opt.Reply, folder: opt.Folder = pathlib.Path("loops"), as_json
 
 
 @weights_app.command("get")
-def weights_get(name: Annotated[str, typer.Argument(help="medium or large.")]) -> None:
-    """Fetch MusicGen's published weights, convert them and check them. They are CC-BY-NC 4.0."""
-    from looper.checkpoints.fetch import fetch
+def weights_get(
+    model: Annotated[str, typer.Argument(help="small, medium, large, a folder, or owner/name on the hub.")],
+    name: Annotated[str | None, typer.Option(help="What to call a model of your own.")] = None,
+    t5: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Text encoder of an audiocraft export: a model's or a T5 folder."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of the repository.")] = None,
+) -> None:
+    """Fetch MusicGen's published weights (CC-BY-NC 4.0), or convert a model of your own, and check them.
 
-    with err.status(f"fetching {name}"):
-        folder = fetch(name, progress=lambda *what: err.print(*[str(part) for part in what]))
+    A fine-tune in audiocraft's export format or in Hugging Face's: looper weights get ./my-finetune --name mine
+    """
+    from looper.checkpoints.fetch import fetch
+    from looper.checkpoints.own_models import add_model
+    from looper.checkpoints.sources import fetchable
+
+    say = lambda *what: err.print(*[str(part) for part in what])
+    if model in fetchable() and not pathlib.Path(model).is_dir():
+        if name or t5:
+            raise ValueError(f"--name and --t5 do not go with {model}, which has a name and a text encoder")
+        with err.status(f"fetching {model}"):
+            folder = fetch(model, revision=revision, progress=say)
+    else:
+        with err.status(f"getting {model}"):
+            folder = add_model(model, name, t5=t5, revision=revision, progress=say)
     out.print(str(folder))
 
 
