@@ -387,7 +387,7 @@ def in_repository(monkeypatch):
 def test_weights_list_and_verify_know_the_models_and_nothing_else():
     rows = json.loads(run("weights", "list", "--json").stdout)
     assert [row["name"] for row in rows] == ["large", "medium", "small", "tiny"]
-    assert rows[2]["here"] is True
+    assert rows[3]["here"] is True
     table = run("weights", "list").stdout
     assert re.findall(r"^\W*(\w+)\W+(?:here|missing)\b", table, re.M) == ["large", "medium", "small", "tiny"]
     assert "tiny: ok" in run("weights", "verify", "tiny").stdout
