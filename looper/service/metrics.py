@@ -20,7 +20,7 @@ from looper.pipeline.maker import CANDIDATES
 from looper.runtime.memory import out_of_memory
 
 if TYPE_CHECKING:
-    from looper.generation.engine import EngineStatus
+    from looper.generation.tasks import EngineStatus
     from looper.pipeline.result import Report
 
 OUTCOMES = ("ok", "refused", "failed", "out_of_memory", "cancelled")

@@ -18,7 +18,7 @@ from looper.runtime.cancellation import check_cancelled
 from looper.runtime.device import gpu_answers, has_gpu
 
 if TYPE_CHECKING:
-    from looper.generation.engine import EngineStatus
+    from looper.generation.tasks import EngineStatus
 
 logger = logging.getLogger(__name__)
 
