@@ -136,9 +136,22 @@ class Server:
             raise RuntimeError(f"prediction {wish} gave {str(answer)[:500]}")
         return answer["output"]
 
+    @property
+    def at_once(self) -> int:
+        """Predictions that it makes at once."""
+        return int(self.environment.get("COG_MAX_CONCURRENCY", 1))
+
     def probe(self, path: str) -> httpx.Response:
         """Ask the probes, where LOOPER_METRICS_PORT was given."""
         return httpx.get(f"http://127.0.0.1:{self.environment['LOOPER_METRICS_PORT']}{path}", timeout=60)
+
+    def drain(self) -> None:
+        """Wait until nothing is under way, as its probes say."""
+        deadline = time.monotonic() + DEADLINE
+        while self.probe("/idle").status_code != 200:
+            if time.monotonic() > deadline:
+                raise TimeoutError("predictions are under way still")
+            time.sleep(0.02)
 
     def pids(self) -> list[int]:
         """The server process and its children."""
