@@ -66,8 +66,8 @@ class Card:
         return min(MOST_ROWS, int(0.5 * KEPT_SHARE * self.memory / (columns * COLUMN_BYTES)))
 
     def step_seconds(self, rows: int, columns: int) -> float:
-        """One step: rows are padded to 1, 2, 4, 8 ..., all look at `columns`."""
-        padded = 1 << (rows - 1).bit_length()
+        """One step: rows are padded to 1, 2, 4, 8 ... or all slots, and look at `columns`."""
+        padded = min(1 << (rows - 1).bit_length(), max(rows, self.rows(SHORT_COLUMNS)))
         return (self.base_ms + self.row_ms * padded * columns / COLUMNS_OF_TABLE) / 1000
 
 
@@ -245,13 +245,23 @@ class Served:
 
 @dataclass(frozen=True)
 class Capacity:
-    """The most requests a minute that a card serves with some at once, what comes of that, and of an idle card."""
+    """The most requests a minute that a card serves with some at once.
+
+    Attributes
+    ----------
+    card : str
+    at_once : int
+    requests_per_minute : float
+    there, idle, overload : Served
+        What comes of that rate, of a card where nothing waits, and of one that has always more to do.
+    """
 
     card: str
     at_once: int
     requests_per_minute: float
     there: Served
     idle: Served
+    overload: Served
 
 
 def served(card: Card, at_once: int, per_minute: float, seconds: float) -> Served:
@@ -274,7 +284,8 @@ def capacity(card: Card, at_once: int, seconds: float) -> Capacity:
         middle = (low + high) / 2
         good = served(card, at_once, middle, seconds).p95 <= 2 * idle.p95
         low, high = (middle, high) if good else (low, middle)
-    return Capacity(card.name, at_once, round(low, 1), served(card, at_once, low, seconds), idle)
+    there, overload = served(card, at_once, low, seconds), served(card, at_once, MOST_RATE, seconds / 4)
+    return Capacity(card.name, at_once, round(low, 1), there, idle, overload)
 
 
 def main() -> None:
@@ -282,7 +293,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--hours", type=float, default=0.5, help="of arrivals in each simulation")
-    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of lines")
     args = parser.parse_args()
     found = [capacity(card, at_once, 3600 * args.hours) for card in CARDS for at_once in args.at_once]
