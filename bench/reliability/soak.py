@@ -55,12 +55,15 @@ REQUESTS = [
 ]
 
 
+BLOCK = 10  # predictions between looks at the memory, with nothing under way
+
+
 def digest(output: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(output, sort_keys=True).encode()).hexdigest()
 
 
 def slope(memory: list[float]) -> float:
-    """MiB per 100 predictions over the second half, by least squares."""
+    """MiB per 100 readings over the second half, by least squares."""
     half = np.asarray(memory[len(memory) // 2 :])
     return float(np.polyfit(np.arange(len(half)), half, 1)[0] * 100) if len(half) > 1 else 0.0
 
@@ -72,14 +75,13 @@ class Crowd:
     ----------
     mixed, misbehaved : int
         Known requests with another answer; others without the error that is theirs.
-    memory : list of float
-        Resident MiB after each prediction.
+    count : int
+        Predictions made.
     """
 
     def __init__(self, server: Server, known: list[str]) -> None:
         self.server, self.known = server, known
-        self.mixed = self.misbehaved = 0
-        self.memory: list[float] = []
+        self.mixed = self.misbehaved = self.count = 0
         self._noting = threading.Lock()
 
     def one(self, k: int) -> None:
@@ -89,9 +91,9 @@ class Crowd:
         with self._noting:
             self.mixed += not (odd or right)
             self.misbehaved += bool(odd and not right)
-            self.memory.append(self.server.memory_mb())
-            if len(self.memory) % 10 == 0:
-                print(f"  {len(self.memory)} predictions, {self.memory[-1]:.0f} MiB", flush=True)
+            self.count += 1
+            if self.count % 10 == 0:
+                print(f"  {self.count} predictions, {self.server.memory_mb():.0f} MiB", flush=True)
 
     def is_known(self, k: int) -> bool:
         """Whether a known request has the known answer."""
@@ -133,19 +135,24 @@ def handles(server: Server) -> int:
 
 
 def load(server: Server, known: list[str], count: int, cases: int, seed: int) -> dict[str, Any]:
-    """Predict `count` times, a tenth of them first to warm up, with the fuzz beside."""
+    """Predict `count` times, some of them first to warm up, with the fuzz beside."""
+    warm = max(count // 10, 3 * server.at_once)  # threads come with the first predictions at once
     crowd = Crowd(server, known)
     with ThreadPoolExecutor(server.at_once + 1) as pool:
-        list(pool.map(crowd.one, range(count // 10)))
+        list(pool.map(crowd.one, range(warm)))
         before = handles(server)
         fuzzed = pool.submit(fuzz.run, server.client, server.when_free, cases, seed)
-        list(pool.map(crowd.one, range(count // 10, count)))
+        memory = []
+        for first in range(warm, count, BLOCK):
+            list(pool.map(crowd.one, range(first, min(first + BLOCK, count))))
+            server.drain()
+            memory.append(server.memory_mb())
         sent, failures = fuzzed.result()
     return {
         "predictions": count,
         "at_once": server.at_once,
-        "rss_mb_per_100": round(slope(crowd.memory), 3),
-        "rss_mb": round(crowd.memory[-1]),
+        "rss_mb_per_100": round(slope(memory) / BLOCK, 3),
+        "rss_mb": round(memory[-1]),
         "leaked_handles": max(0, handles(server) - before),
         "mixed_answers": crowd.mixed,
         "misbehaved": crowd.misbehaved,

@@ -41,11 +41,11 @@ class PredictionThreads:
     def __init__(self, count: int) -> None:
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="prediction")
 
-    async def run(self, function: Callable[[], T]) -> T:
+    async def run(self, function: Callable[[], T], discard: Callable[[T], object]) -> T:
         """Run `function` in a thread with this context, to which Cog ties log lines and metrics.
 
         Cancelled, it tells the thread by `looper.runtime.cancellation` and returns when that has ended: until
-        then the prediction's place is taken.
+        then the prediction's place is taken. What came too late to be wanted is handed to `discard`.
         """
         cancelled, context = threading.Event(), copy_context()
 
@@ -59,16 +59,17 @@ class PredictionThreads:
         except asyncio.CancelledError:
             cancelled.set()
             await _ended(future)
+            if future.exception() is None:
+                discard(future.result())
             raise
         return future.result()
 
 
 async def _ended(future: asyncio.Future[T]) -> None:
-    """Wait for the end of what may not be left, however often this is cancelled; it is nobody's concern how it ends."""
+    """Wait for the end of what may not be left, however often this is cancelled."""
     while not future.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait({future})
-    future.exception()
 
 
 @contextmanager

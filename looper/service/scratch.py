@@ -77,13 +77,18 @@ class Scratch:
         try:
             yield folder
         except BaseException:
-            with self._changing:
-                shutil.rmtree(folder, ignore_errors=True)
-                self._remove_if_empty()
+            self.discard(folder)
             raise
         with self._changing:
             self._ended[folder] = time.monotonic()
             self._remove_old()
+
+    def discard(self, folder: pathlib.Path) -> None:
+        """Remove a prediction's folder at once."""
+        with self._changing:
+            self._ended.pop(folder, None)
+            shutil.rmtree(folder, ignore_errors=True)
+            self._remove_if_empty()
 
     def _new(self) -> pathlib.Path:
         if self._handle is None or not self.root.is_dir():  # somebody may have emptied the temp folder

@@ -82,7 +82,8 @@ class Service:
         self, model: str, output_format: str, record: Record, **wish: object
     ) -> list[pathlib.Path]:
         """As `predict`, in a thread, for an event loop that others need too; cancelled, it ends soon."""
-        return await self._threads.run(partial(self.predict, model, output_format, record, **wish))
+        work = partial(self.predict, model, output_format, record, **wish)
+        return await self._threads.run(work, lambda files: self.scratch.discard(files[0].parent))
 
     def predict(self, model: str, output_format: str, record: Record, **wish: object) -> list[pathlib.Path]:
         """Make the loops of one request and return their files, all of them or an error; calls from any thread.

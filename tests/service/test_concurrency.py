@@ -22,6 +22,9 @@ from testkit.serving import WISH, FakeModels, predict
 OWNER = contextvars.ContextVar("owner", default="nobody")
 
 
+NOTHING = lambda result: pytest.fail("nothing came too late")
+
+
 def wait_for(event):
     assert event.wait(60)
 
@@ -38,7 +41,7 @@ def test_each_prediction_runs_in_the_context_that_it_was_awaited_in():
 
     async def ask(name):
         OWNER.set(name)
-        return await threads.run(work)
+        return await threads.run(work, NOTHING)
 
     async def all_of_them():
         return await asyncio.gather(*(ask(name) for name in "abc"))
@@ -64,7 +67,10 @@ def test_a_cancelled_prediction_keeps_its_place_until_its_thread_has_ended_and_o
         return "whole"
 
     async def play():
-        first, second = asyncio.create_task(threads.run(cancelled)), asyncio.create_task(threads.run(other))
+        first, second = (
+            asyncio.create_task(threads.run(cancelled, NOTHING)),
+            asyncio.create_task(threads.run(other, NOTHING)),
+        )
         while not inside.is_set():
             await asyncio.sleep(0.005)
         for _ in range(3):  # cancelled again while it waits
@@ -91,7 +97,7 @@ def test_a_prediction_that_fails_after_it_was_cancelled_is_cancelled_all_the_sam
         raise OSError("too late")
 
     async def play():
-        task = asyncio.create_task(threads.run(work))
+        task = asyncio.create_task(threads.run(work, NOTHING))
         while not inside.is_set():
             await asyncio.sleep(0.005)
         task.cancel()
@@ -101,6 +107,38 @@ def test_a_prediction_that_fails_after_it_was_cancelled_is_cancelled_all_the_sam
             await task
 
     asyncio.run(play())
+
+
+def test_files_that_came_too_late_for_a_cancelled_prediction_are_removed_and_others_stay(
+    tmp_path, monkeypatch
+):
+    service = Service(FakeModels(), Scratch(tmp_path), count=2)
+    inside, go, make = threading.Event(), threading.Event(), Service.predict
+
+    def late(self, *args, **wish):
+        files = make(self, *args, **wish)
+        if wish["seed"] == 5:
+            inside.set()
+            wait_for(go)
+        return files
+
+    monkeypatch.setattr(Service, "predict", late)
+
+    async def play():
+        record = lambda *_: None
+        task = asyncio.create_task(service.answer("medium", "wav", record, **{**WISH, "seed": 5}))
+        kept = await service.answer("medium", "wav", record, **WISH)
+        while not inside.is_set():
+            await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.sleep(0.01)
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return kept
+
+    kept = asyncio.run(play())
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
 
 
 @pytest.mark.parametrize("end", [SystemExit("x"), KeyboardInterrupt(), GeneratorExit()])
