@@ -44,7 +44,7 @@ class Predictor(BasePredictor):
         """Cog asks with every GET /health-check; False turns it UNHEALTHY."""
         return self.service.healthy()
 
-    def predict(
+    async def predict(
         self,
         prompt: str = Input(description="A description of the music you want to generate."),
         bpm: float = Input(description="Tempo in beats per minute", default=140, ge=40, le=300),
@@ -77,7 +77,7 @@ class Predictor(BasePredictor):
         ),
     ) -> Outputs:
         """Make `variations` loops of equal length at exactly `bpm`."""
-        files = self.service.predict(
+        files = await self.service.answer(
             model=model_version,
             output_format=output_format,
             record=self.record_metric,

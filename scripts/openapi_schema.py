@@ -26,7 +26,9 @@ def read_predictor(source: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Inputs (name to type and Input arguments) and output names of a predict.py, by parsing alone."""
     classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
     predict = next(
-        n for n in classes["Predictor"].body if isinstance(n, ast.FunctionDef) and n.name == "predict"
+        n
+        for n in classes["Predictor"].body
+        if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and n.name == "predict"
     )
     arguments, defaults = predict.args.args[1:], predict.args.defaults
     inputs = {}

@@ -23,6 +23,13 @@ ROOT = Path(__file__).resolve().parents[1]
 DEADLINE = 300
 
 
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Server:
     """A server process and a client for it; use it as a context manager, which waits for READY.
 
@@ -46,10 +53,14 @@ class Server:
         **environment: str,
     ) -> None:
         self.folder = Path(folder or tempfile.mkdtemp(prefix="looper-soak-"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         schema.install(Path(root))
+        self.environment = cog_environment(
+            self.port,
+            python,
+            **{"LOOPER_MODELS": TINY_MODELS, "TMPDIR": str(self.folder), "LOG_FORMAT": "console"}
+            | environment,
+        )
         self.log = (self.folder / "server.log").open("ab")
         self.process = subprocess.Popen(
             [str(python), *COG_COMMAND[1:]],
@@ -57,12 +68,7 @@ class Server:
             stdout=self.log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=cog_environment(
-                self.port,
-                python,
-                **{"LOOPER_MODELS": TINY_MODELS, "TMPDIR": str(self.folder), "LOG_FORMAT": "console"}
-                | environment,
-            ),
+            env=self.environment,
         )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=DEADLINE)
 
@@ -129,6 +135,23 @@ class Server:
         if answer.get("status") != "succeeded":
             raise RuntimeError(f"prediction {wish} gave {str(answer)[:500]}")
         return answer["output"]
+
+    @property
+    def at_once(self) -> int:
+        """Predictions that it makes at once."""
+        return int(self.environment.get("COG_MAX_CONCURRENCY", 1))
+
+    def probe(self, path: str) -> httpx.Response:
+        """Ask the probes, where LOOPER_METRICS_PORT was given."""
+        return httpx.get(f"http://127.0.0.1:{self.environment['LOOPER_METRICS_PORT']}{path}", timeout=60)
+
+    def drain(self) -> None:
+        """Wait until nothing is under way, as its probes say."""
+        deadline = time.monotonic() + DEADLINE
+        while self.probe("/idle").status_code != 200:
+            if time.monotonic() > deadline:
+                raise TimeoutError("predictions are under way still")
+            time.sleep(0.02)
 
     def pids(self) -> list[int]:
         """The server process and its children."""

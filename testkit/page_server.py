@@ -54,6 +54,7 @@ class StandIn:
         self.inputs: list[dict] = []
         self.fail: str | None = None
         self.hold = False
+        self.busy = False
         self.cancelled = asyncio.Event()
         self.tasks: set[asyncio.Task] = set()
         self.app = Starlette(
@@ -73,6 +74,8 @@ class StandIn:
 
     async def start(self, request: Request) -> JSONResponse:
         body = await request.json()
+        if self.busy:
+            return JSONResponse({"detail": "all places are taken"}, 409)
         if body["input"]["bpm"] == 41:
             return JSONResponse({"detail": [{"loc": ["body", "input", "bpm"], "msg": "no such tempo"}]}, 422)
         self.inputs.append(body["input"])

@@ -273,6 +273,15 @@ def serve(
     tiny: Annotated[
         bool, typer.Option("--tiny", help="Serve the small demonstration model; needs no GPU.")
     ] = False,
+    at_once: Annotated[
+        int,
+        typer.Option(
+            envvar="COG_MAX_CONCURRENCY",
+            help="Requests that are made at once; the page's others wait in line.",
+            min=1,
+            max=64,
+        ),
+    ] = 1,
 ) -> None:
     """Start the Cog server and the player page together, or open a folder of loops in the player."""
     from looper.runtime.packages import need
@@ -280,4 +289,4 @@ def serve(
     need("starlette", "uvicorn", *(["cog", "audiocraft"] if folder is None else []))
     from looper.web.server import serve as run
 
-    run(host=host, port=port, folder=folder, tiny=tiny)
+    run(host=host, port=port, folder=folder, tiny=tiny, at_once=at_once)

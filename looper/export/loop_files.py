@@ -8,7 +8,7 @@ from pathlib import Path
 from looper.files.atomic import deliver_new
 from looper.files.text import numbered, slug, tempo
 from looper.loops.loop import Loop
-from looper.runtime.threads import thread_pool
+from looper.runtime.threads import map_in_threads
 
 MOST_FILES = 100
 
@@ -65,8 +65,7 @@ def write_all(
     if len(loops) > MOST_FILES:
         raise ValueError(f"at most {MOST_FILES} files are written at once, got {len(loops)}; split them")
 
-    with thread_pool() as pool:
-        contents = list(pool.map(lambda loop: loop.encode(format, subtype or "PCM_16"), loops))
+    contents = map_in_threads(lambda loop: loop.encode(format, subtype or "PCM_16"), loops)
 
     def named(number: int) -> list[Path]:
         return [Path(folder) / file_name(loop, k, format, number) for k, loop in enumerate(loops, 1)]

@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillRunning
 from typing import Any
 
+from looper.runtime.cancellation import check_cancelled
+
 POLL_SECONDS = 0.05  # between a waiting caller's looks at its progress
 
 
@@ -49,3 +51,4 @@ def result_of(future: Future[Any]) -> Any:
         except StillRunning:
             if future.done():
                 raise  # the work's own
+            check_cancelled()

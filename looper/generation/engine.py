@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -161,7 +162,8 @@ class Engine:
     # --- from here on: the engine's own thread, but for what is said otherwise
 
     def _submit(self, function: Callable[[], Any]) -> Future[Any]:
-        """Queue other work; from any thread."""
+        """Queue other work; from any thread, whose context it has: what it logs is told where it was asked for."""
+        function = partial(copy_context().run, function)
         if self._job_threads is not None:
             return self._job_threads.submit(self._prepared, function)
         with self._changed:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from looper.pipeline.plan import plan
 from looper.pipeline.result import Loops, Report
 from looper.pipeline.takes import Take, other_cuts, score_take, seam_passages, what_is_doubtful
 from looper.request import LoopRequest
-from looper.runtime.threads import thread_pool
+from looper.runtime.threads import map_in_threads
 
 if TYPE_CHECKING:
     from looper.generation.generator import Generator
@@ -195,7 +195,7 @@ class LoopSession:
             return replace(take, attempt=attempt, codes=codes, clock=clock)
 
         codes = [None] * len(attempts) if output.codes is None else output.codes
-        return _parallel(one, output.samples, attempts, codes)
+        return map_in_threads(one, output.samples, attempts, codes)
 
     def _with_seams(self, takes: list[Take]) -> list[Take]:
         """Let the model judge all seams in one pass; without codes there is no model to ask."""
@@ -275,16 +275,4 @@ class LoopSession:
             return replace(loop, info=info)
 
         done = lambda count: self.progress("loops", count, total)
-        return finish(_parallel(one, takes, range(1, total + 1), done=done))
-
-
-def _parallel(
-    function: Callable[..., Any], *columns: Iterable[Any], done: Callable[[int], None] = lambda _: None
-) -> list[Any]:
-    """Map over rows in threads, `done` counting in this one; numpy and the stretch release the interpreter."""
-    results = []
-    with thread_pool() as pool:
-        for result in pool.map(function, *columns):
-            results.append(result)
-            done(len(results))
-    return results
+        return finish(map_in_threads(one, takes, range(1, total + 1), done=done))

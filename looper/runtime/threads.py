@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
+from looper.runtime.cancellation import check_cancelled
+
 MOST = 8
+T = TypeVar("T")
 
 
 def cores() -> int:
@@ -38,6 +41,27 @@ def thread_pool() -> Iterator[ThreadPoolExecutor]:
             yield pool
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def map_in_threads(
+    function: Callable[..., T], *columns: Iterable[Any], done: Callable[[int], None] = lambda count: None
+) -> list[T]:
+    """Results of `function` over rows, `done` counting in this thread; cancelled, no further one is begun.
+
+    Examples
+    --------
+    >>> map_in_threads(pow, [2, 3], [3, 2], done=print)
+    1
+    2
+    [8, 9]
+    """
+    results = []
+    with thread_pool() as pool:
+        for result in pool.map(function, *columns):
+            results.append(result)
+            check_cancelled()
+            done(len(results))
+    return results
 
 
 class _BlasLimit:

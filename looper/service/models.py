@@ -6,13 +6,23 @@ import gc
 import logging
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
+from looper.runtime.cancellation import check_cancelled
 from looper.runtime.device import gpu_answers, has_gpu
 
+if TYPE_CHECKING:
+    from looper.generation.tasks import EngineStatus
+
 logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.05  # between a waiting prediction's looks at whether it was cancelled
 
 NAMES = ("medium", "large")
 MAPPING_VARIABLE = "LOOPER_MODELS"
@@ -47,12 +57,20 @@ def _without_gpu(names: Sequence[str]) -> str:
 
 
 class Models:
-    """Loaded models by name. Each folder is loaded once; on a GPU that is too small for all, one at a time."""
+    """Loaded models by name. Each folder is loaded once; on a GPU that is too small for all, one at a time.
+
+    Predictions in other threads borrow them with `lend`: none is unloaded while somebody has it.
+    """
 
     def __init__(self, mapping: Mapping[str, str]) -> None:
         self.mapping = dict(mapping)
         self._loaded: dict[pathlib.Path, LoopMaker] = {}
         self._gpu = False
+        self._door = (
+            threading.Lock()
+        )  # held while a model is loaded or exchanged: who waits for one keeps his turn
+        self._returned = threading.Condition()
+        self._borrowers: Counter[LoopMaker] = Counter()
 
     def start(self) -> None:
         """Load what is here. A name without weights is not served, and a request for it says what brings them.
@@ -99,6 +117,29 @@ class Models:
 
         return find(self.mapping.get(name, name))
 
+    @contextmanager
+    def lend(self, name: str) -> Iterator[LoopMaker]:
+        """Lend the maker for a model name for a block; see `get` for what it raises.
+
+        Where it does not fit beside the one that is loaded, this waits until nobody uses that; those who come later
+        wait behind, whatever they ask for.
+        """
+        while not self._door.acquire(timeout=POLL_SECONDS):
+            check_cancelled()
+        try:
+            maker = self.get(name)
+            with self._returned:
+                self._borrowers[maker] += 1
+        finally:
+            self._door.release()
+        try:
+            yield maker
+        finally:
+            with self._returned:
+                self._borrowers[maker] -= 1
+                self._borrowers += Counter()  # keeps those above zero
+                self._returned.notify_all()
+
     def get(self, name: str) -> LoopMaker:
         """The maker for a model name, loaded on demand.
 
@@ -112,6 +153,7 @@ class Models:
         folder = self._folder_or_instead(name)
         if folder not in self._loaded:
             if self._loaded and not self._fits(folder):
+                self._wait_until_returned()
                 self.unload()
             logger.info("loading %s from %s", name, folder)
             self._loaded[folder] = LoopMaker.load(str(folder))
@@ -144,14 +186,28 @@ class Models:
         return not self._gpu or gpu_answers()
 
     def unload(self) -> None:
-        """Give all memory back; models are loaded again on demand."""
-        self._loaded.clear()
+        """Give back the memory of models that nobody has, and what the others keep between requests."""
+        with self._returned:
+            self._loaded = {folder: maker for folder, maker in self._loaded.items() if self._borrowers[maker]}
+            for maker in self._loaded.values():
+                maker.generator.release()
         gc.unfreeze()
         gc.collect()
         if has_gpu():
             import torch
 
             torch.cuda.empty_cache()
+
+    def engines(self) -> dict[str, EngineStatus]:
+        """What the engine of each loaded model is doing, by the model's own name."""
+        makers = list(self._loaded.values())
+        return {maker.generator.name: maker.generator.engine.status() for maker in makers}
+
+    def _wait_until_returned(self) -> None:
+        with self._returned:
+            while self._borrowers:
+                self._returned.wait(POLL_SECONDS)
+                check_cancelled()
 
     @staticmethod
     def _warm_up(maker: LoopMaker) -> None:

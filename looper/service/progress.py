@@ -1,44 +1,35 @@
-"""Progress as whole lines of a prediction's log."""
+"""Lines of a prediction's log, each of them written whole: halves of several predictions' lines would mix."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+import time
+from typing import TextIO
 
 from tqdm import tqdm
 
+from looper.runtime.cancellation import check_cancelled
 
-class _Lines:
-    """A text file for tqdm whose updates are whole lines: a half line would leak into the next prediction's log."""
-
-    def write(self, text: str) -> None:
-        if text.strip():
-            sys.stderr.write(text.strip() + "\n")
-
-    def flush(self) -> None:
-        sys.stderr.flush()
+PARTS = 10  # lines a stage
 
 
-@dataclass
+def write_line(text: str, stream: TextIO | None = None) -> None:
+    """Write a line in one go, which `print` does not; on standard output by default."""
+    (stream or sys.stdout).write(text + "\n")
+
+
 class ProgressLines:
-    """Progress as one tqdm line each tenth of a stage."""
+    """Progress as one line, as tqdm has it, each tenth of a stage; ends a prediction that was cancelled."""
 
-    bars: dict[str, tqdm] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._stage, self._done, self._started = "", 0, 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show `done` of `total`."""
-        bar = self.bars.get(stage)
-        if bar is None or done < bar.n:  # a further round starts its stage again
-            self.bars[stage] = bar = tqdm(
-                total=total,
-                desc=stage,
-                file=_Lines(),
-                ncols=80,
-                ascii=True,
-                leave=False,
-                miniters=max(1, total // 10),
-                mininterval=0,
-            )
-        bar.update(done - bar.n)
-        if done >= total:
-            bar.close()
+        check_cancelled()
+        if stage != self._stage or done < self._done:  # a further round starts its stage again
+            self._stage, self._done, self._started = stage, 0, time.monotonic()
+        if done * PARTS // total > self._done * PARTS // total:
+            taken = time.monotonic() - self._started
+            write_line(tqdm.format_meter(done, total, taken, ncols=80, prefix=stage, ascii=True), sys.stderr)
+        self._done = done

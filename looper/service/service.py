@@ -1,14 +1,18 @@
-"""What stands behind the Cog predictor: models by name, one folder of files a prediction, progress and metrics."""
+"""What stands behind the Cog predictor: models by name, one folder of files a prediction, progress and metrics.
+
+Predictions run at once where Cog hands out several: nothing here is one's alone but what `Service._files` holds.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import pathlib
-import shutil
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from statistics import fmean
 
 from looper.export.loop_files import write_all
@@ -24,47 +28,65 @@ from looper.runtime.memory import (
     tune_malloc,
 )
 from looper.runtime.validation import FieldError, whole
+from looper.service.concurrency import PredictionThreads, exits_are_errors, slots
 from looper.service.metrics import Metrics
 from looper.service.models import NAMES, Models, model_mapping
 from looper.service.probes import start_probes
-from looper.service.progress import ProgressLines
+from looper.service.progress import ProgressLines, write_line
 from looper.service.scratch import Scratch
 
 logger = logging.getLogger(__name__)
+Record = Callable[[str, float | int | str], None]
 
+RETURN_SECONDS = (
+    10.0  # between returns of memory while predictions are under way: each stops them for a moment
+)
 INPUTS = {"cfg_coef": "classifier_free_guidance"}  # where an input has another name than the field
 
 
 class Service:
-    """Serve predictions with the models at hand."""
+    """Serve predictions with the models at hand, `count` at once."""
 
     def __init__(
-        self, models: Models, scratch: Scratch | None = None, metrics: Metrics | None = None
+        self,
+        models: Models,
+        scratch: Scratch | None = None,
+        metrics: Metrics | None = None,
+        count: int = 1,
     ) -> None:
         self.models = models
         self.metrics = metrics or Metrics()
         self.scratch = scratch or Scratch()
-        self._predicting = False
+        self._threads = PredictionThreads(count)
+        self._suspect = False
+        self._returned = time.monotonic()
 
     @classmethod
     def start(cls) -> Service:
-        """Load and warm up; see `Models.start` for what it raises."""
+        """Load and warm up; see `Models.start` and `slots` for what it raises."""
         probes = start_probes(metrics := Metrics())  # they answer while the models are loaded
+        count = slots()
         keep_in_temp_folder()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         tune_malloc()
-        service = cls(Models(model_mapping()), metrics=metrics)
+        service = cls(Models(model_mapping()), metrics=metrics, count=count)
         service.scratch.sweep()
         service.models.start()
+        metrics.watch(service.models.engines)
         freeze_gc()
         if probes:
             probes.ready(service.healthy)
         return service
 
-    def predict(
-        self, model: str, output_format: str, record: Callable[[str, float | int | str], None], **wish: object
+    async def answer(
+        self, model: str, output_format: str, record: Record, **wish: object
     ) -> list[pathlib.Path]:
-        """Make the loops of one request and return their files, all of them or an error.
+        """As `predict`, in a thread, for an event loop that others need too; cancelled, it ends soon."""
+        work = partial(self.predict, model, output_format, record, **wish)
+        return await self._threads.run(work, lambda files: self.scratch.discard(files[0].parent))
+
+    def predict(self, model: str, output_format: str, record: Record, **wish: object) -> list[pathlib.Path]:
+        """Make the loops of one request and return their files, all of them or an error; calls from any thread.
 
         Parameters
         ----------
@@ -77,24 +99,26 @@ class Service:
         **wish
             Fields of LoopRequest.
         """
-        with self.metrics.prediction():
-            return self._predict(model, output_format, record, wish)
+        with self.metrics.prediction(), exits_are_errors():
+            try:
+                files = self._predict(model, output_format, record, wish)
+            except Exception as error:
+                self._suspect = not isinstance(error, ValueError)
+                raise
+            finally:
+                self._return_memory()
+        self._suspect = False
+        return files
 
     def _predict(
-        self,
-        model: str,
-        output_format: str,
-        record: Callable[[str, float | int | str], None],
-        wish: dict[str, object],
+        self, model: str, output_format: str, record: Record, wish: dict[str, object]
     ) -> list[pathlib.Path]:
-        """Make the files; leave nothing behind and give memory back where that fails."""
-        self._predicting = True
+        """Make the files; say in the caller's words what is wrong, and give memory back where it ran out."""
         try:
             return self._files(model, output_format, record, wish)
-        except BaseException as error:  # a cancelled prediction too leaves nothing behind
-            shutil.rmtree(self.scratch.root, ignore_errors=True)
-            if isinstance(error, FieldError):  # replies name the type, which callers know
-                raise ValueError(str(error.named(INPUTS.get(error.field, error.field)))) from None
+        except FieldError as error:  # replies name the type, which callers know
+            raise ValueError(str(error.named(INPUTS.get(error.field, error.field)))) from None
+        except Exception as error:
             if not out_of_memory(error):
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
@@ -103,43 +127,49 @@ class Service:
                 f"out of memory with {wish['variations']} variations of up to {wish['max_duration']} s: "
                 "ask for fewer or shorter ones"
             ) from error
-        finally:
+
+    def _return_memory(self) -> None:
+        """Hand memory back when the last prediction under way ends, and now and then where there is always one."""
+        now = time.monotonic()
+        if self.metrics.under_way <= 1 or now - self._returned > RETURN_SECONDS:
+            self._returned = now
             return_memory()
-            self._predicting = False
 
     def healthy(self) -> bool:
         """Tell whether predictions can be made; asked at any time, from another thread."""
         # a probe may not disturb a prediction's graph capture; and what it would find, the prediction meets itself
-        return self._predicting or self.models.is_healthy()
+        busy = not self.metrics.idle
+        return (busy and not self._suspect) or self.models.is_healthy()
 
     def _files(
-        self,
-        model: str,
-        output_format: str,
-        record: Callable[[str, float | int | str], None],
-        wish: dict[str, object],
+        self, model: str, output_format: str, record: Record, wish: dict[str, object]
     ) -> list[pathlib.Path]:
-        folder = self.scratch.fresh()
         if model not in NAMES:
             raise ValueError(f"model_version must be one of {', '.join(NAMES)}, got {model!r:.80}")
         if output_format not in FORMATS:
             raise ValueError(f"output_format must be one of {', '.join(FORMATS)}, got {output_format!r:.80}")
         wish["max_duration"] = whole("max_duration", wish["max_duration"])
         request = LoopRequest(**wish).with_seed()  # type: ignore[arg-type]
-        print(f"seed {request.seed}, {request.bpm:g} BPM, prompt {request.model_text[:200]!r}")
-        reset_peak_memory()
-        loops = self.models.get(model).make(request, ProgressLines())
+        write_line(f"seed {request.seed}, {request.bpm:g} BPM, prompt {request.model_text[:200]!r}")
+        if self.metrics.under_way <= 1:
+            reset_peak_memory()
+        with self.models.lend(model) as maker:
+            loops = maker.make(request, ProgressLines())
         with loops.report.timed("export"):
-            try:
-                files = write_all(loops, folder, output_format)
-            except OSError as error:  # its text without "[Errno 28]"
-                raise OSError(error.strerror or str(error)) from error
+            files = self._write(loops, output_format)
         self.metrics.add(loops.report)
         self._tell(loops, record)
         return files
 
+    def _write(self, loops: Loops, output_format: str) -> list[pathlib.Path]:
+        with self.scratch.folder() as folder:
+            try:
+                return write_all(loops, folder, output_format)
+            except OSError as error:  # its text without "[Errno 28]"
+                raise OSError(error.strerror or str(error)) from error
+
     @staticmethod
-    def _tell(loops: Loops, record: Callable[[str, float | int | str], None]) -> None:
+    def _tell(loops: Loops, record: Record) -> None:
         report = loops.report
         facts: dict[str, float | int | str] = {
             "model": report.model,
@@ -159,11 +189,11 @@ class Service:
         for name, value in facts.items():
             record(name, value)
         # one line for machines: the metrics again, for those who keep logs alone
-        print(
+        write_line(
             json.dumps({"event": "prediction", "bpm": loops.request.bpm, "variations": len(loops), **facts})
         )
         for k, (bpm, sure) in enumerate(zip(report.measured_bpm, report.confidence, strict=True), 1):
-            print(f"variation {k:02d}: played at {bpm:.2f} BPM, confidence {sure:.2f}")
-        print(
+            write_line(f"variation {k:02d}: played at {bpm:.2f} BPM, confidence {sure:.2f}")
+        write_line(
             f"{len(loops)} loops of {report.bars:g} bars, {loops[0].seconds:.4f} s, at {loops.request.bpm:g} BPM"
         )

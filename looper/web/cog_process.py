@@ -49,11 +49,14 @@ class CogServer:
         Loopback port for the child.
     tiny : bool
         Map every model name to the demo model in weights/tiny.
+    at_once : int
+        Predictions that it makes at once.
     """
 
-    def __init__(self, root: Path, port: int, tiny: bool = False) -> None:
+    def __init__(self, root: Path, port: int, tiny: bool = False, at_once: int = 1) -> None:
         self.root = root
-        self.environment = cog_environment(port, **({"LOOPER_MODELS": TINY_MODELS} if tiny else {}))
+        models = {"LOOPER_MODELS": TINY_MODELS} if tiny else {}
+        self.environment = cog_environment(port, COG_MAX_CONCURRENCY=str(at_once), **models)
         self.process: asyncio.subprocess.Process | None = None
         self._copied: Path | None = None
 

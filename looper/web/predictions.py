@@ -11,7 +11,13 @@ DONE = ("succeeded", "failed", "canceled")
 
 
 class PredictionLog:
-    """The latest state of each prediction, as Cog's webhook told it, and who waits for news of it."""
+    """The latest state of each prediction, as Cog's webhook told it, and who waits for news of it.
+
+    Parameters
+    ----------
+    keep : int
+        Finished predictions that are remembered, with their files in them.
+    """
 
     def __init__(self, keep: int = 4) -> None:
         self.states: dict[str, dict[str, Any]] = {}
@@ -26,8 +32,8 @@ class PredictionLog:
         if self.states.get(key, {}).get("status") in DONE:
             return
         self.states[key] = self.states.get(key, {}) | state
-        old = [k for k, s in self.states.items() if s.get("status") in DONE and k != key]
-        for stale in old[: max(0, len(self.states) - self.keep)]:
+        done = [k for k, s in self.states.items() if s.get("status") in DONE and k != key]
+        for stale in done[: max(0, len(done) + 1 - self.keep)]:
             del self.states[stale]
         self._news.set()
         self._news = asyncio.Event()
@@ -53,13 +59,14 @@ class PredictionLog:
             if before is not None:
                 self.states[key] = before
 
-    def running(self) -> str | None:
-        """Return the id of the prediction under way, if there is one."""
-        return next((k for k, s in self.states.items() if s.get("status") not in DONE), None)
+    def running(self, key: str) -> dict[str, Any] | None:
+        """Return the state of the prediction `key`, if it is under way."""
+        state = self.states.get(key, {})
+        return None if state.get("status", DONE[0]) in DONE else state
 
     def fail_running(self, error: str) -> None:
         """End what is under way with `error`: its server is gone and will not report."""
-        while key := self.running():
+        for key in [key for key in self.states if self.running(key)]:
             self.post(key, {"status": "failed", "error": error})
 
     async def follow(self, key: str, stopping: Callable[[], bool] = lambda: False) -> AsyncIterator[str]:

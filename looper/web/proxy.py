@@ -2,8 +2,9 @@
 
 Cog answers no cross-origin requests and cannot be asked how a prediction fares, so the page talks to this
 proxy. ``PUT /predictions/<id>`` starts a prediction whose reports come to a webhook on our own address, and
-``GET /predictions/<id>/events`` hands them on as Server-Sent Events. The rest passes unchanged, so a client
-of the plain Cog API can use this address too.
+``GET /predictions/<id>/events`` hands them on as Server-Sent Events. With ``Prefer: respond-async`` it waits in line
+where Cog says 409, and the events say at which place. The rest passes unchanged, so a client of the plain Cog API
+can use this address too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from starlette.routing import Route
 
 from looper.web import strict_json
 from looper.web.cog_process import CogServer
-from looper.web.predictions import PredictionLog
+from looper.web.predictions import DONE, PredictionLog
+from looper.web.waiting import BUSY, MOST, Call, WaitingLine, accepted
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WEBHOOK = ("webhook", "webhook_events_filter")
@@ -78,6 +80,8 @@ class CogProxy:
         The process behind `client`, to tell "still starting" from "stopped".
     stopping : callable
         Tells whether this server is about to end, so that followers are let go.
+    at_once : int
+        Predictions that the Cog server makes at once; the files of so many and a few more are remembered.
     """
 
     def __init__(
@@ -86,10 +90,12 @@ class CogProxy:
         own_url: str,
         child: CogServer | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        at_once: int = 1,
     ) -> None:
         self.client = client
         self.child = child
-        self.predictions = PredictionLog()
+        self.predictions = PredictionLog(keep=at_once + 3)
+        self.line = WaitingLine(self._call, self.predictions)
         self.token = secrets.token_urlsafe(16)  # only our own Cog server may report
         self.hook = f"{own_url}/webhook/{self.token}"
         self.stopping = stopping
@@ -101,15 +107,18 @@ class CogProxy:
             Route("/health-check", self.health),
             Route("/predictions", self.predict, methods=["POST"]),
             Route("/predictions/{id}", self.start, methods=["PUT"]),
-            Route("/predictions/{id}/cancel", self.pass_on, methods=["POST"]),
+            Route("/predictions/{id}/cancel", self.cancel, methods=["POST"]),
             Route("/predictions/{id}/events", self.events),
             Route("/webhook/{token}", self.report, methods=["POST"]),
         ]
 
     async def _send(self, request: Request, body: bytes) -> Response:
-        keep = {k: v for k, v in request.headers.items() if k in ("content-type", "prefer")}
+        return await self._call(request.method, request.url.path, body, _kept(request))
+
+    async def _call(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Response:
+        """What the Cog server says."""
         try:
-            reply = await self.client.request(request.method, request.url.path, content=body, headers=keep)
+            reply = await self.client.request(method, path, content=body, headers=headers)
         except httpx.TransportError:
             return problem(
                 502, "The model server does not answer: it is starting, or it stopped (see its log)."
@@ -160,12 +169,33 @@ class CogProxy:
             body = await _json_object(request)
         except _RefusedError as refused:
             return problem(refused.status, str(refused))
+        if key in self.line:  # the request was sent twice
+            return accepted(key)
         body |= {"webhook": self.hook, "webhook_events_filter": ["start", "logs", "completed"]}
         before = self.predictions.begin(key, body.get("input"))
-        reply = await self._send(request, json.dumps(body).encode())
+        known = before is not None and before.get("status") not in DONE
+        call = Call(key, request.url.path, json.dumps(body).encode(), _kept(request))
+        reply = await self._begin(call, may_wait=not known)
         if reply.status_code >= 400:
             self.predictions.take_back(key, before)
         return reply
+
+    async def _begin(self, call: Call, may_wait: bool) -> Response:
+        """Have the prediction made, or let it wait in line behind those who do."""
+        may_wait = may_wait and "respond-async" in call.headers.get("prefer", "")
+        if not (may_wait and len(self.line)):
+            reply = await self._call("PUT", call.path, call.body, call.headers)
+            if reply.status_code != BUSY or not may_wait:
+                return reply
+        if self.line.join(call):
+            return accepted(call.key)
+        return problem(429, f"{MOST} requests are waiting already. Try again in a while.")
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel a prediction; one that waits in line just leaves it."""
+        if self.line.leave(request.path_params["id"]):
+            return JSONResponse({})
+        return await self.pass_on(request)
 
     async def report(self, request: Request) -> Response:
         """Take Cog's webhook."""
@@ -189,6 +219,12 @@ class CogProxy:
         """End predictions under way when the child stops by itself."""
         if self.child:
             code = await self.child.wait()
+            self.line.stop()
             self.predictions.fail_running(
                 f"The model server stopped (exit code {code}): see its log, then start it again."
             )
+
+
+def _kept(request: Request) -> dict[str, str]:
+    """The headers that the Cog server shall see."""
+    return {k: v for k, v in request.headers.items() if k in ("content-type", "prefer")}

@@ -53,8 +53,9 @@ def create_app(
     """
 
     async def session(request: Request) -> Response:
-        key = proxy.predictions.running() if proxy else None
-        running = {"id": key, "input": proxy.predictions.states[key].get("input")} if proxy and key else None
+        key = request.query_params.get("mine", "")  # nobody is told of others' predictions
+        state = proxy.predictions.running(key) if proxy else None
+        running = {"id": key, "input": state.get("input")} if state else None
         try:  # in a thread, as it takes its time with a large zip or a slow disk
             pack = request.query_params.get("pack")
             listing = await run_in_threadpool(library.listing, pack) if library else None
@@ -77,6 +78,7 @@ def create_app(
         async with contextlib.AsyncExitStack() as stack:
             if proxy:
                 stack.push_async_callback(proxy.client.aclose)
+                stack.callback(proxy.line.stop)
             if proxy and proxy.child:
                 await stack.enter_async_context(proxy.child)
                 watcher = asyncio.create_task(proxy.watch())
@@ -123,6 +125,7 @@ def serve(
     cog_port: int | None = None,
     tiny: bool = False,
     root: str | Path = paths.PROJECT,
+    at_once: int = 1,
 ) -> None:
     """Serve the player until Ctrl-C or SIGTERM, with a Cog server behind it or a folder of loops.
 
@@ -138,6 +141,8 @@ def serve(
         Serve the demo model of weights/tiny under every model name.
     root : path
         Folder of predict.py.
+    at_once : int
+        Predictions that the Cog server makes at once; further ones of the page wait in line.
 
     Raises
     ------
@@ -160,8 +165,8 @@ def serve(
         client = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{cog_port}", timeout=httpx.Timeout(None, connect=5), trust_env=False
         )
-        child = CogServer(Path(root), cog_port, tiny)
-        proxy = CogProxy(client, _url(sock, own=True), child, stopping=lambda: server.should_exit)
+        child = CogServer(Path(root), cog_port, tiny, at_once)
+        proxy = CogProxy(client, _url(sock, own=True), child, lambda: server.should_exit, at_once)
     # by the address that it came to, however that was spelled
     answers_to = is_loopback if is_loopback(sock.getsockname()[0]) else any_name
     config = uvicorn.Config(

@@ -243,6 +243,7 @@ def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
         (["make", "x", "--model", "tiny", "--temperature", "1e39"], 1, "between 0 and 100"),
         (["weights", "path", "w[/b]"], 1, "w[/b]"),
         (["serve", "--port", "99999"], 2, "Invalid value"),
+        (["serve", "--at-once", "0"], 2, "Invalid value"),
         ([], 2, "Usage"),
     ],
 )

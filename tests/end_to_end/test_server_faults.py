@@ -10,7 +10,7 @@ from looper.service.scratch import Scratch
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("cog server")]
 
 
-@pytest.mark.parametrize("name", ["client disconnects", "two requests at once", "disk full"])
+@pytest.mark.parametrize("name", ["client disconnects", "one request too many", "disk full"])
 def test_a_server_survives(server, name):
     right = server.output(faults.REQUEST)
     faults.IN_PLACE[name](server)

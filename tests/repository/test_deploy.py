@@ -13,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from looper.cli.commands import app
+from looper.generation.tasks import EngineStatus
+from looper.runtime.cuda_graph import StepCounts
 from looper.service.metrics import Metrics
 from looper.service.probe import WORDS
 from looper.service.probes import PATHS, PORT_VARIABLE
@@ -151,9 +153,11 @@ def test_selectors_find_the_pods_they_are_meant_for():
 
 
 def test_metrics_in_queries_are_ones_that_are_exported():
+    metrics = Metrics()
+    metrics.watch(lambda: {"medium": EngineStatus(0, 0, 0, 0, 0.0, StepCounts())})
     exported = {
         sample.name
-        for family in text_string_to_metric_families(Metrics().text().decode())
+        for family in text_string_to_metric_families(metrics.text().decode())
         for sample in family.samples
     }
     texts = [path.read_text() for path in (*DEPLOY.rglob("*.yaml"), ROOT / "docs" / "deploy.md")]

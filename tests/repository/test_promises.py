@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 WEIGHTS, FETCH = "tests/checkpoints/test_hostile_weights.py", "tests/checkpoints/test_fetch.py"
 SERVICE, FAULTS = "tests/service/test_service.py", "tests/end_to_end/test_faults.py"
+AT_ONCE, CONCURRENCY = "tests/end_to_end/test_at_once.py", "tests/service/test_concurrency.py"
 SERVER, PROXY, LIBRARY = "tests/web/test_server.py", "tests/web/test_proxy.py", "tests/web/test_library.py"
 READ, WRITE, CLI = "tests/files/test_read.py", "tests/files/test_write.py", "tests/cli/test_commands.py"
 
@@ -129,9 +130,63 @@ PROMISES = [
     ),
     (
         "docs/operations.md",
-        "emptied when the next one starts",
+        "which goes when a prediction begins or ends more than a minute later",
         SERVICE,
-        "test_the_last_predictions_files_go_when_the_next_one_starts",
+        "test_files_outlive_the_start_of_other_predictions_and_go_when_they_are_old",
+    ),
+    (
+        "docs/operations.md",
+        "folders go after 15 s, the oldest first",
+        SERVICE,
+        "test_more_files_than_there_is_room_for_stay_for_a_shorter_time_the_oldest_going_first",
+    ),
+    (
+        "docs/operations.md",
+        "to the byte, whatever becomes of the others",
+        AT_ONCE,
+        "test_eight_at_once_answer_as_alone_whatever_befalls_three_of_them",
+    ),
+    (
+        "docs/operations.md",
+        "predictions that are waited for are answered first",
+        AT_ONCE,
+        "test_all_that_are_waited_for_are_answered_before_a_terminated_server_goes",
+    ),
+    (
+        "docs/operations.md",
+        "its place is free when its thread has ended",
+        CONCURRENCY,
+        "test_a_cancelled_prediction_keeps_its_place_until_its_thread_has_ended_and_others_go_on",
+    ),
+    (
+        "docs/operations.md",
+        "one that is wanted waits until nobody uses the other",
+        CONCURRENCY,
+        "test_a_model_is_exchanged_only_when_nobody_uses_it_and_who_waits_is_not_passed",
+    ),
+    (
+        "docs/operations.md",
+        "takes no\nmodel from under others",
+        CONCURRENCY,
+        "test_memory_that_runs_out_in_one_prediction_takes_no_model_from_under_another",
+    ),
+    (
+        "docs/operations.md",
+        "The page of `looper serve` waits in line where all places are taken",
+        "tests/web/test_waiting.py",
+        "test_who_finds_all_places_taken_waits_and_is_served_in_the_order_of_arrival",
+    ),
+    (
+        "SECURITY.md",
+        "at most 100 wait in line",
+        "tests/web/test_waiting.py",
+        "test_more_than_can_be_held_are_refused_in_words",
+    ),
+    (
+        "SECURITY.md",
+        "The page is told of its own predictions alone",
+        PROXY,
+        "test_the_page_hears_what_cog_reports_until_the_end",
     ),
     (
         "docs/operations.md",

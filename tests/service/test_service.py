@@ -2,6 +2,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -59,12 +60,52 @@ def test_what_the_schema_lets_through_is_refused_in_the_users_words(service, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_the_last_predictions_files_go_when_the_next_one_starts(service, tmp_path):
-    first = predict(service)
-    second = predict(service, seed=5)
-    assert all(file.exists() for file in second)
-    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(second)
+def test_files_outlive_the_start_of_other_predictions_and_go_when_they_are_old(tmp_path, monkeypatch):
+    service = Service(FakeModels(), Scratch(tmp_path, kept_seconds=60))
+    first, second = predict(service), predict(service, seed=5)
+    assert all(file.exists() for file in (*first, *second))
+    assert {len(set(file.parent.iterdir())) for file in (*first, *second)} == {2}
     assert not set(first) & set(second)
+    now = time.monotonic
+    monkeypatch.setattr("looper.service.scratch.time.monotonic", lambda: now() + 61)
+    third = predict(service, seed=6)
+    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(third)
+
+
+def fill(scratch, size=1000):
+    with scratch.folder() as folder:
+        (folder / "x.wav").write_bytes(bytes(size))
+    return folder
+
+
+def test_more_files_than_there_is_room_for_stay_for_a_shorter_time_the_oldest_going_first(
+    tmp_path, monkeypatch
+):
+    clock = [100.0]
+    monkeypatch.setattr("looper.service.scratch.time.monotonic", lambda: clock[0])
+    scratch = Scratch(tmp_path, kept_seconds=60, most_bytes=2500, least_seconds=15)
+    folders = []
+    for clock[0] in (100, 101, 110):
+        folders.append(fill(scratch))
+    assert [folder.exists() for folder in folders] == [True, True, True]  # their replies may not be out
+    clock[0] = 117
+    folders.append(fill(scratch))
+    assert [folder.exists() for folder in folders] == [False, False, True, True]
+    clock[0] = 171
+    folders.append(fill(scratch))
+    assert [folder.exists() for folder in folders] == [False, False, False, True, True]
+
+
+def test_a_folder_that_is_being_filled_is_never_taken_away(tmp_path, monkeypatch):
+    scratch = Scratch(tmp_path, kept_seconds=0, most_bytes=0, least_seconds=0)
+    with scratch.folder() as mine:
+        (mine / "x.wav").write_bytes(b"x")
+        fill(scratch)
+        assert (mine / "x.wav").exists() and list(scratch.root.iterdir()) == [mine]
+        with pytest.raises(OSError, match="broken"), scratch.folder() as other:
+            (other / "y.wav").write_bytes(b"y")
+            raise OSError("broken")
+        assert not other.exists() and (mine / "x.wav").exists()
 
 
 @pytest.mark.parametrize("stage", ["candidates", "variations", "loops"])
@@ -77,10 +118,11 @@ def test_a_cancelled_prediction_leaves_no_file_and_the_next_one_is_unharmed(
         if now == stage:
             raise CancelledError
 
+    before = set(tmp_path.rglob("*"))
     with monkeypatch.context() as patch, pytest.raises(CancelledError):
         patch.setattr(ProgressLines, "__call__", cancel)
-        predict(service)
-    assert not list(tmp_path.iterdir())
+        predict(service, seed=6)
+    assert set(tmp_path.rglob("*")) == before
     assert [file.read_bytes() for file in predict(service)] == expected
 
 
@@ -100,8 +142,9 @@ def test_a_failure_while_writing_gives_no_partial_set(service, tmp_path, monkeyp
 HOLD = """
 import pathlib, sys
 from looper.service.scratch import Scratch
-folder = Scratch(pathlib.Path(sys.argv[1])).fresh()
-(folder / "x.wav").write_bytes(b"x")
+scratch = Scratch(pathlib.Path(sys.argv[1]))
+with scratch.folder() as folder:
+    (folder / "x.wav").write_bytes(b"x")
 print(folder, flush=True)
 sys.stdin.read()
 """
@@ -117,7 +160,7 @@ def test_a_sweep_takes_what_a_crash_left_and_spares_a_living_server_whatever_its
     for alias in (mine, Scratch(tmp_path)):  # as in a container where the other's number is nobody's
         alias.sweep()
         assert (living / "x.wav").exists() and foreign.exists()
-    assert mine.fresh() != living and (living / "x.wav").exists()
+    assert fill(mine) != living and (living / "x.wav").exists()
     other.kill()
     other.communicate(timeout=30)
     Scratch(tmp_path).sweep()
@@ -126,15 +169,17 @@ def test_a_sweep_takes_what_a_crash_left_and_spares_a_living_server_whatever_its
 
 def test_a_living_servers_files_outlast_a_process_to_which_its_number_says_nothing(tmp_path, monkeypatch):
     living = Scratch(tmp_path)
-    (living.fresh() / "x.wav").write_bytes(b"x")
+    kept = fill(living)
 
     def gone(*_):
         raise ProcessLookupError
 
     monkeypatch.setattr("os.kill", gone)  # what another PID namespace says
     monkeypatch.setattr("os.getpid", lambda: 1)
-    Scratch(tmp_path).fresh()
-    assert (living.root / "x.wav").exists()
+    other = Scratch(tmp_path)
+    other.sweep()
+    fill(other)
+    assert (kept / "x.wav").exists()
 
 
 def test_progress_is_whole_lines_of_per_cent(capsys):
@@ -202,7 +247,7 @@ def test_one_model_alone_is_served_and_a_request_for_the_other_says_what_brings_
         WeightsError, match=rf"{gone} is not served here.*looper weights get {gone}.*ask for {here}"
     ):
         predict(service, model=gone)
-    assert not [path for path in (folder / "out").rglob("*") if path.is_file()]
+    assert len([path for path in (folder / "out").rglob("*") if path.is_file()]) == 2
 
 
 def test_with_both_models_both_are_served_and_nothing_is_said(root, caplog, monkeypatch):

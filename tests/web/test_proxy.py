@@ -174,7 +174,7 @@ def test_json_that_cannot_be_passed_on_is_refused_in_words(proxy, upstream, body
     assert reply.status_code == 400
     assert why in reply.json()["error"]
     assert upstream.seen == []
-    assert ask(create_app(proxy), "GET", "/session.json").json()["running"] is None
+    assert ask(create_app(proxy), "GET", "/session.json?mine=a").json()["running"] is None
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_refused_prediction_leaves_nothing_to_follow(proxy, upstream):
     page = create_app(proxy)
     ask(page, "PUT", "/predictions/a", json={"input": {}})
     assert ask(page, "GET", "/predictions/a/events").status_code == 404
-    assert ask(page, "GET", "/session.json").json()["running"] is None
+    assert ask(page, "GET", "/session.json?mine=a").json()["running"] is None
 
 
 def test_a_caller_that_hangs_up_ends_the_call_to_cog(proxy, upstream):
@@ -234,7 +234,8 @@ def test_the_page_hears_what_cog_reports_until_the_end(proxy, upstream):
         async with httpx.AsyncClient(transport=transport, base_url=OWN) as client:
             upstream.reply = (202, {"id": "a", "status": "starting"})
             await client.put("/predictions/a", json={"input": {"prompt": "x"}})
-            running = (await client.get("/session.json")).json()["running"]
+            running = (await client.get("/session.json?mine=a")).json()["running"]
+            others = (await client.get("/session.json?mine=b")).json()["running"]
             listening = asyncio.create_task(client.get("/predictions/a/events"))
             for state in (
                 {"id": "a", "status": "processing", "logs": "generating: 42 %"},
@@ -242,11 +243,12 @@ def test_the_page_hears_what_cog_reports_until_the_end(proxy, upstream):
             ):
                 await asyncio.sleep(0.05)
                 assert (await client.post(proxy.hook, json=state)).status_code == 204
-            return running, await listening, (await client.get("/session.json")).json()["running"]
+            after = (await client.get("/session.json?mine=a")).json()["running"]
+            return running, others, await listening, after
 
-    running, reply, after = asyncio.run(story())
+    running, others, reply, after = asyncio.run(story())
     assert running == {"id": "a", "input": {"prompt": "x"}}
-    assert after is None
+    assert others is None and after is None
     assert reply.headers["content-type"].startswith("text/event-stream")
     assert [state["status"] for state in events(reply.text)] == ["starting", "processing", "succeeded"]
     assert events(reply.text)[-1]["output"] == {"variation_01": "data:,"}
@@ -277,7 +279,7 @@ def test_what_is_done_stays_done_in_whatever_order_webhooks_arrive(order):
         assert done == (
             "succeeded" in order[: order.index(status) + 1] or log.states["a"]["status"] == "succeeded"
         )
-    assert log.states["a"]["status"] == "succeeded" and log.running() is None
+    assert log.states["a"]["status"] == "succeeded" and log.running("a") is None
 
 
 def test_a_finished_predictions_id_may_be_used_again(proxy, upstream):
@@ -305,6 +307,15 @@ def test_finished_predictions_are_forgotten_but_never_a_running_one(proxy):
     proxy.predictions.post("running", {"status": "processing"})
     for k in range(20):
         proxy.predictions.post(str(k), {"status": "succeeded"})
-    assert len(proxy.predictions.states) == proxy.predictions.keep
-    assert proxy.predictions.running() == "running"
+    assert len(proxy.predictions.states) == proxy.predictions.keep + 1
+    assert proxy.predictions.running("running")
     assert "19" in proxy.predictions.states
+
+
+def test_what_has_just_ended_is_remembered_however_many_are_under_way():
+    log = PredictionLog(keep=4)
+    for k in range(20):
+        log.post(f"under way {k}", {"status": "processing"})
+    log.post("done", {"status": "succeeded"})
+    log.post("under way 3", {"logs": "42 %"})
+    assert log.states["done"]["status"] == "succeeded"

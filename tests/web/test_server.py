@@ -126,7 +126,8 @@ def test_a_folder_without_loops_is_told_at_the_start(tmp_path):
 START = """
 import sys
 from looper.web.server import serve
-serve(port=0, tiny=True, **dict(zip(sys.argv[1::2], sys.argv[2::2])))
+wishes = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+serve(port=0, tiny=True, at_once=int(wishes.pop("at_once", 1)), **wishes)
 """
 
 PREDICTOR = """
@@ -241,3 +242,43 @@ def test_with_a_real_cog_server_from_start_to_stop(root):
         process.send_signal(signal.SIGINT)
         process.wait(30)
         assert cog_processes(root) == []
+
+
+ASYNC_PREDICTOR = """
+import asyncio, os
+from cog import BaseModel, BasePredictor, Path
+
+class Outputs(BaseModel):
+    variation_01: Path = None
+
+class Predictor(BasePredictor):
+    async def predict(self, prompt: str) -> Outputs:
+        print(prompt)
+        while not os.path.exists(prompt):
+            await asyncio.sleep(0.02)
+        return Outputs(variation_01=Path(os.path.abspath("loop.wav")))
+"""
+
+
+@pytest.mark.server
+def test_two_at_once_are_made_and_the_third_waits_in_line(root):
+    (root / "predict.py").write_text(ASYNC_PREDICTOR)
+    with running("root", str(root), at_once="2") as (url, _):
+        wait_until_ready(url)
+        headers = {"Prefer": "respond-async"}
+        for key in ("one", "two", "three"):
+            reply = httpx.put(
+                f"{url}/predictions/{key}", json={"input": {"prompt": f"{key}.go"}}, headers=headers
+            )
+            assert reply.status_code == 202
+        with httpx.stream("GET", f"{url}/predictions/three/events", timeout=60) as stream:
+            said = stream.iter_lines()
+            assert '"place": 1' in next(line for line in said if line.startswith("data:"))
+            (root / "two.go").touch()
+            (root / "three.go").touch()
+            states = events("\n".join(said))
+        assert states[-1]["status"] == "succeeded" and "three.go" in states[-1]["logs"]
+        (root / "one.go").touch()
+        assert (
+            events(httpx.get(f"{url}/predictions/one/events", timeout=60).text)[-1]["status"] == "succeeded"
+        )

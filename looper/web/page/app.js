@@ -5,7 +5,7 @@ import { fileName } from "./audio/loop.js";
 import { believable } from "./audio/wav.js";
 import { dropped, gather, picked } from "./files/open.js";
 import { nameFiles, present } from "./player.js";
-import { cancel, complaint, files, follow, progress, start, usedSeed } from "./predictions.js";
+import { cancel, complaint, files, follow, mine, start, usedSeed, whereabouts } from "./predictions.js";
 
 const $ = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -24,7 +24,7 @@ function fail(error) {
 }
 
 function showProgress(state) {
-  const { stage = "Waiting for the model…", percent, done, total, left, rate } = progress(state?.logs);
+  const { stage, percent, done, total, left, rate } = whereabouts(state);
   const decoding = stage !== "loops"; // the last stage counts loops, those before it decode steps
   $("stage").textContent = [stage, percent !== undefined && `${percent} %`, total && `${done} of ${total}`,
     rate && decoding && `${Math.round(rate)} steps/s`, left && `${left} left`].filter(Boolean).join(" · ");
@@ -165,7 +165,9 @@ addEventListener("drop", (event) => {
 });
 
 try {
-  const { model, running, library } = await (await good(`session.json${location.search}`)).json();
+  const asked = new URLSearchParams(location.search); // a pack of the folder that is served
+  asked.set("mine", mine());
+  const { model, running, library } = await (await good(`session.json?${asked}`)).json();
   $("share").hidden = !model; // a folder is not in the link
   if (!model) $("empty").textContent = "Open or drop loops, a folder or a pack's .zip: they play in time with each other.";
   if (library) await openLibrary(library);

@@ -12,7 +12,7 @@ export async function complaint(response) {
 }
 
 const plain = (error) => (error ?? "The model failed without saying why: see the server's log.")
-  .replace(/^(Prediction failed: )+/, "").replace(/^(?:Value|Runtime)Error: /, "");
+  .replace(/^((Async p|P)rediction failed: )+/, "").replace(/^(?:Value|Runtime)Error: /, "");
 
 /** What the logs last said of progress, such as tqdm's "stage:  40%|####   | 2/5 [00:02<00:03, 1.2it/s]": {stage, percent, done, total, left, rate}. */
 export function progress(logs = "") {
@@ -22,6 +22,11 @@ export function progress(logs = "") {
   const [, left] = /<([\d:]+)/.exec(rest) ?? [];
   const [, rate] = /([\d.]+)it\/s/.exec(rest) ?? [];
   return { stage: stage || "working", percent: Number(percent), done, total, left, rate };
+}
+
+/** What a state says of the way so far, for the reader: {place} of one that waits in line, or progress. */
+export function whereabouts({ place, logs } = {}) {
+  return place ? { stage: place === 1 ? "Next in line" : `Place ${place} in line` } : { stage: "Waiting for the model…", ...progress(logs) };
 }
 
 /** Follow prediction `id` to its end; resolves to {output, metrics, logs}, or null when it was canceled. */
@@ -48,8 +53,12 @@ export async function start(input) {
   const response = await fetch(`predictions/${id}`, { method: "PUT", headers, body: JSON.stringify({ input }) })
     .catch(() => { throw new Error("The server does not answer: is looper serve still running?"); });
   if (!response.ok) throw new Error(await complaint(response));
+  localStorage.setItem("prediction", id); // a page that is opened again finds its own, and nobody else's
   return id;
 }
+
+/** The id of the prediction that this browser started last. */
+export const mine = () => localStorage.getItem("prediction") ?? "";
 
 export const cancel = (id) => fetch(`predictions/${id}/cancel`, { method: "POST" });
 

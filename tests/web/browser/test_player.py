@@ -78,8 +78,24 @@ def test_progress_shows_stage_steps_and_time_left_and_cancel_ends_it(visit, stud
     assert page.is_enabled("#make") and page.is_hidden("#error")
 
 
+def test_while_all_places_are_taken_the_page_tells_its_place_and_then_goes_on(visit, studio, cog):
+    cog.busy = True
+    first, second = visit(studio), visit(studio)
+    for page, place in ((first, "Next in line"), (second, "Place 2 in line")):
+        ask(page, variations=2)
+        expect(page.locator("#stage")).to_have_text(place, timeout=60_000)
+        assert page.is_hidden("#error") and page.get_attribute("#bar", "value") is None
+    second.reload()
+    expect(second.locator("#stage")).to_have_text("Place 2 in line", timeout=60_000)
+    first.click("#cancel")
+    expect(second.locator("#stage")).to_have_text("Next in line", timeout=60_000)
+    cog.busy = False
+    cards(second, 2)
+    assert len(cog.inputs) == 1
+
+
 def test_a_failure_is_told_in_its_own_words(visit, studio, cog):
-    cog.fail = "Prediction failed: ValueError: the disk is full: free space"
+    cog.fail = "Prediction failed: Async prediction failed: ValueError: the disk is full: free space"
     page = visit(studio)
     ask(page)
     page.wait_for_selector("#error:not([hidden])")
