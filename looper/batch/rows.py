@@ -4,7 +4,6 @@ A CSV file has a header; JSON Lines have one object a line; the first character 
 those of `looper.request.LoopRequest`, and
 
 - `guidance`: another name for `cfg_coef`, as the command line has it
-- `bars`: instead of `max_duration`, the exact length: a power of two
 - `model`: a name or folder of weights; `format`: wav, mp3, flac or ogg
 
 An empty CSV cell, a field left out and JSON's null stand for the default. Blank lines are passed over.
@@ -25,7 +24,7 @@ from looper.runtime.validation import FieldError
 _REQUEST = tuple(field.name for field in fields(LoopRequest))
 _TEXT = ("prompt", "model", "format")
 _WHOLE = ("variations", "beats_per_bar", "top_k", "seed", "bars")
-FIELDS = (*_REQUEST, "guidance", "bars", "model", "format")
+FIELDS = (*_REQUEST, "guidance", "model", "format")
 
 
 def decode(data: bytes, name: str) -> str:

@@ -54,7 +54,8 @@ def make(
     prompt: opt.Prompt,
     bpm: opt.Bpm = 140,
     variations: opt.Variations = 4,
-    max_duration: opt.MaxDuration = 8,
+    max_duration: opt.MaxDuration = None,
+    bars: opt.Bars = None,
     model: opt.Model = "medium",
     seed: opt.Seed = -1,
     beats_per_bar: opt.BeatsPerBar = 4,
@@ -83,7 +84,8 @@ def make(
     opt.check_outputs(folder, plot)
     check_device(device)
     request = LoopRequest(
-        prompt, bpm, variations, max_duration, beats_per_bar, top_k, top_p, temperature, guidance, seed
+        prompt, bpm, variations, max_duration, beats_per_bar,  # type: ignore[arg-type]
+        top_k, top_p, temperature, guidance, seed, bars,
     )  # fmt: skip
     need("audiocraft")
     find(model)  # what takes seconds to import comes after all that can be refused without it
@@ -91,8 +93,8 @@ def make(
 
     if pack:
         check_room(request, folder)
-    with progress_bars(as_json) as bars:
-        loops = _loops(request, model, device, bars)
+    with progress_bars(as_json) as shown:
+        loops = _loops(request, model, device, shown)
         with loops.report.timed("export"):
             files = write_loops(loops, folder, format, pack=pack, subtype=subtype)
     if plot:
@@ -122,6 +124,7 @@ def cut(
     bpm: opt.CutBpm,
     beats_per_bar: opt.BeatsPerBar = 4,
     max_duration: opt.CutDuration = None,
+    bars: opt.Bars = None,
     min_start: opt.MinStart = 0.0,
     folder: opt.Folder = pathlib.Path(),
     format: opt.Format = "wav",
@@ -136,7 +139,7 @@ def cut(
     from looper.request import CutRequest
 
     subtype = opt.subtype(format, depth)
-    request = CutRequest(bpm, beats_per_bar, max_duration, min_start)
+    request = CutRequest(bpm, beats_per_bar, max_duration, min_start, bars)
     opt.check_outputs(folder, plot)
     opt.check_not_recording(plot, file)
     from looper.export.loop_files import cut_stem, write_cut
@@ -159,9 +162,9 @@ def _cut(samples: np.ndarray, sample_rate: int, request: CutRequest) -> Loop:
     from looper.loops.matching import level
 
     bpm, metre = request.bpm, request.beats_per_bar
-    bounds = {"max_seconds": request.max_duration, "min_start": request.min_start}
+    bounds = {"max_seconds": request.max_duration, "min_start": request.min_start, "beats": request.beats}
     grid = fit_grid(samples, sample_rate, bpm, metre, **bounds)  # type: ignore[arg-type]
-    return level([cut(samples, sample_rate, bpm, metre, grid=grid)])[0]
+    return level([cut(samples, sample_rate, bpm, metre, bars=request.bars, grid=grid)])[0]
 
 
 @app.command()

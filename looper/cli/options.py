@@ -19,7 +19,7 @@ from looper.runtime.validation import FieldError
 PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 _NAMES = {"cfg_coef": "--guidance", "prompt": "the prompt"}
 _OPTIONS = (
-    *("bpm", "variations", "max_duration", "beats_per_bar", "seed", "top_k", "top_p", "temperature"),
+    *("bpm", "variations", "max_duration", "bars", "beats_per_bar", "seed", "top_k", "top_p", "temperature"),
     *("min_start", "format", "depth", "plot", "device"),
 )
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
@@ -27,7 +27,16 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 Prompt = Annotated[str, typer.Argument(help="The music you want, for example 'deep house, warm chords'.")]
 Bpm = Annotated[float, typer.Option(help="Tempo, 40 to 300. It overrides a tempo in the prompt.")]
 Variations = Annotated[int, typer.Option("--variations", "-n", help="How many loops, 1 to 20.")]
-MaxDuration = Annotated[float, typer.Option(help="Longest loop in seconds, 2 to 20.")]
+MaxDuration = Annotated[
+    float | None,
+    typer.Option(help="Longest loop in seconds, 2 to 20; 8 if neither this nor --bars is given."),
+]
+Bars = Annotated[
+    int | None,
+    typer.Option(
+        help="Exactly so many bars: 1, 2, 4, 8, or 3 or 6; what fits the longest loop if not given."
+    ),
+]
 Model = Annotated[str, typer.Option(help="medium, large, tiny, or a folder of weights.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same loops; -1 draws one.")]
 BeatsPerBar = Annotated[int, typer.Option(help="Beats in a bar.")]

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from looper.export.loop_files import stem, write_all
 from looper.files.atomic import cannot_write, made, put_new
 from looper.loops.key import all_keys
-from looper.loops.loop import loop_beats
 from looper.pipeline.result import Loops
 from looper.request import LoopRequest
 
@@ -54,10 +53,9 @@ def check_room(request: LoopRequest, folder: pathlib.Path) -> None:
     """
     if request.seed < 0 or not folder.is_dir():
         return
-    beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
     # the key in a pack's name is known only after the work
     names = {
-        stem(request.prompt, request.bpm, beats, request.beats_per_bar, key=key, seed=request.seed)
+        stem(request.prompt, request.bpm, request.beats, request.beats_per_bar, key=key, seed=request.seed)
         for key in (None, *(known.name for known in all_keys()))
     }
     for path in sorted(folder.iterdir()):

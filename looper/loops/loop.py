@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ import numpy as np
 from looper.files.text import plain, tempo
 from looper.files.write import Tags, encode, write
 from looper.loops.seam import SeamReport
-from looper.runtime.validation import FieldError, positive, whole
 
 if TYPE_CHECKING:
     from pydub import AudioSegment
@@ -132,39 +130,6 @@ def loop_length(beats: int, bpm: float, sample_rate: int) -> int:
     252424
     """
     return round(beats * 60 / bpm * sample_rate)
-
-
-def loop_beats(bpm: float, max_seconds: float, beats_per_bar: int = 4) -> int:
-    """Beats of the longest loop that fits `max_seconds`.
-
-    The largest power-of-two number of bars; where no whole bar fits, two beats or one.
-
-    Raises
-    ------
-    ValueError
-        If not even one beat fits, or a number is not finite or not above 0.
-
-    Examples
-    --------
-    >>> loop_beats(120, 8), loop_beats(119, 8), loop_beats(50, 3)
-    (16, 8, 2)
-    """
-    beats_per_bar = whole("beats_per_bar", beats_per_bar)
-    positive("beats_per_bar", beats_per_bar)
-    beat = 60 / positive("bpm", bpm)
-    if not math.isfinite(beat) or not math.isfinite(positive("max_seconds", max_seconds) / beat):
-        raise FieldError("bpm", f"must be of music, got {bpm:g} for {max_seconds:g} s")
-    # a hair of slack: 4 bars at 120 BPM are 8 s, and must fit 8 s in floating point too
-    fitting = math.floor(max_seconds / beat + 1e-9)
-    if fitting >= beats_per_bar:
-        return beats_per_bar * 2 ** int(math.log2(fitting // beats_per_bar))
-    for beats in (2, 1):
-        if fitting >= beats:
-            return beats
-    raise ValueError(
-        f"not even one beat of {bpm:g} BPM ({beat:.2f} s) fits into {max_seconds:g} s; "
-        f"raise max_duration to {math.ceil(beat)} or the bpm to {math.ceil(60 / max_seconds)}"
-    )
 
 
 def audio_segment(samples: np.ndarray, sample_rate: int) -> AudioSegment:

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from looper.generation.messages import ModelSpec
-from looper.loops.loop import loop_beats
 from looper.model.beat_clock import frames_per_beat
 from looper.request import LoopRequest
 
@@ -48,7 +47,7 @@ def plan(request: LoopRequest, spec: ModelSpec) -> Plan:
     as leave room for the whole loop from the bar line on, and a beat more.
     """
     rate = spec.frame_rate
-    beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
+    beats = request.beats
     period = frames_per_beat(request.bpm, rate) if spec.clocked else None
     played = 60 * rate / period if period else request.bpm
     asked = request.bpm * 2.0 ** round(math.log2(played / request.bpm))  # the octave that is played

@@ -201,6 +201,14 @@ def test_cut_makes_an_exact_loop_of_a_recording(recording, tmp_path, suffix):
     assert soundfile.info(told["file"]).frames == round(told["bars"] * 4 * 60 / 120 * 32000)
 
 
+@pytest.mark.parametrize("bars", [1, 3])
+def test_cut_gives_the_bars_that_were_asked_for(recording, tmp_path, bars):
+    done = run("cut", recording, "--bpm", 120, "--bars", bars, "--out", tmp_path / "o", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["bars"] == bars and soundfile.info(told["file"]).frames == bars * 64_000
+
+
 def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
     both = np.stack([drum_track(120, 9), 0.5 * drum_track(120, 9)], axis=1)
     soundfile.write(tmp_path / "s.flac", both, 32000)
@@ -218,6 +226,12 @@ def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
         (["make", " ", "--model", "tiny"], 1, "prompt must not be empty"),
         (["make", "x", "--model", "tiny", "--bpm", "12"], 1, "--bpm must be between 40 and 300, got 12"),
         (["make", "x", "--model", "tiny", "--bpm", "fast"], 2, "Invalid value"),
+        (
+            ["make", "x", "--model", "tiny", "--bars", "3", "--max-duration", "2"],
+            1,
+            "--bars cannot be 3 in at most 2 s: they last 5.143 s at 140 BPM; ask for fewer, or allow 5.15 s",
+        ),
+        (["make", "x", "--model", "tiny", "--bars", "5"], 1, "--bars must be 1, 2, 4, 8 or another"),
         (["make", "x", "--model", "medium"], 1, "looper weights get medium"),
         (["make", "x", "--model", "nothing"], 1, "unknown model 'nothing'"),
         (["make", "x", "--model", "tiny", "--format", "aiff"], 1, "--format must be one of"),
@@ -267,6 +281,9 @@ def test_a_file_that_is_no_recording_is_named(tmp_path):
         (["--max-duration", "inf"], "--max-duration must be a finite number"),
         (["--max-duration", "1e308"], "--max-duration must be between 0 and 3600"),
         (["--max-duration", "-1"], "--max-duration must be above 0"),
+        (["--bars", 8], "--bars cannot be 8: at 120 BPM there is room for 4; ask for that, or pass a longer"),
+        (["--bars", 3, "--max-duration", 2], "--bars cannot be 3 in at most 2 s: they last 6 s at 120 BPM"),
+        (["--bars", 7], "--bars must be 1, 2, 4, 8 or another power of two, or 3 or 6, got 7"),
         (["--bpm", 12], "--bpm must be between"),
         (["--bpm", 0, "--max-duration", 5], "--bpm must be between 40 and 300, got 0"),
         (["--bpm", "inf", "--max-duration", 5], "--bpm must be a finite number"),

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from looper.generation.messages import GenerationOutput, GenerationRequest, Passage
+from looper.loops.clicks import CLICK
+from looper.loops.matching import cross_clicks
 from looper.model.beat_clock import clock_features
 from looper.pipeline.maker import CANDIDATES, ROUNDS, LoopMaker
 from looper.pipeline.plan import plan
@@ -41,6 +43,17 @@ def test_every_loop_has_exactly_the_samples_its_tempo_asks(bpm, max_duration, cl
 
 
 LONG_BARS = [(48, 16, 20), (60, 16, 16), (45, 13, 20), (48, 8, 20), (72, 12, 20), (40, 16, 20), (40, 9, 14)]
+
+
+@pytest.mark.parametrize("clocked", [False, True])
+@pytest.mark.parametrize(
+    ("bars", "bpm", "metre"), [(3, 121.7, 4), (6, 119, 4), (1, 300, 4), (8, 97.3, 4), (3, 299, 7), (1, 40, 1)]
+)
+def test_loops_have_just_the_bars_that_were_asked_for(bars, bpm, metre, clocked):
+    loops = make(FakeGenerator(clocked), bpm=bpm, bars=bars, beats_per_bar=metre, variations=2)
+    assert {len(loop.samples) for loop in loops} == {round(bars * metre * 60 / bpm * SAMPLE_RATE)}
+    assert {loop.bars for loop in loops} == {bars} and loops.report.bars == bars
+    assert cross_clicks(loops).max() <= CLICK
 
 
 @pytest.mark.parametrize("clocked", [False, True])
