@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from looper.batch.rows import decode, refuse_unknown, rows
-from looper.files.formats import AUDIO_FORMATS
+from looper.files.formats import AUDIO_FORMATS, check_rate
 from looper.request import LoopRequest
 from looper.runtime.validation import FieldError, finite
 
@@ -33,18 +33,22 @@ class BatchLine:
         Name or folder of the weights.
     format : str
         "wav", "mp3", "flac" or "ogg".
+    rate : int or None
+        Samples a second of the files; None for the model's own.
     """
 
     number: int
     request: LoopRequest
     model: str = MODEL
     format: str = FORMAT
+    rate: int | None = None
 
     @property
     def fields(self) -> dict[str, Any]:
         """What is asked for, without the line's number."""
         asked = {name: value for name, value in asdict(self.request).items() if value is not None}
-        return {**asked, "model": self.model, "format": self.format}
+        rate = {} if self.rate is None else {"rate": self.rate}  # without one, ids are as they always were
+        return {**asked, "model": self.model, "format": self.format, **rate}
 
     @cached_property
     def id(self) -> str:
@@ -173,7 +177,8 @@ def _line(number: int, asked: dict[str, Any], model: str, format: str) -> BatchL
         raise FieldError("prompt", "is missing: describe the music you want")
     if (guidance := asked.pop("guidance", None)) is not None:
         asked["cfg_coef"] = finite("guidance", guidance)
-    return BatchLine(number, LoopRequest(**asked), model, format)
+    rate = asked.pop("rate", None)
+    return BatchLine(number, LoopRequest(**asked), model, format, None if rate is None else check_rate(rate))
 
 
 def _word(asked: dict[str, Any], name: str, default: str) -> str:

@@ -5,6 +5,7 @@ those of `looper.request.LoopRequest`, and
 
 - `guidance`: another name for `cfg_coef`, as the command line has it
 - `model`: a name or folder of weights; `format`: wav, mp3, flac or ogg
+- `rate`: samples a second of the files: 32000, 44100 or 48000
 
 An empty CSV cell, a field left out and JSON's null stand for the default. Blank lines are passed over.
 """
@@ -23,8 +24,8 @@ from looper.runtime.validation import FieldError
 
 _REQUEST = tuple(field.name for field in fields(LoopRequest))
 _TEXT = ("prompt", "model", "format")
-_WHOLE = ("variations", "beats_per_bar", "top_k", "seed", "bars")
-FIELDS = (*_REQUEST, "guidance", "model", "format")
+_WHOLE = ("variations", "beats_per_bar", "top_k", "seed", "bars", "rate")
+FIELDS = (*_REQUEST, "guidance", "model", "format", "rate")
 
 
 def decode(data: bytes, name: str) -> str:

@@ -65,7 +65,9 @@ def make(
     guidance: opt.Guidance = 3.0,
     folder: opt.Folder = pathlib.Path("loops"),
     format: opt.Format = "wav",
-    depth: opt.Depth = "16",
+    depth: opt.Depth = None,
+    rate: opt.Rate = None,
+    names: opt.Names = "plain",
     device: opt.Device = None,
     pack: opt.Pack = False,
     plot: opt.LoopsPlot = None,
@@ -80,7 +82,7 @@ def make(
     from looper.runtime.device import check_device
     from looper.runtime.packages import need
 
-    subtype = opt.subtype(format, depth)
+    style = opt.file_style(format, depth, names, rate)
     opt.check_outputs(folder, plot)
     check_device(device)
     request = LoopRequest(
@@ -96,12 +98,13 @@ def make(
     with progress_bars(as_json) as shown:
         loops = _loops(request, model, device, shown)
         with loops.report.timed("export"):
-            files = write_loops(loops, folder, format, pack=pack, subtype=subtype)
+            loops = loops if rate is None else loops.at_rate(rate)
+            files = write_loops(loops, folder, style, pack=pack)
     if plot:
         from looper.export.plot_loops import plot_loops
 
         plot_loops(loops, plot)
-    tell_made(loops, files, as_json)
+    tell_made(loops, files, as_json, names=names)
 
 
 def _loops(request: LoopRequest, model: str, device: str | None, bars: Progress) -> Loops:
@@ -128,7 +131,9 @@ def cut(
     min_start: opt.MinStart = 0.0,
     folder: opt.Folder = pathlib.Path(),
     format: opt.Format = "wav",
-    depth: opt.Depth = "16",
+    depth: opt.Depth = None,
+    rate: opt.Rate = None,
+    names: opt.Names = "plain",
     plot: opt.CutPlot = None,
     as_json: opt.Json = False,
 ) -> None:
@@ -138,21 +143,23 @@ def cut(
     """
     from looper.request import CutRequest
 
-    subtype = opt.subtype(format, depth)
+    style = opt.file_style(format, depth, names, rate)
     request = CutRequest(bpm, beats_per_bar, max_duration, min_start, bars)
     opt.check_outputs(folder, plot)
     opt.check_not_recording(plot, file)
-    from looper.export.loop_files import cut_stem, write_cut
+    from looper.export.loop_files import write_cut
+    from looper.export.names import cut_name
     from looper.files.read import read
 
     samples, sample_rate = read(file)
     loop = _cut(samples, sample_rate, request)
-    written = write_cut(loop, folder, file, format, subtype)
+    loop = loop if rate is None else loop.at_rate(rate)
+    written = write_cut(loop, folder, file, style)
     if plot:
         from looper.export.plot_grid import plot_grid
 
         plot_grid(samples, sample_rate, loop.grid, plot)
-    tell_cut(loop, written, as_json, cut_stem(loop, file))
+    tell_cut(loop, written, as_json, cut_name(loop, file.stem, names=names))
 
 
 def _cut(samples: np.ndarray, sample_rate: int, request: CutRequest) -> Loop:

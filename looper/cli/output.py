@@ -84,6 +84,7 @@ def made_facts(loops: Loops, files: list[pathlib.Path]) -> dict[str, Any]:
                 "bars": loop.bars,
                 "seconds": loop.seconds,
                 "samples": len(loop.samples),
+                "sample_rate": loop.sample_rate,
                 "measured_bpm": round(report.measured_bpm[k], 3),
                 "confidence": round(report.confidence[k], 3),
                 "click_ratio": round(loop.seam.click_ratio, 3),
@@ -125,11 +126,12 @@ def number_note(wanted: str, written: pathlib.Path) -> str | None:
     return f"another {wanted}{written.suffix} is there already and stays as it is: written as {written.name}"
 
 
-def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
+def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool, *, names: str = "plain") -> None:
     """Show the files of a set, as a table or as JSON."""
-    from looper.export.loop_files import file_name
+    from looper.export.loop_files import first_number
+    from looper.export.names import NAMINGS
 
-    wanted = pathlib.Path(file_name(loops[0], 1, files[0].suffix.removeprefix("."))).stem
+    wanted = NAMINGS[names](loops[0], first_number(loops[0]), 1)
     if note := number_note(wanted, files[0]):
         loops.report.note(note)
     facts = made_facts(loops, files)

@@ -74,8 +74,7 @@ def cut(
         from looper.beats.grid import fit_grid
 
         beats = None if bars is None else check_bars(bars) * beats_per_bar
-        one = columns.mean(axis=1)
-        grid = fit_grid(one, sample_rate, bpm, beats_per_bar, max_seconds=max_seconds, beats=beats)
+        grid = fit_grid(columns, sample_rate, bpm, beats_per_bar, max_seconds=max_seconds, beats=beats)
     if bars is not None and grid.beats != bars * beats_per_bar:
         raise FieldError(
             "bars",

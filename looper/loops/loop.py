@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from looper.files.formats import check_rate
 from looper.files.text import plain, tempo
 from looper.files.write import Tags, encode, write
 from looper.loops.seam import SeamReport
@@ -115,6 +116,23 @@ class Loop:
             root_note=None if key is None else 60 + key.root,
             key=None if key is None else key.id3,
         )
+
+    def at_rate(self, sample_rate: int) -> Loop:
+        """The same loop at 32000, 44100 or 48000 Hz: as many samples as its tempo asks there, without a new seam.
+
+        Raises
+        ------
+        FieldError
+            If the rate is none of the three.
+        """
+        from looper.loops.clicks import click_ratio
+        from looper.loops.resample import at_rate
+
+        if check_rate(sample_rate) == self.sample_rate:
+            return self
+        samples = at_rate(self.samples, loop_length(self.beats, self.bpm, sample_rate), sample_rate)
+        seam = replace(self.seam, click_ratio=click_ratio(samples))
+        return replace(self, samples=samples, sample_rate=sample_rate, seam=seam)
 
     def segment(self, times: int = 1) -> AudioSegment:
         """As pydub's AudioSegment of 16 bit, to layer, fade and chain; repeated `times` times without a gap."""

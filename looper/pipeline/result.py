@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import overload
 
+from looper.files.formats import check_rate
 from looper.loops.loop import Loop
 from looper.request import LoopRequest
+from looper.runtime.threads import thread_pool
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +93,19 @@ class Loops(Sequence[Loop]):
         """How many there are of what, and the seed that makes them again."""
         first = f" of {self[0]!r}" if self else ""
         return f"<Loops: {len(self)}{first}, seed {self.report.seed}, model {self.report.model!r}>"
+
+    def at_rate(self, sample_rate: int) -> Loops:
+        """The same loops at 32000, 44100 or 48000 Hz; each still runs into itself and into every other.
+
+        Raises
+        ------
+        FieldError
+            If the rate is none of the three.
+        """
+        check_rate(sample_rate)
+        with thread_pool() as pool:
+            loops = list(pool.map(lambda loop: loop.at_rate(sample_rate), self))
+        return Loops(loops, self.request, self.report)
 
     def __len__(self) -> int:
         return len(self._loops)

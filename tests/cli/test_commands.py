@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from scipy.signal import resample_poly
 
 from looper.pipeline.maker import LoopMaker
 from testkit.command_line import process, run
@@ -220,6 +221,35 @@ def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
     assert (tmp_path / "s.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(("rate", "channels"), [(44_100, 2), (48_000, 1), (96_000, 2), (32_000, 2)])
+def test_cut_keeps_the_rate_and_the_channels_of_its_recording_unless_told(tmp_path, rate, channels):
+    played = resample_poly(drum_track(118, 12), rate // 100, 320)
+    soundfile.write(tmp_path / "jam.wav", np.stack([played, -0.5 * played], 1)[:, :channels], rate)
+    words = ("cut", tmp_path / "jam.wav", "--bpm", 121.7, "--bars", 2, "--json", "--out")
+    told = json.loads(run(*words, tmp_path / "o").stdout)
+    info = soundfile.info(told["file"])
+    assert (info.samplerate, info.channels, info.frames) == (rate, channels, round(8 * 60 / 121.7 * rate))
+    assert told["measured_bpm"] == pytest.approx(118, rel=1e-3) and told["sample_rate"] == rate
+    done = run(*words, tmp_path / "s", "--rate", 48_000, "--depth", 24, "--names", "splice")
+    (shop,) = (tmp_path / "s").iterdir()
+    info = soundfile.info(shop)
+    assert (info.samplerate, info.channels, info.frames) == (48_000, channels, round(8 * 60 / 121.7 * 48_000))
+    assert info.subtype == "PCM_24" and re.fullmatch(r"122_jam(_[A-G]b?(maj|min))?\.wav", shop.name), done
+
+
+@pytest.mark.slow
+def test_make_and_packs_come_at_the_rate_that_was_asked_for(tmp_path):
+    wish = ("techno", "--bpm", 126.5, "-n", 2, "--bars", 1, "--model", "tiny", "--seed", 1, "--json")
+    for more, subtype in (((), "PCM_16"), (("--pack",), "PCM_24")):
+        out = ("--rate", 44_100, "--out", tmp_path / subtype)
+        done = run("make", *wish, *out, *more)
+        assert done.returncode == 0, done.stderr
+        for loop in json.loads(done.stdout)["loops"]:
+            info = soundfile.info(loop["file"])
+            assert info.frames == loop["samples"] == round(4 * 60 / 126.5 * 44_100)
+            assert info.samplerate == loop["sample_rate"] == 44_100 and info.subtype == subtype
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -231,6 +261,8 @@ def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
             1,
             "--bars cannot be 3 in at most 2 s: they last 5.143 s at 140 BPM; ask for fewer, or allow 5.15 s",
         ),
+        (["make", "x", "--model", "tiny", "--rate", "96000"], 1, "--rate must be 32000, 44100 or 48000"),
+        (["make", "x", "--model", "tiny", "--names", "mine"], 1, "--names must be one of plain, splice"),
         (["make", "x", "--model", "tiny", "--bars", "5"], 1, "--bars must be 1, 2, 4, 8 or another"),
         (["make", "x", "--model", "medium"], 1, "looper weights get medium"),
         (["make", "x", "--model", "nothing"], 1, "unknown model 'nothing'"),
@@ -283,6 +315,7 @@ def test_a_file_that_is_no_recording_is_named(tmp_path):
         (["--max-duration", "-1"], "--max-duration must be above 0"),
         (["--bars", 8], "--bars cannot be 8: at 120 BPM there is room for 4; ask for that, or pass a longer"),
         (["--bars", 3, "--max-duration", 2], "--bars cannot be 3 in at most 2 s: they last 6 s at 120 BPM"),
+        (["--rate", 22_050], "--rate must be 32000, 44100 or 48000, got 22050"),
         (["--bars", 7], "--bars must be 1, 2, 4, 8 or another power of two, or 3 or 6, got 7"),
         (["--bpm", 12], "--bpm must be between"),
         (["--bpm", 0, "--max-duration", 5], "--bpm must be between 40 and 300, got 0"),
