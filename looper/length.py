@@ -43,6 +43,17 @@ def loop_beats(bpm: float, max_seconds: float, beats_per_bar: int = 4) -> int:
     )
 
 
+def is_loop_length(bars: int) -> bool:
+    """Whether loops may have so many bars.
+
+    Examples
+    --------
+    >>> [bars for bars in range(20) if is_loop_length(bars)]
+    [1, 2, 3, 4, 6, 8, 16]
+    """
+    return 1 <= bars <= MOST_BARS and (not bars & (bars - 1) or bars in ODD_BARS)
+
+
 def check_bars(bars: object) -> int:
     """`bars` as an int, if that is a length a loop may have: a power of two, 3 or 6.
 
@@ -57,7 +68,7 @@ def check_bars(bars: object) -> int:
     6
     """
     count = whole("bars", bars)
-    if not 1 <= count <= MOST_BARS or (count & (count - 1) and count not in ODD_BARS):
+    if not is_loop_length(count):
         raise FieldError("bars", f"must be 1, 2, 4, 8 or another power of two, or 3 or 6, got {count:.20g}")
     return count
 

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from looper.cli import options as opt
 from looper.cli.batch import batch
 from looper.cli.output import err, out, progress_bars, show_on, tell_cut, tell_made
+from looper.cli.vary import vary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ app = typer.Typer(
 weights_app = typer.Typer(help="Fetch, list and check model weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.command()(batch)
+app.command()(vary)
 
 
 def _say_version(wanted: bool) -> None:

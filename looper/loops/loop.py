@@ -125,14 +125,7 @@ class Loop:
         FieldError
             If the rate is none of the three.
         """
-        from looper.loops.clicks import click_ratio
-        from looper.loops.resample import at_rate
-
-        if check_rate(sample_rate) == self.sample_rate:
-            return self
-        samples = at_rate(self.samples, loop_length(self.beats, self.bpm, sample_rate), sample_rate)
-        seam = replace(self.seam, click_ratio=click_ratio(samples))
-        return replace(self, samples=samples, sample_rate=sample_rate, seam=seam)
+        return at_any_rate(self, check_rate(sample_rate))
 
     def segment(self, times: int = 1) -> AudioSegment:
         """As pydub's AudioSegment of 16 bit, to layer, fade and chain; repeated `times` times without a gap."""
@@ -148,6 +141,26 @@ def loop_length(beats: int, bpm: float, sample_rate: int) -> int:
     252424
     """
     return round(beats * 60 / bpm * sample_rate)
+
+
+def at_any_rate(loop: Loop, sample_rate: int) -> Loop:
+    """The loop at another sample rate, be it one that no file is sold at; see `looper.loops.resample`.
+
+    Examples
+    --------
+    >>> from looper import cut
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 8).astype(np.float32)
+    >>> len(at_any_rate(cut(clicks, 32_000, bpm=120), 22_050).samples)
+    88200
+    """
+    from looper.loops.clicks import click_ratio
+    from looper.loops.resample import at_rate
+
+    if sample_rate == loop.sample_rate:
+        return loop
+    samples = at_rate(loop.samples, loop_length(loop.beats, loop.bpm, sample_rate), sample_rate)
+    seam = replace(loop.seam, click_ratio=click_ratio(samples))
+    return replace(loop, samples=samples, sample_rate=sample_rate, seam=seam)
 
 
 def audio_segment(samples: np.ndarray, sample_rate: int) -> AudioSegment:

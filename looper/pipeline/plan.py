@@ -40,14 +40,15 @@ class Plan:
     prompt_beats: int
 
 
-def plan(request: LoopRequest, spec: ModelSpec) -> Plan:
+def plan(request: LoopRequest, spec: ModelSpec, beats: int | None = None) -> Plan:
     """Work out how much to generate: the loop, a bar more, and for variations the bar before it.
 
     Where a long bar and a long loop do not fit the model's window together, the prompt is cut to as many beats
-    as leave room for the whole loop from the bar line on, and a beat more.
+    as leave room for the whole loop from the bar line on, and a beat more. `beats` are those of the loops where a
+    recording decides them, not the request.
     """
     rate = spec.frame_rate
-    beats = request.beats
+    beats = beats or request.beats
     period = frames_per_beat(request.bpm, rate) if spec.clocked else None
     played = 60 * rate / period if period else request.bpm
     asked = request.bpm * 2.0 ** round(math.log2(played / request.bpm))  # the octave that is played

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from looper.pipeline.maker import CANDIDATES
+from looper.pipeline.session import CANDIDATES
 from looper.runtime.memory import out_of_memory
 
 if TYPE_CHECKING:

@@ -221,6 +221,57 @@ def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
     assert (tmp_path / "s.png").stat().st_size > 10_000
 
 
+def test_vary_writes_variations_of_a_loop_and_the_loop_itself_where_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(LoopMaker, "load", lambda *_: LoopMaker(FakeGenerator()))
+    mine = resample_poly(drum_track(120, 8), 441, 320)
+    soundfile.write(tmp_path / "my loop.wav", np.stack([mine, mine], 1), 44_100)
+    words = (
+        "vary",
+        tmp_path / "my loop.wav",
+        "dusty drums",
+        "--bpm",
+        120,
+        "--model",
+        "tiny",
+        "-n",
+        2,
+        "--seed",
+        1,
+    )
+    done = run(*words, "--out", tmp_path / "o", "--include-source", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [pathlib.Path(loop["file"]).name[-6:] for loop in told["loops"]] == ["00.wav", "01.wav", "02.wav"]
+    for loop in told["loops"]:
+        info = soundfile.info(loop["file"])
+        assert (info.frames, info.samplerate, info.channels) == (8 * 44_100, 44_100, 2)
+    assert any("stereo and the model makes mono" in note for note in told["notes"])
+    done = run(*words, "--out", tmp_path / "p", "--rate", 48_000, "--pack", "--bars", 2)
+    (pack,) = (path for path in (tmp_path / "p").iterdir() if path.is_dir())
+    assert {soundfile.info(file).frames for file in pack.glob("*.wav")} == {4 * 48_000}, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("samples", "words", "said"),
+    [
+        (np.zeros(256_000), (), "the recording is silent, and there is nothing to go on from"),
+        (drum_track(120, 8), ("--bars", 3, "--max-duration", 2), "--bars cannot be 3 in at most 2 s"),
+        (drum_track(120, 8), ("--bars", 6), "--bars cannot be 6: at 120 BPM there is room for 4"),
+        (drum_track(40, 1), ("--bpm", 40), "pass more audio"),
+        (drum_track(120, 8), ("--rate", 96_000), "--rate must be 32000, 44100 or 48000"),
+    ],
+)
+def test_what_cannot_be_varied_is_a_sentence_before_a_model_is_loaded(
+    tmp_path, monkeypatch, samples, words, said
+):
+    monkeypatch.setattr(LoopMaker, "load", lambda *_: pytest.fail("loaded"))
+    soundfile.write(tmp_path / "x.wav", samples, 32_000)
+    out = ("--model", "tiny", "--out", tmp_path / "o")
+    done = run("vary", tmp_path / "x.wav", "x", "--bpm", 120, *out, *words)
+    assert done.returncode == 1 and said in done.stderr.replace("\n", " "), done.stderr
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize(("rate", "channels"), [(44_100, 2), (48_000, 1), (96_000, 2), (32_000, 2)])
 def test_cut_keeps_the_rate_and_the_channels_of_its_recording_unless_told(tmp_path, rate, channels):
     played = resample_poly(drum_track(118, 12), rate // 100, 320)

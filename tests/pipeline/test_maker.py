@@ -8,8 +8,9 @@ from looper.generation.messages import GenerationOutput, GenerationRequest, Pass
 from looper.loops.clicks import CLICK
 from looper.loops.matching import cross_clicks
 from looper.model.beat_clock import clock_features
-from looper.pipeline.maker import CANDIDATES, ROUNDS, LoopMaker
+from looper.pipeline.maker import LoopMaker
 from looper.pipeline.plan import plan
+from looper.pipeline.session import CANDIDATES, ROUNDS
 from looper.pipeline.takes import score_take, seam_passages
 from looper.request import LoopRequest
 from testkit.fakes import SAMPLE_RATE, FakeGenerator, drum_track
