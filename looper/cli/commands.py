@@ -12,16 +12,15 @@ from rich.table import Column, Table
 
 from looper.cli import options as opt
 from looper.cli.batch import batch
-from looper.cli.output import err, out, progress_bars, show_on, tell_cut, tell_made
+from looper.cli.cut import analyse, cut
+from looper.cli.output import err, out, progress_bars, show_on, tell_made
 from looper.cli.vary import vary
 
 if TYPE_CHECKING:
-    import numpy as np
     from rich.progress import Progress
 
-    from looper.loops.loop import Loop
     from looper.pipeline.result import Loops
-    from looper.request import CutRequest, LoopRequest
+    from looper.request import LoopRequest
 
 app = typer.Typer(
     help="Text prompt and tempo in, seamless bar-aligned music loops out, at exactly the asked BPM.",
@@ -32,6 +31,8 @@ weights_app = typer.Typer(help="Fetch, list and check model weights.", no_args_i
 app.add_typer(weights_app, name="weights")
 app.command()(batch)
 app.command()(vary)
+app.command()(cut)
+app.command()(analyse)
 
 
 def _say_version(wanted: bool) -> None:
@@ -121,59 +122,6 @@ def _loops(request: LoopRequest, model: str, device: str | None, bars: Progress)
     loops = maker.make(request, show_on(bars))
     loops.report.seconds = {"load": loaded, **loops.report.seconds}
     return loops
-
-
-@app.command()
-def cut(
-    file: opt.Recording,
-    bpm: opt.CutBpm,
-    beats_per_bar: opt.BeatsPerBar = 4,
-    max_duration: opt.CutDuration = None,
-    bars: opt.Bars = None,
-    min_start: opt.MinStart = 0.0,
-    folder: opt.Folder = pathlib.Path(),
-    format: opt.Format = "wav",
-    depth: opt.Depth = None,
-    rate: opt.Rate = None,
-    names: opt.Names = "plain",
-    plot: opt.CutPlot = None,
-    as_json: opt.Json = False,
-) -> None:
-    """Cut a seamless loop of exactly BPM out of a recording.
-
-    Example: looper cut jam.wav --bpm 120 --plot jam.png
-    """
-    from looper.request import CutRequest
-
-    style = opt.file_style(format, depth, names, rate)
-    request = CutRequest(bpm, beats_per_bar, max_duration, min_start, bars)
-    opt.check_outputs(folder, plot)
-    opt.check_not_recording(plot, file)
-    from looper.export.loop_files import write_cut
-    from looper.export.names import cut_name
-    from looper.files.read import read
-
-    samples, sample_rate = read(file)
-    loop = _cut(samples, sample_rate, request)
-    loop = loop if rate is None else loop.at_rate(rate)
-    written = write_cut(loop, folder, file, style)
-    if plot:
-        from looper.export.plot_grid import plot_grid
-
-        plot_grid(samples, sample_rate, loop.grid, plot)
-    tell_cut(loop, written, as_json, cut_name(loop, file.stem, names=names))
-
-
-def _cut(samples: np.ndarray, sample_rate: int, request: CutRequest) -> Loop:
-    """The loop, at the loudness that loops have."""
-    from looper.beats.grid import fit_grid
-    from looper.loops.cut import cut
-    from looper.loops.matching import level
-
-    bpm, metre = request.bpm, request.beats_per_bar
-    bounds = {"max_seconds": request.max_duration, "min_start": request.min_start, "beats": request.beats}
-    grid = fit_grid(samples, sample_rate, bpm, metre, **bounds)  # type: ignore[arg-type]
-    return level([cut(samples, sample_rate, bpm, metre, bars=request.bars, grid=grid)])[0]
 
 
 @app.command()

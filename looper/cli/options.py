@@ -55,9 +55,6 @@ LoopsPlot = Annotated[
 ]
 
 Recording = Annotated[pathlib.Path, typer.Argument(help="Any recording that libsndfile or ffmpeg reads.")]
-CutBpm = Annotated[
-    float, typer.Option(help="Tempo of the loop, 40 to 300; the music may be some per cent off.")
-]
 CutDuration = Annotated[
     float | None,
     typer.Option("--max-duration", help="Longest loop in seconds; as long as it goes if not given."),

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from looper.loops.loop import Loop
     from looper.pipeline.result import Loops
 
 # paths and prompts are printed as they are: what looks like markup in them is not
 out, err = Console(soft_wrap=True, markup=False), Console(stderr=True, soft_wrap=True, markup=False)
+
+
+NAME_COLUMN = 28  # characters that a file name may take of a line of 80
 
 
 class _Count(ProgressColumn):
@@ -104,15 +106,32 @@ def made_facts(loops: Loops, files: list[pathlib.Path]) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def shared_name(files: list[pathlib.Path]) -> str:
+    """What the names of a set begin with, where they are too long for a column; it is said once, below the table.
+
+    Examples
+    --------
+    >>> shared_name([pathlib.Path(f"o/house_124bpm_4bars_s123456789012_0{k}.wav") for k in (1, 2)])
+    'house_124bpm_4bars_s123456789012_'
+    """
+    names = [file.name for file in files]
+    if max(map(len, names)) <= NAME_COLUMN:
+        return ""
+    first, last = min(names), max(names)
+    same = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[: first.rfind("_", 0, same) + 1]
+
+
+def _table(rows: list[dict[str, Any]], shared: str) -> Table:
     """The files; "fit" is how much likelier than as it was played the model finds the wrap, nats per token."""
     from looper.loops.clicks import CLICK  # brings SciPy, which `serve` and `weights` do without
 
-    table = Table(Column("file", overflow="fold"), "bars", "played at", "sure", "seam", "fit", "key")
+    table = Table(Column("file", no_wrap=True), "bars", "played at", "sure", "seam", "fit", "key")
     for row in rows:
         seam = "clean" if row["click_ratio"] <= CLICK else f"click {row['click_ratio']}"
         fit = "" if row["seam_log_likelihood"] is None else f"{row['seam_log_likelihood']:+.2f}"
         name, tempo = pathlib.Path(row["file"]).name, f"{row['measured_bpm']:.2f} BPM"
+        name = f"…{name.removeprefix(shared)}" if shared else name
         table.add_row(
             name, f"{row['bars']:g}", tempo, f"{row['confidence']:.2f}", seam, fit, row["key"] or ""
         )
@@ -140,46 +159,15 @@ def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool, *, names: 
         return
     for note in facts["notes"]:
         err.print(f"note: {note}", markup=False)
-    out.print(_table(facts["loops"]))
+    shared = shared_name(files)
+    out.print(_table(facts["loops"], shared))
     rates = facts["steps_per_second"]
     took = ", ".join(
         f"{stage} {value:g} s" + (f" ({rates[stage]:.0f} steps/s)" if stage in rates else "")
         for stage, value in facts["seconds"].items()
     )
+    where = files[0].parent / f"{shared}…" if shared else files[0].parent
     out.print(
-        f"{files[0].parent}: {tempo(facts['bpm'])} BPM, seed {facts['seed']}, model {facts['model']}; {took}",
+        f"{where}: {tempo(facts['bpm'])} BPM, seed {facts['seed']}, model {facts['model']}; {took}",
         markup=False,
     )
-
-
-def tell_cut(loop: Loop, written: pathlib.Path, as_json: bool, wanted: str) -> None:
-    """Show one cut loop, as a table or as JSON; `wanted` is what its file would be called by itself."""
-    from looper.pipeline.takes import CONFIDENCE_FLOOR
-
-    grid = loop.grid
-    if grid.confidence < CONFIDENCE_FLOOR:
-        err.print(
-            f"note: no clear beat near {tempo(loop.bpm)} BPM was found: the loop is cut on the likeliest grid"
-        )
-    if note := number_note(wanted, written):
-        err.print(f"note: {note}")
-    facts = {
-        "file": str(written),
-        "bpm": loop.bpm,
-        "bars": loop.bars,
-        "samples": len(loop.samples),
-        "sample_rate": loop.sample_rate,
-        "seconds": loop.seconds,
-        "measured_bpm": round(grid.bpm, 4),
-        "loop_start": round(grid.loop_start, 5),
-        "loop_end": round(grid.loop_end, 5),
-        "confidence": round(grid.confidence, 3),
-        "click_ratio": round(loop.seam.click_ratio, 3),
-    }
-    if as_json:
-        out.print_json(json.dumps(facts))
-        return
-    table = Table(Column(), Column(overflow="fold"), show_header=False)
-    for name, value in facts.items():
-        table.add_row(name, str(value))
-    out.print(table)

@@ -40,7 +40,16 @@ def extended(block: bytes, texts: Mapping[str, str]) -> bytes:
 
 
 def into_flac(data: bytes, texts: Mapping[str, str]) -> bytes:
-    """A FLAC file, with a comment block as libsndfile writes one, and `texts` in it."""
+    """A FLAC file, with a comment block as libsndfile writes one, and `texts` in it.
+
+    Examples
+    --------
+    >>> import io, soundfile
+    >>> file = io.BytesIO()
+    >>> soundfile.write(file, [0.0] * 1000, 32_000, format="FLAC")
+    >>> b"BPM=124" in into_flac(file.getvalue(), {"BPM": "124"})
+    True
+    """
     at, out, head = 4, [data[:4]], 0
     while not head & _LAST:
         head, size = data[at], int.from_bytes(data[at + 1 : at + 4], "big")
@@ -110,7 +119,16 @@ def _segments(packet: bytes) -> list[bytes]:
 
 
 def into_ogg(data: bytes, texts: Mapping[str, str]) -> bytes:
-    """An Ogg Vorbis file with `texts` among its comments; pages are numbered anew where their count changes."""
+    """An Ogg Vorbis file with `texts` among its comments; pages are numbered anew where their count changes.
+
+    Examples
+    --------
+    >>> import io, soundfile
+    >>> file = io.BytesIO()
+    >>> soundfile.write(file, [0.0] * 1000, 32_000, format="OGG")
+    >>> b"BPM=124" in into_ogg(file.getvalue(), {"BPM": "124"})
+    True
+    """
     pages = _pages(data)
     first, start = next(pages)
     laced: list[bytes] = []
