@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 
 from looper.length import check_bars, check_bars_fit, loop_beats
+from looper.musical_key import parse_key
 from looper.runtime.validation import FieldError, finite, positive, whole, within
 
 FORMATS = ("wav", "mp3")
@@ -183,6 +184,9 @@ class LoopRequest:
         Any whole number from 0 names a seed, 0 included; -1 stands for a random one.
     bars : int, optional
         Exactly so many bars: a power of two, 3 or 6. Without it, the largest power of two that fits.
+    key : str, optional
+        A key such as "A minor": the model reads it, and of the candidates it prefers those that are heard in it. It
+        is no promise: `Report.keys` says what came out.
 
     Raises
     ------
@@ -212,6 +216,7 @@ class LoopRequest:
     cfg_coef: float = 3.0
     seed: int = -1
     bars: int | None = None
+    key: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
@@ -248,6 +253,8 @@ class LoopRequest:
         if self.bars is not None:
             fix("bars", check_bars(self.bars))
             check_bars_fit(self.bars, self.bpm, self.beats_per_bar, self.max_duration, DURATION_RANGE[1])
+        if self.key is not None:
+            fix("key", parse_key(self.key).words)
 
     @property
     def beats(self) -> int:
@@ -263,10 +270,9 @@ class LoopRequest:
 
     @property
     def model_text(self) -> str:
-        """What the model reads: the prompt with the asked tempo in place of any other."""
-        words = without_tempo(self.prompt)
-        tempo = f"{round(self.bpm, 3):g} bpm"
-        return f"{words}, {tempo}" if words else tempo
+        """What the model reads: the prompt, the asked key, and the asked tempo in place of any other."""
+        parts = (without_tempo(self.prompt), self.key, f"{round(self.bpm, 3):g} bpm")
+        return ", ".join(part for part in parts if part)
 
     @property
     def replaced_tempi(self) -> list[str]:

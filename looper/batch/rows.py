@@ -23,7 +23,7 @@ from looper.request import LoopRequest
 from looper.runtime.validation import FieldError
 
 _REQUEST = tuple(field.name for field in fields(LoopRequest))
-_TEXT = ("prompt", "model", "format")
+_TEXT = ("prompt", "model", "format", "key")
 _WHOLE = ("variations", "beats_per_bar", "top_k", "seed", "bars", "rate")
 FIELDS = (*_REQUEST, "guidance", "model", "format", "rate")
 

@@ -59,6 +59,7 @@ def make(
     variations: opt.Variations = 4,
     max_duration: opt.MaxDuration = None,
     bars: opt.Bars = None,
+    key: opt.Key = None,
     model: opt.Model = "medium",
     seed: opt.Seed = -1,
     beats_per_bar: opt.BeatsPerBar = 4,
@@ -90,7 +91,7 @@ def make(
     check_device(device)
     request = LoopRequest(
         prompt, bpm, variations, max_duration, beats_per_bar,  # type: ignore[arg-type]
-        top_k, top_p, temperature, guidance, seed, bars,
+        top_k, top_p, temperature, guidance, seed, bars, key,
     )  # fmt: skip
     need("audiocraft")
     find(model)  # what takes seconds to import comes after all that can be refused without it

@@ -90,14 +90,14 @@ def analyse(
     """
     from looper.beats.grid import fit_grid
     from looper.files.read import read
-    from looper.loops.key import find_key
+    from looper.loops.key import hear_key
 
     CutRequest(120 if bpm is None else bpm, beats_per_bar)
     samples, sample_rate = read(file)
     tempi = _tempi(samples, sample_rate, file, needed=bpm is None)
     bpm = rounded(tempi[0].bpm) if bpm is None else bpm
     grid = fit_grid(samples, sample_rate, bpm, beats_per_bar)
-    tell_analysis(file, samples, sample_rate, grid, tempi, find_key(samples, sample_rate), as_json)
+    tell_analysis(file, samples, sample_rate, grid, tempi, hear_key(samples, sample_rate), as_json)
 
 
 @dataclass(frozen=True)

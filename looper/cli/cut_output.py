@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from looper.beats.grid import BeatGrid
     from looper.beats.unknown_tempo import TempoCandidate
-    from looper.loops.key import Key
+    from looper.loops.key import HeardKey
     from looper.loops.loop import Loop
 
 
@@ -78,7 +78,7 @@ def tell_analysis(
     sample_rate: int,
     grid: BeatGrid,
     tempi: Sequence[TempoCandidate],
-    key: Key | None,
+    key: HeardKey | None,
     as_json: bool,
 ) -> None:
     """Show what was found in a recording; the times of all beats are in the JSON alone."""
@@ -91,7 +91,8 @@ def tell_analysis(
         "beats_per_bar": grid.beats_per_bar,
         "confidence": round(grid.confidence, 3),
         "drift": round(grid.drift, 4),
-        "key": None if key is None else key.name,
+        "key": key.key.name if key is not None and key.clear else None,
+        "key_confidence": None if key is None else round(key.confidence, 3),
         "loop_start": round(grid.loop_start, 5),
         "loop_end": round(grid.loop_end, 5),
         "bars": grid.bars,

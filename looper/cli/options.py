@@ -23,7 +23,7 @@ PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 _NAMES = {"cfg_coef": "--guidance", "prompt": "the prompt"}
 _OPTIONS = (
     *("bpm", "variations", "max_duration", "bars", "beats_per_bar", "seed", "top_k", "top_p", "temperature"),
-    *("min_start", "format", "depth", "plot", "device", "rate", "names"),
+    *("min_start", "key", "format", "depth", "plot", "device", "rate", "names"),
 )
 NAMES = ("plain", "splice")
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
@@ -40,6 +40,10 @@ Bars = Annotated[
     typer.Option(
         help="Exactly so many bars: 1, 2, 4, 8, or 3 or 6; what fits the longest loop if not given."
     ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(help="A key such as 'A minor': a wish, not a promise; the report says what is heard."),
 ]
 Model = Annotated[str, typer.Option(help="medium, large, tiny, or a folder of weights.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same loops; -1 draws one.")]

@@ -93,6 +93,7 @@ def made_facts(loops: Loops, files: list[pathlib.Path]) -> dict[str, Any]:
                 "level_step_db": round(loop.seam.level_step_db, 3),
                 "seam_log_likelihood": None if fit is None else round(fit, 3),
                 "key": loop.key.name if loop.key else None,
+                "key_confidence": round(loop.heard_key.confidence, 3) if loop.heard_key else None,
             }
         )
     return {

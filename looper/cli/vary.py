@@ -40,6 +40,7 @@ def vary(
     variations: opt.Variations = 4,
     max_duration: VaryDuration = None,
     bars: opt.Bars = None,
+    key: opt.Key = None,
     model: opt.Model = "medium",
     seed: opt.Seed = -1,
     beats_per_bar: opt.BeatsPerBar = 4,
@@ -74,7 +75,7 @@ def vary(
     check_device(device)
     request = LoopRequest(
         prompt, bpm, variations, max_duration, beats_per_bar,  # type: ignore[arg-type]
-        top_k, top_p, temperature, guidance, seed, bars,
+        top_k, top_p, temperature, guidance, seed, bars, key,
     ).with_seed()  # fmt: skip
     need("audiocraft")
     find(model)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pydub import AudioSegment
 
     from looper.beats.grid import BeatGrid
-    from looper.loops.key import Key
+    from looper.loops.key import HeardKey
+    from looper.musical_key import Key
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -91,9 +92,14 @@ class Loop:
     @cached_property
     def key(self) -> Key | None:
         """The key, or None where it is not clear."""
-        from looper.loops.key import find_key
+        return self.heard_key.key if self.heard_key is not None and self.heard_key.clear else None
 
-        return find_key(self.samples, self.sample_rate)
+    @cached_property
+    def heard_key(self) -> HeardKey | None:
+        """The likeliest key and how sure it is, clear or not; None where nothing tells of any."""
+        from looper.loops.key import hear_key
+
+        return hear_key(self.samples, self.sample_rate)
 
     def save(self, path: str | Path, *, format: str | None = None, subtype: str | None = None) -> Path:
         """Write to a WAV, MP3, FLAC or OGG file; see `looper.files.write.write`."""

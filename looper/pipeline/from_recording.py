@@ -204,7 +204,9 @@ class RecordingSession(LoopSession):
         self.report_takes(takes)
         if include_source:
             self._report_source()
-        return Loops(loops if include_source else loops[1:], self.request, self.report)
+        kept = loops if include_source else loops[1:]
+        self.report_keys(kept)
+        return Loops(kept, self.request, self.report)
 
     def _take(self) -> Take:
         """The source as the model's own first loop would be: one round, mono, at the tempo that is played."""

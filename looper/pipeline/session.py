@@ -15,8 +15,15 @@ from looper.loops.loop import Loop
 from looper.loops.matching import finish
 from looper.model.beat_clock import clock_features
 from looper.pipeline.plan import plan
-from looper.pipeline.result import Loops, Report
-from looper.pipeline.takes import Take, other_cuts, score_take, seam_passages, what_is_doubtful
+from looper.pipeline.result import Loops, Report, key_note
+from looper.pipeline.takes import (
+    Take,
+    distance_from_key,
+    other_cuts,
+    score_take,
+    seam_passages,
+    what_is_doubtful,
+)
 from looper.request import LoopRequest
 from looper.runtime.threads import thread_pool
 
@@ -76,7 +83,17 @@ class LoopSession:
         with self.report.timed("loops"):
             loops = finish(self.cut(takes, range(1, len(takes) + 1)))
         self.report_takes(takes)
+        self.report_keys(loops)
         return Loops(loops, self.request, self.report)
+
+    def report_keys(self, loops: Sequence[Loop]) -> None:
+        """Where a key was asked for, tell in the report which ones are heard."""
+        if self.request.key is None:
+            return
+        heard = [loop.heard_key for loop in loops]
+        self.report.keys = [None if key is None or not key.clear else key.key.words for key in heard]
+        self.report.key_confidence = [0.0 if key is None else key.confidence for key in heard]
+        self.report.note(key_note(self.request.key, self.report.keys))
 
     def report_takes(self, takes: Sequence[Take]) -> None:
         """Tell in the report what came of each take."""
@@ -146,7 +163,9 @@ class LoopSession:
 
         def one(samples: np.ndarray, attempt: int, codes: np.ndarray | None) -> Take:
             take = score_take(samples, rate, self.plan, beats, downbeat)
-            return replace(take, attempt=attempt, codes=codes, clock=clock)
+            key = self.request.key
+            off = 0.0 if key is None or downbeat is not None else distance_from_key(take, rate, key)
+            return replace(take, attempt=attempt, codes=codes, clock=clock, key_distance=off)
 
         codes = [None] * len(attempts) if output.codes is None else output.codes
         return _parallel(one, output.samples, attempts, codes)

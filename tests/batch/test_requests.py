@@ -75,6 +75,7 @@ def test_every_bad_line_is_named_by_its_number_and_reason():
         ('{"prompt": "x", "bars": 5}', "bars must be 1, 2, 4, 8 or another power of two, or 3 or 6, got 5"),
         ('{"prompt": "x", "bars": 32, "bpm": 60}', "bars cannot be 32 in at most 20 s: they last 128 s"),
         ('{"prompt": "x", "bars": 4, "max_duration": 5}', "bars cannot be 4 in at most 5 s"),
+        ('{"prompt": "x", "key": "H"}', "key must be a note and major or minor"),
         ('{"prompt": "x", "rate": 96000}', "rate must be 32000, 44100 or 48000, got 96000"),
         ('{"prompt": "x", "guidance": 4, "cfg_coef": 8}', "guidance and cfg_coef do not go together"),
     ],
@@ -143,10 +144,11 @@ def test_an_id_depends_on_all_that_is_asked_for_and_on_nothing_else():
     changes = (
         {"rate": 44_100},
         {"bars": 2},
+        {"key": "Am"},
         {"bpm": 125},
         {"seed": 2},
         {"model": "large"},
         {"format": "mp3"},
         {"temperature": 0.9},
     )
-    assert len({read_requests([{**base, **change}])[0].id for change in changes} | {ids[0]}) == 8
+    assert len({read_requests([{**base, **change}])[0].id for change in changes} | {ids[0]}) == 9

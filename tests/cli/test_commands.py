@@ -312,6 +312,7 @@ def test_make_and_packs_come_at_the_rate_that_was_asked_for(tmp_path):
             1,
             "--bars cannot be 3 in at most 2 s: they last 5.143 s at 140 BPM; ask for fewer, or allow 5.15 s",
         ),
+        (["make", "x", "--model", "tiny", "--key", "H dur"], 1, "--key must be a note and major or minor"),
         (["make", "x", "--model", "tiny", "--rate", "96000"], 1, "--rate must be 32000, 44100 or 48000"),
         (["make", "x", "--model", "tiny", "--names", "mine"], 1, "--names must be one of plain, splice"),
         (["make", "x", "--model", "tiny", "--bars", "5"], 1, "--bars must be 1, 2, 4, 8 or another"),

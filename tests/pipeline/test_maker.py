@@ -328,3 +328,45 @@ def test_one_maker_serves_several_threads_in_turn(tiny):
         together = list(pool.map(tiny.make, wishes * 2))
     for made, expected in zip(together, alone * 2, strict=True):
         assert [loop.samples.tobytes() for loop in made] == expected
+
+
+class Singing(FakeGenerator):
+    """Plays chords under the drums, in a key of its own for each attempt."""
+
+    roots = (0, 6, 9, 2)  # C, Gb, A, D, all minor
+
+    def waves(self, request, progress):
+        waves = super().waves(request, progress)
+        t = np.arange(waves.shape[1]) / SAMPLE_RATE
+        for wave, key in zip(waves, request.keys, strict=True):
+            base = 220 * 2 ** ((self.roots[key[2] % 4] - 9) / 12)
+            steps = np.array([[0, 3, 7], [5, 8, 12], [7, 11, 14], [0, 3, 7]])[(t * 2).astype(int) % 4]
+            wave += 0.2 * np.sin(2 * np.pi * base * 2 ** (steps.T / 12) * t).sum(axis=0).astype(np.float32)
+        return waves
+
+
+@pytest.mark.parametrize(
+    ("asked", "heard"), [("A minor", "A minor"), ("F# m", "F# minor"), ("Dm", "D minor")]
+)
+def test_of_the_candidates_the_one_in_the_asked_key_is_taken_and_the_report_says_what_came_out(asked, heard):
+    loops = make(Singing(), bpm=120, variations=1, max_duration=4, key=asked)
+    assert loops.report.keys == [heard] and loops[0].key.words == heard
+    assert 0 < loops.report.key_confidence[0] <= 1
+    assert f"{heard} was asked for; heard: {heard} in 1" in loops.report.notes
+
+
+def test_a_key_that_no_candidate_is_in_is_told_and_drums_are_none_the_worse_for_it():
+    other = make(Singing(), bpm=120, variations=1, max_duration=4, key="E major")
+    assert other.report.keys != ["E major"] and "E major was asked for; heard: " in other.report.notes[0]
+    asked, plain = (
+        make(FakeGenerator(), bpm=120, variations=2, max_duration=4, **key) for key in ({"key": "Am"}, {})
+    )
+    assert all(np.array_equal(a.samples, b.samples) for a, b in zip(asked, plain, strict=True))
+    assert plain.report.keys == [] and plain.report.notes == []
+    assert "heard: no clear key in 2" in asked.report.notes[0]
+
+
+def test_the_model_reads_the_key():
+    generator = FakeGenerator()
+    make(generator, prompt="warm pads, 90 bpm", bpm=120, variations=1, key="f# minor")
+    assert set(generator.calls[0].prompts) == {"warm pads, F# minor, 120 bpm"}
