@@ -79,6 +79,12 @@ class Loop:
         size = f"{self.bars:g} bar{'s' * (self.bars != 1)} at {tempo(self.bpm)} BPM"
         return f"<Loop: {size}, {self.seconds:.3f} s, {self.sample_rate} Hz>"
 
+    def _repr_html_(self) -> str:
+        """A player and a picture, in a notebook."""
+        from looper.loops.notebook import loop_html
+
+        return loop_html(self)
+
     @property
     def bars(self) -> float:
         """Length in bars; below one for a loop of a few beats."""

@@ -12,6 +12,7 @@ from typing import overload
 
 from looper.files.formats import check_rate
 from looper.loops.loop import Loop
+from looper.loops.notebook import loops_html
 from looper.request import LoopRequest
 from looper.runtime.threads import thread_pool
 
@@ -112,6 +113,10 @@ class Loops(Sequence[Loop]):
         """How many there are of what, and the seed that makes them again."""
         first = f" of {self[0]!r}" if self else ""
         return f"<Loops: {len(self)}{first}, seed {self.report.seed}, model {self.report.model!r}>"
+
+    def _repr_html_(self) -> str:
+        """A player and a picture each, in a notebook."""
+        return loops_html(self, repr(self)[1:-1])
 
     def at_rate(self, sample_rate: int) -> Loops:
         """The same loops at 32000, 44100 or 48000 Hz; each still runs into itself and into every other.
