@@ -21,6 +21,7 @@ from looper.runtime import audiocraft_compat
 
 if TYPE_CHECKING:
     from looper.beats.grid import BeatGrid, analyse
+    from looper.beats.unknown_tempo import find_tempi
     from looper.checkpoints.sources import WeightsError
     from looper.loops.cut import cut
     from looper.loops.loop import Loop
@@ -41,6 +42,7 @@ _HOMES = {
     "Report": "pipeline.result",
     "WeightsError": "checkpoints.store",
     "analyse": "beats.grid",
+    "find_tempi": "beats.unknown_tempo",
     "cut": "loops.cut",
 }
 
@@ -54,6 +56,7 @@ __all__ = [
     "WeightsError",
     "analyse",
     "cut",
+    "find_tempi",
 ]
 
 

@@ -7,12 +7,15 @@ import secrets
 import unicodedata
 from dataclasses import dataclass, replace
 
+from looper.length import check_bars, check_bars_fit, loop_beats
+from looper.musical_key import parse_key
 from looper.runtime.validation import FieldError, finite, positive, whole, within
 
 FORMATS = ("wav", "mp3")
 BPM_RANGE = (40, 300)
 VARIATIONS_RANGE = (1, 20)
 DURATION_RANGE = (2, 20)
+USUAL_DURATION = 8.0  # seconds
 BEATS_PER_BAR_RANGE = (1, 16)
 LONGEST_PROMPT = 100_000
 LARGEST_SEED = 2**63 - 1
@@ -113,6 +116,8 @@ class CutRequest:
         Upper bound of the loop's length in seconds, at least a beat and at most an hour; None for no bound.
     min_start : float
         Seconds of the recording before which the loop does not begin, at most an hour.
+    bars : int or None
+        Exactly so many bars: a power of two, 3 or 6; None for as many as there is room for.
 
     Raises
     ------
@@ -124,6 +129,7 @@ class CutRequest:
     beats_per_bar: int = 4
     max_duration: float | None = None
     min_start: float = 0.0
+    bars: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bpm", finite("bpm", self.bpm))
@@ -136,6 +142,15 @@ class CutRequest:
             object.__setattr__(self, "max_duration", positive("max_duration", self.max_duration))
             within("max_duration", self.max_duration, (0, LONGEST_RECORDING))
             self._check_room()
+        if self.bars is not None:
+            object.__setattr__(self, "bars", check_bars(self.bars))
+            longest = LONGEST_RECORDING if self.max_duration is None else self.max_duration
+            check_bars_fit(self.bars, self.bpm, self.beats_per_bar, longest, LONGEST_RECORDING)
+
+    @property
+    def beats(self) -> int | None:
+        """Beats that the loop must have, or None."""
+        return None if self.bars is None else self.bars * self.beats_per_bar
 
     def _check_room(self) -> None:
         beat = 60 / self.bpm
@@ -159,14 +174,19 @@ class LoopRequest:
         Tempo of the loops, 40 to 300 beats per minute. It overrides a tempo written in the prompt.
     variations : int
         How many loops, 1 to 20.
-    max_duration : float
-        Upper bound of a loop's length in seconds, 2 to 20.
+    max_duration : float, optional
+        Upper bound of a loop's length in seconds, 2 to 20; 8 if not given, 20 where `bars` is.
     beats_per_bar : int
         Beats in a bar.
     top_k, top_p, temperature, cfg_coef
         Sampling: see `Sampling`.
     seed : int
         Any whole number from 0 names a seed, 0 included; -1 stands for a random one.
+    bars : int, optional
+        Exactly so many bars: a power of two, 3 or 6. Without it, the largest power of two that fits.
+    key : str, optional
+        A key such as "A minor": the model reads it, and of the candidates it prefers those that are heard in it. It
+        is no promise: `Report.keys` says what came out.
 
     Raises
     ------
@@ -177,6 +197,8 @@ class LoopRequest:
     --------
     >>> LoopRequest("deep house", bpm=124, variations=2, seed=1).bpm
     124.0
+    >>> LoopRequest("deep house", bpm=124, bars=3).beats
+    12
     >>> LoopRequest("deep house", bpm=12)
     Traceback (most recent call last):
     ...
@@ -186,13 +208,15 @@ class LoopRequest:
     prompt: str
     bpm: float = 140
     variations: int = 4
-    max_duration: float = 8
+    max_duration: float = None  # type: ignore[assignment]  # what it is depends on `bars`
     beats_per_bar: int = 4
     top_k: int = 250
     top_p: float = 0.0
     temperature: float = 1.0
     cfg_coef: float = 3.0
     seed: int = -1
+    bars: int | None = None
+    key: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
@@ -209,6 +233,8 @@ class LoopRequest:
             )
         fix = lambda name, value: object.__setattr__(self, name, value)
         fix("prompt", text.encode("utf-8", "replace").decode())  # a lone surrogate would break logs and tags
+        if self.max_duration is None:
+            fix("max_duration", USUAL_DURATION if self.bars is None else DURATION_RANGE[1])
         for name in ("bpm", "max_duration"):
             fix(name, finite(name, getattr(self, name)))
         for name in ("variations", "beats_per_bar", "seed"):
@@ -224,6 +250,18 @@ class LoopRequest:
             )
         for name in ("top_k", "top_p", "temperature", "cfg_coef"):
             fix(name, getattr(self.sampling, name))
+        if self.bars is not None:
+            fix("bars", check_bars(self.bars))
+            check_bars_fit(self.bars, self.bpm, self.beats_per_bar, self.max_duration, DURATION_RANGE[1])
+        if self.key is not None:
+            fix("key", parse_key(self.key).words)
+
+    @property
+    def beats(self) -> int:
+        """Beats of each loop: those of `bars`, or of the longest loop that fits `max_duration`."""
+        if self.bars is not None:
+            return self.bars * self.beats_per_bar
+        return loop_beats(self.bpm, self.max_duration, self.beats_per_bar)
 
     @property
     def sampling(self) -> Sampling:
@@ -232,10 +270,9 @@ class LoopRequest:
 
     @property
     def model_text(self) -> str:
-        """What the model reads: the prompt with the asked tempo in place of any other."""
-        words = without_tempo(self.prompt)
-        tempo = f"{round(self.bpm, 3):g} bpm"
-        return f"{words}, {tempo}" if words else tempo
+        """What the model reads: the prompt, the asked key, and the asked tempo in place of any other."""
+        parts = (without_tempo(self.prompt), self.key, f"{round(self.bpm, 3):g} bpm")
+        return ", ".join(part for part in parts if part)
 
     @property
     def replaced_tempi(self) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from looper.beats.grid import BeatGrid
 from looper.generation.messages import GenerationOutput, ModelSpec
-from looper.loops.loop import Loop, loop_beats, loop_length
+from looper.loops.loop import Loop, loop_length
 from looper.loops.seam import SeamReport
 from looper.model.beat_clock import FEATURES
 from looper.pipeline.result import Loops, Report
@@ -101,7 +101,7 @@ class FakeMaker:
 
     def make(self, request, progress=None):
         self._act(request.prompt, progress or (lambda *_: None))
-        beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
+        beats = request.beats
         bars, n = beats / request.beats_per_bar, loop_length(beats, request.bpm, self.rate)
         grid = BeatGrid(
             request.bpm, request.beats_per_bar, *[np.zeros(0)] * 2, 0, n / self.rate, bars, 0.9, ()

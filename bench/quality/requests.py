@@ -24,7 +24,7 @@ import numpy as np
 import soundfile as sf
 
 from looper.beats import downbeats
-from looper.loops.loop import loop_beats
+from looper.length import loop_beats
 from looper.pipeline.plan import Plan
 from looper.pipeline.takes import Take, score_take
 

@@ -19,7 +19,8 @@ import json
 
 import numpy as np
 
-from looper.pipeline.maker import CANDIDATES, LoopMaker, LoopSession
+from looper.pipeline.maker import LoopMaker
+from looper.pipeline.session import CANDIDATES, LoopSession
 from looper.pipeline.takes import Take
 from looper.request import LoopRequest
 

@@ -34,6 +34,8 @@ class Record:
         Name of the weights, and the sha256 of their manifest.json, which names all files by theirs.
     bars : float
         Of each loop.
+    rate : int or None
+        Samples a second that were asked for.
     bpm_measured, confidence : list of float
         Of each variation before the stretch.
     folder : str
@@ -56,6 +58,7 @@ class Record:
     tries: int = 1
     model_sha256: str | None = None
     bars: float | None = None
+    rate: int | None = None
     bpm_measured: list[float] = field(default_factory=list)
     confidence: list[float] = field(default_factory=list)
     folder: str | None = None
@@ -67,7 +70,8 @@ class Record:
     @classmethod
     def of(cls, line: BatchLine, status: Status, **facts: Any) -> Record:
         """A record of `line`."""
-        return cls(line.id, line.number, status, asdict(line.request), line.model, line.format, **facts)
+        request = asdict(line.request)
+        return cls(line.id, line.number, status, request, line.model, line.format, rate=line.rate, **facts)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Record:

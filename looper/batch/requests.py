@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from looper.batch.rows import decode, refuse_unknown, rows
-from looper.files.formats import AUDIO_FORMATS
-from looper.loops.loop import loop_beats
-from looper.request import DURATION_RANGE, LoopRequest
-from looper.runtime.validation import FieldError, finite, whole
+from looper.files.formats import AUDIO_FORMATS, check_rate
+from looper.request import LoopRequest
+from looper.runtime.validation import FieldError, finite
 
 MODEL, FORMAT = "medium", "wav"
 ID_LENGTH = 16  # hexadecimal digits: among a million requests two share them once in 10**7 times
@@ -34,17 +33,22 @@ class BatchLine:
         Name or folder of the weights.
     format : str
         "wav", "mp3", "flac" or "ogg".
+    rate : int or None
+        Samples a second of the files; None for the model's own.
     """
 
     number: int
     request: LoopRequest
     model: str = MODEL
     format: str = FORMAT
+    rate: int | None = None
 
     @property
     def fields(self) -> dict[str, Any]:
         """What is asked for, without the line's number."""
-        return {**asdict(self.request), "model": self.model, "format": self.format}
+        asked = {name: value for name, value in asdict(self.request).items() if value is not None}
+        rate = {} if self.rate is None else {"rate": self.rate}  # without one, ids are as they always were
+        return {**asked, "model": self.model, "format": self.format, **rate}
 
     @cached_property
     def id(self) -> str:
@@ -160,9 +164,8 @@ def _wish(row: Any) -> dict[str, Any]:
         raise ValueError(f'must be an object such as {{"prompt": "house"}}, got {type(row).__name__}')
     refuse_unknown(row)
     asked = {name: value for name, value in row.items() if value is not None}
-    for name, other in (("guidance", "cfg_coef"), ("bars", "max_duration")):
-        if name in asked and other in asked:
-            raise ValueError(f"{name} and {other} do not go together: leave one out")
+    if "guidance" in asked and "cfg_coef" in asked:
+        raise ValueError("guidance and cfg_coef do not go together: leave one out")
     return asked
 
 
@@ -172,14 +175,10 @@ def _line(number: int, asked: dict[str, Any], model: str, format: str) -> BatchL
         raise FieldError("format", f"must be one of {', '.join(AUDIO_FORMATS)}, got {format!r:.80}")
     if "prompt" not in asked:
         raise FieldError("prompt", "is missing: describe the music you want")
-    guidance, bars = asked.pop("guidance", None), asked.pop("bars", None)
-    if guidance is not None:
+    if (guidance := asked.pop("guidance", None)) is not None:
         asked["cfg_coef"] = finite("guidance", guidance)
-    request = LoopRequest(**asked)
-    if bars is not None:
-        request = _of_bars(request, whole("bars", bars))
-    loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
-    return BatchLine(number, request, model, format)
+    rate = asked.pop("rate", None)
+    return BatchLine(number, LoopRequest(**asked), model, format, None if rate is None else check_rate(rate))
 
 
 def _word(asked: dict[str, Any], name: str, default: str) -> str:
@@ -187,20 +186,3 @@ def _word(asked: dict[str, Any], name: str, default: str) -> str:
     if not isinstance(value, str) or not value:
         raise FieldError(name, f"must be text, got {value!r:.80}")
     return value
-
-
-def _of_bars(request: LoopRequest, bars: int) -> LoopRequest:
-    """`request` with the `max_duration` that gives loops of exactly `bars` bars."""
-    shortest, longest = DURATION_RANGE
-    if bars < 1 or bars & (bars - 1):
-        raise FieldError("bars", f"must be a power of two, such as 1, 2, 4 or 8, got {bars}")
-    seconds = bars * request.beats_per_bar * 60 / request.bpm
-    if seconds > longest:
-        raise FieldError(
-            "bars", f"is too long: {bars} bars are {seconds:.4g} s here, and {longest} s is the most"
-        )
-    asked = replace(request, max_duration=max(shortest, seconds))
-    got = loop_beats(asked.bpm, asked.max_duration, asked.beats_per_bar) / asked.beats_per_bar
-    if got != bars:
-        raise FieldError("bars", f"is too short: loops have at least {got:g} bars here, got {bars}")
-    return asked

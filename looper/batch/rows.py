@@ -4,8 +4,8 @@ A CSV file has a header; JSON Lines have one object a line; the first character 
 those of `looper.request.LoopRequest`, and
 
 - `guidance`: another name for `cfg_coef`, as the command line has it
-- `bars`: instead of `max_duration`, the exact length: a power of two
 - `model`: a name or folder of weights; `format`: wav, mp3, flac or ogg
+- `rate`: samples a second of the files: 32000, 44100 or 48000
 
 An empty CSV cell, a field left out and JSON's null stand for the default. Blank lines are passed over.
 """
@@ -23,9 +23,9 @@ from looper.request import LoopRequest
 from looper.runtime.validation import FieldError
 
 _REQUEST = tuple(field.name for field in fields(LoopRequest))
-_TEXT = ("prompt", "model", "format")
-_WHOLE = ("variations", "beats_per_bar", "top_k", "seed", "bars")
-FIELDS = (*_REQUEST, "guidance", "bars", "model", "format")
+_TEXT = ("prompt", "model", "format", "key")
+_WHOLE = ("variations", "beats_per_bar", "top_k", "seed", "bars", "rate")
+FIELDS = (*_REQUEST, "guidance", "model", "format", "rate")
 
 
 def decode(data: bytes, name: str) -> str:

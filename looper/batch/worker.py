@@ -108,6 +108,7 @@ class PackWorker:
         about: dict[str, Any] = {"tries": tries, "host": socket.gethostname(), "version": looper.__version__}
         try:
             loops = maker.make(line.request, self._check)
+            loops = loops if line.rate is None else loops.at_rate(line.rate)
             return self._pack(loops, line, {**about, "seconds": time.monotonic() - started})
         except RemoteError:
             raise

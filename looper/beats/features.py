@@ -13,6 +13,7 @@ Müller: Fundamentals of Music Processing, chapters 3 and 6, Springer 2015.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -20,7 +21,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import next_fast_len, rfft
 from scipy.signal.windows import hann
 
-MAX_RATE_HZ = 50_000  # higher rates are decimated first: nothing above 16 kHz is listened to
+MAX_RATE_HZ = 32_000  # higher rates are brought down first: nothing above 16 kHz is listened to
+MAX_RATIO_TERM = 441  # of the ratio of two rates: 320 to 441 for 44100 Hz
 HOP_SECONDS = 0.005  # seconds between quick frames
 BANDS = 8
 MELS_PER_BAND = 5
@@ -176,6 +178,16 @@ def _sharpen(x: np.ndarray, rate: float, times: np.ndarray) -> tuple[np.ndarray,
     return times + near[best] - np.interp(sharpness, SHARPNESS, LATENESS_SECONDS), sharpness
 
 
+def _at_most(x: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
+    """The signal at `MAX_RATE_HZ` if it is at a higher rate, and its rate, which may miss that by some hertz."""
+    if sample_rate <= MAX_RATE_HZ:
+        return x, float(sample_rate)
+    from scipy.signal import resample_poly
+
+    ratio = Fraction(MAX_RATE_HZ, sample_rate).limit_denominator(MAX_RATIO_TERM)
+    return resample_poly(x, ratio.numerator, ratio.denominator).astype(np.float32), float(sample_rate * ratio)
+
+
 def extract_features(x: np.ndarray, sample_rate: int) -> Features:
     """Measure onset and harmony features.
 
@@ -192,13 +204,7 @@ def extract_features(x: np.ndarray, sample_rate: int) -> Features:
         Features of the whole signal.
     """
     duration = len(x) / sample_rate
-    if sample_rate > MAX_RATE_HZ:
-        from scipy.signal import resample_poly
-
-        down = int(np.ceil(sample_rate / MAX_RATE_HZ))
-        x, exact = resample_poly(x, 1, down).astype(np.float32), sample_rate / down
-    else:
-        exact = float(sample_rate)
+    x, exact = _at_most(x, sample_rate)
     rate = round(exact)
     x = x / np.sqrt(np.mean(np.square(x, dtype=np.float64)) + 1e-20)
     x = x.astype(np.float32)

@@ -37,14 +37,14 @@ def find_pulse(features: Features, wanted: Constraints) -> tuple[TempoMap, float
     >>> round(60 / pulse.period, 1)
     120.0
     """
-    part, start = _excerpt(features)
+    part, start = excerpt(features)
     period, clarity = find_period(part, wanted.target_period, wanted.beats_per_bar)
     pulse = max(phases(part, period), key=lambda p: p.weight)
     centre = start + part.duration / 2
     return follow(features, period, start + pulse.phase, centre), clarity
 
 
-def _excerpt(features: Features) -> tuple[Features, float]:
+def excerpt(features: Features) -> tuple[Features, float]:
     """Return the stretch with most onsets, as features that start at 0 s, and where it starts."""
     if features.duration <= EXCERPT_SECONDS * 1.25:
         return features, 0.0

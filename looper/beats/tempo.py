@@ -21,6 +21,7 @@ SEARCH_SHARE = 0.075  # share of the target period that is searched on either si
 SEARCH_LOG_STEP = 0.001
 MIN_PEAK_SHARE = 0.02  # of the strongest gathering of onsets: weaker ones are no beat
 MIN_ONSET_STRENGTH = 1.5  # onset strength of the faintest notes: gliding and steady tones stay below
+SCORE_PER_LIKENESS = 3.0
 HARMONICS = ((1, 1.0), (2, 1.0), (3, 0.4), (4, 0.7))
 
 
@@ -79,11 +80,18 @@ def period_scores(
     """
     steps = np.arange(np.log1p(-SEARCH_SHARE), np.log1p(SEARCH_SHARE) + SEARCH_LOG_STEP, SEARCH_LOG_STEP)
     periods = target_period * np.exp(steps)
-    score = _comb(features, periods) + 3.0 * sum(
+    score = pulse_scores(features, periods, beats_per_bar, SCORE_PER_LIKENESS)
+    return periods, score - 0.5 * (steps / 0.04) ** 2
+
+
+def pulse_scores(
+    features: Features, periods: np.ndarray, beats_per_bar: int, per_likeness: float
+) -> np.ndarray:
+    """Score periods ``[P]`` by what begins at them and, ``per_likeness``, by how alike the music is after them."""
+    return _comb(features, periods) + per_likeness * sum(
         w * _likeness(features, periods * k)
         for k, w in ((1, 0.5), (beats_per_bar, 1.0), (2 * beats_per_bar, 1.0))
     )
-    return periods, score - 0.5 * (steps / 0.04) ** 2
 
 
 def best_periods(periods: np.ndarray, scores: np.ndarray, count: int = 3) -> list[float]:
@@ -205,10 +213,19 @@ def find_period(features: Features, target_period: float, beats_per_bar: int) ->
     """
     periods, scores = period_scores(features, target_period, beats_per_bar)
     rough = (best_periods(periods, scores, 1) or [target_period])[0]
+    return settled_period(features, rough), clarity_at(features, float(scores.max()))
+
+
+def settled_period(features: Features, rough: float) -> float:
+    """A period that is known to about a per cent, settled on the onsets."""
     anchors = np.array([p.phase for p in phases(features, rough)])
-    period, _, _ = fit_line(features, rough, anchors)
+    return fit_line(features, rough, anchors)[0]
+
+
+def clarity_at(features: Features, score: float) -> float:
+    """How clear a pulse of so high a score is: less where little begins."""
     loud = float(np.sort(features.onset)[-8:].mean())
-    return period, float(scores.max()) * min(1.0, loud / MIN_ONSET_STRENGTH)
+    return score * min(1.0, loud / MIN_ONSET_STRENGTH)
 
 
 STRAIGHT = np.array([0.0, 0.25, 0.5, 0.75, 1.0])

@@ -75,8 +75,8 @@ def batch(
 ) -> None:
     """Make a pack of loops for every line of a file; the same command goes on where it was stopped.
 
-    Columns: prompt, bpm, variations, max_duration or bars, beats_per_bar, top_k, top_p, temperature, guidance,
-    seed, model, format. Example: looper batch requests.csv --out packs --model tiny
+    Columns: prompt, bpm, variations, max_duration, bars, beats_per_bar, top_k, top_p, temperature, guidance,
+    seed, key, model, format, rate. Example: looper batch requests.csv --out packs --model tiny
     """
     if (verify or parquet) and pathlib.Path(requests).is_dir():
         _look_at(pathlib.Path(requests), verify, parquet)

@@ -12,15 +12,15 @@ from rich.table import Column, Table
 
 from looper.cli import options as opt
 from looper.cli.batch import batch
-from looper.cli.output import err, out, progress_bars, show_on, tell_cut, tell_made
+from looper.cli.cut import analyse, cut
+from looper.cli.output import err, out, progress_bars, show_on, tell_made
+from looper.cli.vary import vary
 
 if TYPE_CHECKING:
-    import numpy as np
     from rich.progress import Progress
 
-    from looper.loops.loop import Loop
     from looper.pipeline.result import Loops
-    from looper.request import CutRequest, LoopRequest
+    from looper.request import LoopRequest
 
 app = typer.Typer(
     help="Text prompt and tempo in, seamless bar-aligned music loops out, at exactly the asked BPM.",
@@ -30,6 +30,9 @@ app = typer.Typer(
 weights_app = typer.Typer(help="Fetch, list and check model weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.command()(batch)
+app.command()(vary)
+app.command()(cut)
+app.command()(analyse)
 
 
 def _say_version(wanted: bool) -> None:
@@ -54,7 +57,9 @@ def make(
     prompt: opt.Prompt,
     bpm: opt.Bpm = 140,
     variations: opt.Variations = 4,
-    max_duration: opt.MaxDuration = 8,
+    max_duration: opt.MaxDuration = None,
+    bars: opt.Bars = None,
+    key: opt.Key = None,
     model: opt.Model = "medium",
     seed: opt.Seed = -1,
     beats_per_bar: opt.BeatsPerBar = 4,
@@ -64,7 +69,9 @@ def make(
     guidance: opt.Guidance = 3.0,
     folder: opt.Folder = pathlib.Path("loops"),
     format: opt.Format = "wav",
-    depth: opt.Depth = "16",
+    depth: opt.Depth = None,
+    rate: opt.Rate = None,
+    names: opt.Names = "plain",
     device: opt.Device = None,
     pack: opt.Pack = False,
     plot: opt.LoopsPlot = None,
@@ -79,11 +86,12 @@ def make(
     from looper.runtime.device import check_device
     from looper.runtime.packages import need
 
-    subtype = opt.subtype(format, depth)
+    style = opt.file_style(format, depth, names, rate)
     opt.check_outputs(folder, plot)
     check_device(device)
     request = LoopRequest(
-        prompt, bpm, variations, max_duration, beats_per_bar, top_k, top_p, temperature, guidance, seed
+        prompt, bpm, variations, max_duration, beats_per_bar,  # type: ignore[arg-type]
+        top_k, top_p, temperature, guidance, seed, bars, key,
     )  # fmt: skip
     need("audiocraft")
     find(model)  # what takes seconds to import comes after all that can be refused without it
@@ -91,15 +99,16 @@ def make(
 
     if pack:
         check_room(request, folder)
-    with progress_bars(as_json) as bars:
-        loops = _loops(request, model, device, bars)
+    with progress_bars(as_json) as shown:
+        loops = _loops(request, model, device, shown)
         with loops.report.timed("export"):
-            files = write_loops(loops, folder, format, pack=pack, subtype=subtype)
+            loops = loops if rate is None else loops.at_rate(rate)
+            files = write_loops(loops, folder, style, pack=pack)
     if plot:
         from looper.export.plot_loops import plot_loops
 
         plot_loops(loops, plot)
-    tell_made(loops, files, as_json)
+    tell_made(loops, files, as_json, names=names)
 
 
 def _loops(request: LoopRequest, model: str, device: str | None, bars: Progress) -> Loops:
@@ -114,54 +123,6 @@ def _loops(request: LoopRequest, model: str, device: str | None, bars: Progress)
     loops = maker.make(request, show_on(bars))
     loops.report.seconds = {"load": loaded, **loops.report.seconds}
     return loops
-
-
-@app.command()
-def cut(
-    file: opt.Recording,
-    bpm: opt.CutBpm,
-    beats_per_bar: opt.BeatsPerBar = 4,
-    max_duration: opt.CutDuration = None,
-    min_start: opt.MinStart = 0.0,
-    folder: opt.Folder = pathlib.Path(),
-    format: opt.Format = "wav",
-    depth: opt.Depth = "16",
-    plot: opt.CutPlot = None,
-    as_json: opt.Json = False,
-) -> None:
-    """Cut a seamless loop of exactly BPM out of a recording.
-
-    Example: looper cut jam.wav --bpm 120 --plot jam.png
-    """
-    from looper.request import CutRequest
-
-    subtype = opt.subtype(format, depth)
-    request = CutRequest(bpm, beats_per_bar, max_duration, min_start)
-    opt.check_outputs(folder, plot)
-    opt.check_not_recording(plot, file)
-    from looper.export.loop_files import cut_stem, write_cut
-    from looper.files.read import read
-
-    samples, sample_rate = read(file)
-    loop = _cut(samples, sample_rate, request)
-    written = write_cut(loop, folder, file, format, subtype)
-    if plot:
-        from looper.export.plot_grid import plot_grid
-
-        plot_grid(samples, sample_rate, loop.grid, plot)
-    tell_cut(loop, written, as_json, cut_stem(loop, file))
-
-
-def _cut(samples: np.ndarray, sample_rate: int, request: CutRequest) -> Loop:
-    """The loop, at the loudness that loops have."""
-    from looper.beats.grid import fit_grid
-    from looper.loops.cut import cut
-    from looper.loops.matching import level
-
-    bpm, metre = request.bpm, request.beats_per_bar
-    bounds = {"max_seconds": request.max_duration, "min_start": request.min_start}
-    grid = fit_grid(samples, sample_rate, bpm, metre, **bounds)  # type: ignore[arg-type]
-    return level([cut(samples, sample_rate, bpm, metre, grid=grid)])[0]
 
 
 @app.command()

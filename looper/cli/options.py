@@ -8,26 +8,43 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Collection
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from looper.files.formats import AUDIO_FORMATS
+from looper.files.formats import AUDIO_FORMATS, check_rate
 from looper.runtime.packages import need
 from looper.runtime.validation import FieldError
+
+if TYPE_CHECKING:
+    from looper.export.loop_files import FileStyle
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 _NAMES = {"cfg_coef": "--guidance", "prompt": "the prompt"}
 _OPTIONS = (
-    *("bpm", "variations", "max_duration", "beats_per_bar", "seed", "top_k", "top_p", "temperature"),
-    *("min_start", "format", "depth", "plot", "device"),
+    *("bpm", "variations", "max_duration", "bars", "beats_per_bar", "seed", "top_k", "top_p", "temperature"),
+    *("min_start", "key", "format", "depth", "plot", "device", "rate", "names"),
 )
+NAMES = ("plain", "splice")
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 
 Prompt = Annotated[str, typer.Argument(help="The music you want, for example 'deep house, warm chords'.")]
 Bpm = Annotated[float, typer.Option(help="Tempo, 40 to 300. It overrides a tempo in the prompt.")]
 Variations = Annotated[int, typer.Option("--variations", "-n", help="How many loops, 1 to 20.")]
-MaxDuration = Annotated[float, typer.Option(help="Longest loop in seconds, 2 to 20.")]
+MaxDuration = Annotated[
+    float | None,
+    typer.Option(help="Longest loop in seconds, 2 to 20; 8 if neither this nor --bars is given."),
+]
+Bars = Annotated[
+    int | None,
+    typer.Option(
+        help="Exactly so many bars: 1, 2, 4, 8, or 3 or 6; what fits the longest loop if not given."
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(help="A key such as 'A minor': a wish, not a promise; the report says what is heard."),
+]
 Model = Annotated[str, typer.Option(help="medium, large, tiny, or a folder of weights.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same loops; -1 draws one.")]
 BeatsPerBar = Annotated[int, typer.Option(help="Beats in a bar.")]
@@ -42,9 +59,6 @@ LoopsPlot = Annotated[
 ]
 
 Recording = Annotated[pathlib.Path, typer.Argument(help="Any recording that libsndfile or ffmpeg reads.")]
-CutBpm = Annotated[
-    float, typer.Option(help="Tempo of the loop, 40 to 300; the music may be some per cent off.")
-]
 CutDuration = Annotated[
     float | None,
     typer.Option("--max-duration", help="Longest loop in seconds; as long as it goes if not given."),
@@ -61,13 +75,33 @@ Reply = Annotated[
 
 Folder = Annotated[pathlib.Path, typer.Option("--out", help="Folder for the files; made if it is not there.")]
 Format = Annotated[str, typer.Option(help="wav, mp3, flac or ogg.")]
-Depth = Annotated[str, typer.Option(help="Bits of a WAV or FLAC: 16, 24 or float.")]
+Depth = Annotated[
+    str | None,
+    typer.Option(help="Bits of a WAV or FLAC: 16, 24 or float; 24 in a pack, else 16, if not given."),
+]
+Rate = Annotated[
+    int | None,
+    typer.Option(help="Samples a second: 32000, 44100 or 48000; exact at each. As it came if not given."),
+]
+Names = Annotated[str, typer.Option(help="plain, or splice: names that the sample shop takes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 
-def subtype(format: str, depth: str) -> str | None:
-    """Sample format for the file format, None where it has none; or say what does not go together."""
+def file_style(format: str, depth: str | None, names: str, rate: int | None) -> FileStyle:
+    """How files are to be, or what does not go together; `rate` is only checked."""
+    from looper.export.loop_files import FileStyle
+
+    subtype = _subtype(format, depth)
+    if rate is not None:
+        check_rate(rate)
+    return FileStyle(format, subtype, one_of("names", names, NAMES))
+
+
+def _subtype(format: str, depth: str | None) -> str | None:
+    """Sample format for the file format, None where it has none or none was asked for."""
     one_of("format", format, AUDIO_FORMATS)
+    if depth is None:
+        return None
     chosen = SUBTYPES[one_of("depth", depth, SUBTYPES)]
     if format == "wav" or depth == "16":
         return chosen if format in ("wav", "flac") else None

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from looper.loops.loop import Loop
     from looper.pipeline.result import Loops
 
 # paths and prompts are printed as they are: what looks like markup in them is not
 out, err = Console(soft_wrap=True, markup=False), Console(stderr=True, soft_wrap=True, markup=False)
+
+
+NAME_COLUMN = 28  # characters that a file name may take of a line of 80
 
 
 class _Count(ProgressColumn):
@@ -84,12 +86,14 @@ def made_facts(loops: Loops, files: list[pathlib.Path]) -> dict[str, Any]:
                 "bars": loop.bars,
                 "seconds": loop.seconds,
                 "samples": len(loop.samples),
+                "sample_rate": loop.sample_rate,
                 "measured_bpm": round(report.measured_bpm[k], 3),
                 "confidence": round(report.confidence[k], 3),
                 "click_ratio": round(loop.seam.click_ratio, 3),
                 "level_step_db": round(loop.seam.level_step_db, 3),
                 "seam_log_likelihood": None if fit is None else round(fit, 3),
                 "key": loop.key.name if loop.key else None,
+                "key_confidence": round(loop.heard_key.confidence, 3) if loop.heard_key else None,
             }
         )
     return {
@@ -103,15 +107,32 @@ def made_facts(loops: Loops, files: list[pathlib.Path]) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def shared_name(files: list[pathlib.Path]) -> str:
+    """What the names of a set begin with, where they are too long for a column; it is said once, below the table.
+
+    Examples
+    --------
+    >>> shared_name([pathlib.Path(f"o/house_124bpm_4bars_s123456789012_0{k}.wav") for k in (1, 2)])
+    'house_124bpm_4bars_s123456789012_'
+    """
+    names = [file.name for file in files]
+    if max(map(len, names)) <= NAME_COLUMN:
+        return ""
+    first, last = min(names), max(names)
+    same = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[: first.rfind("_", 0, same) + 1]
+
+
+def _table(rows: list[dict[str, Any]], shared: str) -> Table:
     """The files; "fit" is how much likelier than as it was played the model finds the wrap, nats per token."""
     from looper.loops.clicks import CLICK  # brings SciPy, which `serve` and `weights` do without
 
-    table = Table(Column("file", overflow="fold"), "bars", "played at", "sure", "seam", "fit", "key")
+    table = Table(Column("file", no_wrap=True), "bars", "played at", "sure", "seam", "fit", "key")
     for row in rows:
         seam = "clean" if row["click_ratio"] <= CLICK else f"click {row['click_ratio']}"
         fit = "" if row["seam_log_likelihood"] is None else f"{row['seam_log_likelihood']:+.2f}"
         name, tempo = pathlib.Path(row["file"]).name, f"{row['measured_bpm']:.2f} BPM"
+        name = f"…{name.removeprefix(shared)}" if shared else name
         table.add_row(
             name, f"{row['bars']:g}", tempo, f"{row['confidence']:.2f}", seam, fit, row["key"] or ""
         )
@@ -125,11 +146,12 @@ def number_note(wanted: str, written: pathlib.Path) -> str | None:
     return f"another {wanted}{written.suffix} is there already and stays as it is: written as {written.name}"
 
 
-def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
+def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool, *, names: str = "plain") -> None:
     """Show the files of a set, as a table or as JSON."""
-    from looper.export.loop_files import file_name
+    from looper.export.loop_files import first_number
+    from looper.export.names import NAMINGS
 
-    wanted = pathlib.Path(file_name(loops[0], 1, files[0].suffix.removeprefix("."))).stem
+    wanted = NAMINGS[names](loops[0], first_number(loops[0]), 1)
     if note := number_note(wanted, files[0]):
         loops.report.note(note)
     facts = made_facts(loops, files)
@@ -138,46 +160,15 @@ def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool) -> None:
         return
     for note in facts["notes"]:
         err.print(f"note: {note}", markup=False)
-    out.print(_table(facts["loops"]))
+    shared = shared_name(files)
+    out.print(_table(facts["loops"], shared))
     rates = facts["steps_per_second"]
     took = ", ".join(
         f"{stage} {value:g} s" + (f" ({rates[stage]:.0f} steps/s)" if stage in rates else "")
         for stage, value in facts["seconds"].items()
     )
+    where = files[0].parent / f"{shared}…" if shared else files[0].parent
     out.print(
-        f"{files[0].parent}: {tempo(facts['bpm'])} BPM, seed {facts['seed']}, model {facts['model']}; {took}",
+        f"{where}: {tempo(facts['bpm'])} BPM, seed {facts['seed']}, model {facts['model']}; {took}",
         markup=False,
     )
-
-
-def tell_cut(loop: Loop, written: pathlib.Path, as_json: bool, wanted: str) -> None:
-    """Show one cut loop, as a table or as JSON; `wanted` is what its file would be called by itself."""
-    from looper.pipeline.takes import CONFIDENCE_FLOOR
-
-    grid = loop.grid
-    if grid.confidence < CONFIDENCE_FLOOR:
-        err.print(
-            f"note: no clear beat near {tempo(loop.bpm)} BPM was found: the loop is cut on the likeliest grid"
-        )
-    if note := number_note(wanted, written):
-        err.print(f"note: {note}")
-    facts = {
-        "file": str(written),
-        "bpm": loop.bpm,
-        "bars": loop.bars,
-        "samples": len(loop.samples),
-        "sample_rate": loop.sample_rate,
-        "seconds": loop.seconds,
-        "measured_bpm": round(grid.bpm, 4),
-        "loop_start": round(grid.loop_start, 5),
-        "loop_end": round(grid.loop_end, 5),
-        "confidence": round(grid.confidence, 3),
-        "click_ratio": round(loop.seam.click_ratio, 3),
-    }
-    if as_json:
-        out.print_json(json.dumps(facts))
-        return
-    table = Table(Column(), Column(overflow="fold"), show_header=False)
-    for name, value in facts.items():
-        table.add_row(name, str(value))
-    out.print(table)

@@ -3,52 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from looper.export.names import NAMINGS, cut_name
 from looper.files.atomic import deliver_new
-from looper.files.text import numbered, slug, tempo
 from looper.loops.loop import Loop
 from looper.runtime.threads import map_in_threads
 
 MOST_FILES = 100
 
 
-def file_name(loop: Loop, variation: int, format: str, number: int = 1) -> str:
+@dataclass(frozen=True)
+class FileStyle:
+    """How loops become files.
+
+    Attributes
+    ----------
+    format : str
+        "wav", "mp3", "flac" or "ogg".
+    subtype : str or None
+        "PCM_16", "PCM_24" or "FLOAT"; None for what is usual.
+    names : str
+        "plain" or "splice"; see `looper.export.names`.
+    """
+
+    format: str = "wav"
+    subtype: str | None = None
+    names: str = "plain"
+
+
+def file_name(loop: Loop, variation: int, format: str, number: int = 1, *, names: str = "plain") -> str:
     """Name a file so that it sorts and says it all: deep-house-warm-chords_124bpm_4bars_Amin_s42_01.wav.
 
-    Prompt, tempo, bars, key (when clear), seed (when known) and the variation from 1 on. From the second set
-    of one name on, its `number` follows the seed: s42-2_01.
+    See `looper.export.names`; from the second set of one name on, its `number` is in the name.
     """
-    key, seed = loop.key, loop.info.get("seed")
-    name = stem(
-        str(loop.info.get("prompt", "")),
-        loop.bpm,
-        loop.beats,
-        loop.beats_per_bar,
-        key=key.name if key else None,
-        seed=None if seed is None else int(str(seed)),
-    )
-    return f"{numbered(name, number)}_{variation:02d}.{format}"
-
-
-def stem(
-    prompt: str, bpm: float, beats: int, beats_per_bar: int, *, key: str | None, seed: int | None
-) -> str:
-    """What the file names of a set begin with, and what its pack is called."""
-    parts = [slug(prompt), f"{tempo(bpm)}bpm", length(beats, beats_per_bar), key, f"s{seed}"]
-    return "_".join(part for part in parts if part and part != "sNone")
-
-
-def length(beats: int, beats_per_bar: int) -> str:
-    """A loop's length as names have it: "4bars", "1bar", "1.5bars", "2beats", "1beat"."""
-    if beats < beats_per_bar:
-        return f"{beats}beat{'s' * (beats > 1)}"
-    bars = beats / beats_per_bar
-    return "1bar" if bars == 1 else f"{bars:g}bars"
+    return f"{NAMINGS[names](loop, variation, number)}.{format}"
 
 
 def write_all(
-    loops: Sequence[Loop], folder: str | Path, format: str = "wav", *, subtype: str | None = None
+    loops: Sequence[Loop],
+    folder: str | Path,
+    format: str = "wav",
+    *,
+    subtype: str | None = None,
+    names: str = "plain",
 ) -> list[Path]:
     """Write the loops of one request into `folder`, all of them or none.
 
@@ -68,12 +67,20 @@ def write_all(
     contents = map_in_threads(lambda loop: loop.encode(format, subtype or "PCM_16"), loops)
 
     def named(number: int) -> list[Path]:
-        return [Path(folder) / file_name(loop, k, format, number) for k, loop in enumerate(loops, 1)]
+        return [
+            Path(folder) / file_name(loop, k, format, number, names=names)
+            for k, loop in enumerate(loops, first_number(loops[0]))
+        ]
 
     return deliver_new(named, contents)
 
 
-def write_cut(loop: Loop, folder: Path, source: Path, format: str, subtype: str | None = None) -> Path:
+def first_number(first: Loop) -> int:
+    """The number of a set's first loop: 1, or 0 where that is the recording which the others vary."""
+    return 0 if first.info.get("variation") == 0 else 1
+
+
+def write_cut(loop: Loop, folder: Path, source: Path, style: FileStyle) -> Path:
     """Write a loop that was cut from the recording `source` into `folder`.
 
     Returns
@@ -89,11 +96,6 @@ def write_cut(loop: Loop, folder: Path, source: Path, format: str, subtype: str 
     """
 
     def named(number: int) -> list[Path]:
-        return [folder / f"{numbered(cut_stem(loop, source), number)}.{format}"]
+        return [folder / f"{cut_name(loop, source.stem, number, names=style.names)}.{style.format}"]
 
-    return deliver_new(named, [loop.encode(format, subtype or "PCM_16")])[0]
-
-
-def cut_stem(loop: Loop, source: Path) -> str:
-    """What the file of a loop cut from `source` is called, without number and suffix."""
-    return f"{slug(source.stem)}_{tempo(loop.bpm)}bpm_{loop.bars:g}bars"
+    return deliver_new(named, [loop.encode(style.format, style.subtype or "PCM_16")])[0]

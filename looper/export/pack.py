@@ -11,12 +11,15 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 
-from looper.export.loop_files import stem, write_all
+from looper.export.loop_files import FileStyle, write_all
+from looper.export.names import set_name, stem
 from looper.files.atomic import cannot_write, made, put_new
+from looper.files.formats import AUDIO_FORMATS
 from looper.loops.key import all_keys
-from looper.loops.loop import loop_beats
 from looper.pipeline.result import Loops
 from looper.request import LoopRequest
+
+DESCRIPTION = "pack.json"
 
 
 def describe(loops: Loops, files: list[pathlib.Path]) -> dict[str, object]:
@@ -54,10 +57,9 @@ def check_room(request: LoopRequest, folder: pathlib.Path) -> None:
     """
     if request.seed < 0 or not folder.is_dir():
         return
-    beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
     # the key in a pack's name is known only after the work
     names = {
-        stem(request.prompt, request.bpm, beats, request.beats_per_bar, key=key, seed=request.seed)
+        stem(request.prompt, request.bpm, request.beats, request.beats_per_bar, key=key, seed=request.seed)
         for key in (None, *(known.name for known in all_keys()))
     }
     for path in sorted(folder.iterdir()):
@@ -70,22 +72,30 @@ def _taken(path: pathlib.Path) -> str:
 
 
 def write_loops(
-    loops: Loops, folder: pathlib.Path, format: str, *, pack: bool = False, subtype: str | None = None
+    loops: Loops, folder: pathlib.Path, style: FileStyle, *, pack: bool = False
 ) -> list[pathlib.Path]:
     """Write the files of `loops` into `folder`, or as a pack below it; returns them in order.
 
     Raises
     ------
     OSError, ValueError, RuntimeError
-        As `looper.files.write.write_all` and `write_pack`; nothing is left behind then.
+        As `looper.export.loop_files.write_all` and `write_pack`; nothing is left behind then.
     """
-    if pack:
-        return sorted(write_pack(loops, folder, format, subtype=subtype)["folder"].glob(f"*.{format}"))
-    return write_all(loops, folder, format, subtype=subtype)
+    how = {"subtype": style.subtype, "names": style.names}
+    if not pack:
+        return write_all(loops, folder, style.format, **how)  # type: ignore[arg-type]
+    written = write_pack(loops, folder, style.format, **how)  # type: ignore[arg-type]
+    told = json.loads((written["folder"] / DESCRIPTION).read_text(encoding="utf-8"))
+    return [written["folder"] / row["file"] for row in told["loops"]]
 
 
 def write_pack(
-    loops: Loops, folder: pathlib.Path, format: str = "wav", **how: str | None
+    loops: Loops,
+    folder: pathlib.Path,
+    format: str = "wav",
+    *,
+    subtype: str | None = None,
+    names: str = "plain",
 ) -> Mapping[str, pathlib.Path]:
     """Write the pack of `loops` as a new folder below `folder`, and a zip of it beside.
 
@@ -97,8 +107,10 @@ def write_pack(
         Where packs go; made if it is not there. The pack's own folder is named like its loops.
     format : str
         "wav", "mp3", "flac" or "ogg".
-    **how
-        Passed on to `looper.files.write.write_all`.
+    subtype : str, optional
+        Sample format; 24 bits when not given, where the format has them.
+    names : str
+        How the files are named; see `looper.export.names`.
 
     Returns
     -------
@@ -112,9 +124,10 @@ def write_pack(
     OSError
         If it cannot be written; nothing is left behind then.
     """
+    style = FileStyle(format, subtype or pack_subtype(format), names)
     try:
         with made(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".pack-") as scratch:
-            return _write_pack(loops, folder, format, pathlib.Path(scratch), **how)
+            return _write_pack(loops, folder, style, pathlib.Path(scratch))
     except FileExistsError:
         raise
     except OSError as error:  # it may name the scratch folder, which is nobody's choice
@@ -122,16 +135,22 @@ def write_pack(
         raise cannot_write(folder, why, error.errno) from error
 
 
+def pack_subtype(format: str) -> str | None:
+    """What a pack's samples are unless somebody chooses: 24 bits, where the format has them."""
+    known = AUDIO_FORMATS.get(format)
+    return "PCM_24" if known is not None and "PCM_24" in known.subtypes else None
+
+
 def _write_pack(
-    loops: Loops, folder: pathlib.Path, format: str, scratch: pathlib.Path, **how: str | None
+    loops: Loops, folder: pathlib.Path, style: FileStyle, scratch: pathlib.Path
 ) -> Mapping[str, pathlib.Path]:
     """Write it in `scratch`, then move it to its place."""
     inside, whole = scratch / "pack", scratch / "pack.zip"
     inside.mkdir()
-    files = write_all(loops, inside, format, **how)
+    files = write_all(loops, inside, style.format, subtype=style.subtype, names=style.names)
     told = json.dumps(describe(loops, files), indent=2, ensure_ascii=False) + "\n"
-    (inside / "pack.json").write_text(told, encoding="utf-8")  # in whatever locale
-    name = files[0].stem.rpartition("_")[0]
+    (inside / DESCRIPTION).write_text(told, encoding="utf-8")  # in whatever locale
+    name = set_name(loops[0])
     target, archive = folder / name, folder / f"{name}.zip"
     for path in (target, archive):
         if os.path.lexists(path):

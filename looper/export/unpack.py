@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from looper.export.loop_files import stem
+from looper.export.names import stem
 from looper.export.reply import SAVE_AS_IT_CAME, RemoteLoop, read_reply
 from looper.files.atomic import deliver
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from looper.runtime.validation import FieldError, whole
+
+RATES = (32_000, 44_100, 48_000)  # Hz: the model's own, and those that samples are sold at
+
 
 @dataclass(frozen=True)
 class AudioFormat:
@@ -35,3 +39,24 @@ AUDIO_FORMATS = {
 }
 MEDIA_TYPES = {f".{name}": audio_format.media_type for name, audio_format in AUDIO_FORMATS.items()}
 """Media types by suffix."""
+
+
+def check_rate(rate: object) -> int:
+    """`rate` as an int, if it is one of `RATES`.
+
+    Raises
+    ------
+    FieldError
+        If it is not.
+
+    Examples
+    --------
+    >>> check_rate(96_000)
+    Traceback (most recent call last):
+    ...
+    looper.runtime.validation.FieldError: rate must be 32000, 44100 or 48000, got 96000
+    """
+    hertz = whole("rate", rate)
+    if hertz not in RATES:
+        raise FieldError("rate", f"must be 32000, 44100 or 48000, got {hertz:.20g}")
+    return hertz

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from looper.files import mp3, wav_chunks
+from looper.files import mp3, vorbis_comments, wav_chunks
 from looper.files.atomic import deliver
 from looper.files.formats import AUDIO_FORMATS
 from looper.files.text import tempo
@@ -96,7 +96,7 @@ def _wav(samples: np.ndarray, sample_rate: int, tags: Tags, subtype: str) -> byt
 
 
 def _libsndfile(samples: np.ndarray, sample_rate: int, tags: Tags, container: str, subtype: str) -> bytes:
-    """FLAC or Ogg Vorbis with title, software and comment."""
+    """FLAC or Ogg Vorbis with title, software, comment, tempo, key and loop points."""
     buffer = BytesIO()
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     with sf.SoundFile(buffer, "w", sample_rate, channels, subtype, format=container) as file:
@@ -105,7 +105,10 @@ def _libsndfile(samples: np.ndarray, sample_rate: int, tags: Tags, container: st
         # libsndfile's Vorbis encoder overflows its stack on very long writes
         for first in range(0, len(data), _OGG_BLOCK):
             file.write(data[first : first + _OGG_BLOCK])
-    return buffer.getvalue()
+    texts = {"BPM": tempo(tags.bpm), **({"KEY": tags.key} if tags.key else {})}
+    texts |= {"LOOPSTART": "0", "LOOPLENGTH": str(len(samples))}
+    insert = vorbis_comments.into_flac if container == "FLAC" else vorbis_comments.into_ogg
+    return insert(buffer.getvalue(), texts)
 
 
 def _mp3(samples: np.ndarray, sample_rate: int, tags: Tags) -> bytes:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from looper.length import check_bars
 from looper.loops import seam as _seam
 from looper.loops import stretch as _stretch
 from looper.loops.loop import Loop, loop_length
+from looper.runtime.validation import FieldError
 from looper.samples import check_samples
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def cut(
     beats_per_bar: int = 4,
     *,
     max_seconds: float | None = None,
+    bars: int | None = None,
     grid: BeatGrid | None = None,
 ) -> Loop:
     """Cut a loop of exactly `bpm` from a recording of about that tempo.
@@ -44,6 +47,8 @@ def cut(
         Beats of one bar.
     max_seconds : float, optional
         Longest loop; the recording's own length when not given.
+    bars : int, optional
+        Exactly so many bars; as many as there is room for when not given.
     grid : BeatGrid, optional
         Where the beats are; found by `looper.analyse` when not given.
 
@@ -55,7 +60,7 @@ def cut(
     Raises
     ------
     ValueError
-        If the samples are unusable, too short for one beat, or more than 30 % off the tempo.
+        If the samples are unusable, too short for one beat or for `bars`, or more than 30 % off the tempo.
 
     Examples
     --------
@@ -68,7 +73,13 @@ def cut(
     if grid is None:
         from looper.beats.grid import fit_grid
 
-        grid = fit_grid(columns.mean(axis=1), sample_rate, bpm, beats_per_bar, max_seconds=max_seconds)
+        beats = None if bars is None else check_bars(bars) * beats_per_bar
+        grid = fit_grid(columns, sample_rate, bpm, beats_per_bar, max_seconds=max_seconds, beats=beats)
+    if bars is not None and grid.beats != bars * beats_per_bar:
+        raise FieldError(
+            "bars",
+            f"cannot be {bars}: at {bpm:g} BPM there is room for {grid.bars:g}; ask for that, or pass a longer recording",
+        )
     n = loop_length(grid.beats, bpm, sample_rate)
     if n < 256:
         raise ValueError(f"a loop must have at least 256 samples, got {n}: raise sample_rate or the length")

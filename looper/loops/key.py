@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+from looper.musical_key import Key
 
 # Temperley's revision of the Krumhansl-Kessler profiles
 _MAJOR = np.array([5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0])
@@ -21,24 +21,33 @@ _MINOR = np.array([5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0])
 _N_FFT = 8192
 _CLEAR_FIT = 0.65
 _CLEAR_LEAD = 0.06
+_FIT_SHARE = 0.06  # of correlation, by which another key speaks e times less
 
 
 @dataclass(frozen=True)
-class Key:
-    """A key; `root` is 0 for C to 11 for B."""
+class HeardKey:
+    """What key music is heard in.
 
-    root: int
-    minor: bool
+    Attributes
+    ----------
+    key : Key
+        The likeliest.
+    confidence : float
+        Its share of what speaks for any key, 0..1: near 1 where no other comes close.
+    clear : bool
+        Whether it stands out enough to be written on a file.
+    fits : np.ndarray
+        Correlation with the profile of each of `all_keys()`, [24].
+    """
 
-    @property
-    def name(self) -> str:
-        """As in file names: "Amin", "Ebmaj"."""
-        return NOTES[self.root] + ("min" if self.minor else "maj")
+    key: Key
+    confidence: float
+    clear: bool
+    fits: np.ndarray
 
-    @property
-    def id3(self) -> str:
-        """As ID3v2 spells TKEY: "Am", "Eb"."""
-        return NOTES[self.root] + ("m" if self.minor else "")
+    def distance(self, asked: Key) -> float:
+        """How much worse `asked` fits than what is heard: 0 for that key itself, about .2 for its neighbours, to 2."""
+        return float(self.fits.max() - self.fits[all_keys().index(asked)])
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -80,6 +89,18 @@ def key_of_chroma(chroma: np.ndarray) -> Key | None:
     >>> key_of_chroma(np.zeros(12)) is None
     True
     """
+    heard = heard_in_chroma(chroma)
+    return heard.key if heard is not None and heard.clear else None
+
+
+def heard_in_chroma(chroma: np.ndarray) -> HeardKey | None:
+    """What key `chroma` [12] is heard in, clear or not; None where it says nothing at all.
+
+    Examples
+    --------
+    >>> heard_in_chroma(np.array([5, 0, 3, 0, 4, 4, 0, 5, 0, 3, 0, 4])).key.words
+    'C major'
+    """
     chroma = np.asarray(chroma, float)
     if not np.isfinite(chroma).all() or np.ptp(chroma) <= 0:
         return None
@@ -87,7 +108,8 @@ def key_of_chroma(chroma: np.ndarray) -> Key | None:
     fits = profiles @ _unit(chroma)
     second, first = np.argsort(fits)[-2:]
     clear = fits[first] >= _CLEAR_FIT and fits[first] - fits[second] >= _CLEAR_LEAD
-    return keys[first] if clear else None
+    shares = np.exp((fits - fits[first]) / _FIT_SHARE)
+    return HeardKey(keys[first], float(1 / shares.sum()), bool(clear), fits)
 
 
 def find_key(samples: np.ndarray, sample_rate: int) -> Key | None:
@@ -98,6 +120,19 @@ def find_key(samples: np.ndarray, sample_rate: int) -> Key | None:
     >>> find_key(np.zeros(64_000, np.float32), 32_000) is None
     True
     """
+    heard = hear_key(samples, sample_rate)
+    return heard.key if heard is not None and heard.clear else None
+
+
+def hear_key(samples: np.ndarray, sample_rate: int) -> HeardKey | None:
+    """What key `samples` [n] or [n, C] are heard in, clear or not; None for silence and under half a second.
+
+    Examples
+    --------
+    >>> chord = sum(np.sin(2 * np.pi * hz * np.arange(64_000) / 32_000) for hz in (220.0, 261.6, 329.6))
+    >>> hear_key(chord, 32_000).key.words
+    'A minor'
+    """
     import librosa
 
     mono = np.asarray(samples, np.float32)
@@ -106,4 +141,4 @@ def find_key(samples: np.ndarray, sample_rate: int) -> Key | None:
         return None
     magnitudes = np.abs(librosa.stft(mono, n_fft=_N_FFT, hop_length=_N_FFT // 2))
     chroma = _filters(sample_rate) @ magnitudes**2
-    return key_of_chroma(np.sqrt(chroma).sum(axis=1))
+    return heard_in_chroma(np.sqrt(chroma).sum(axis=1))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -13,16 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from looper.files.formats import check_rate
 from looper.files.text import plain, tempo
 from looper.files.write import Tags, encode, write
 from looper.loops.seam import SeamReport
-from looper.runtime.validation import FieldError, positive, whole
 
 if TYPE_CHECKING:
     from pydub import AudioSegment
 
     from looper.beats.grid import BeatGrid
-    from looper.loops.key import Key
+    from looper.loops.key import HeardKey
+    from looper.musical_key import Key
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -79,6 +79,12 @@ class Loop:
         size = f"{self.bars:g} bar{'s' * (self.bars != 1)} at {tempo(self.bpm)} BPM"
         return f"<Loop: {size}, {self.seconds:.3f} s, {self.sample_rate} Hz>"
 
+    def _repr_html_(self) -> str:
+        """A player and a picture, in a notebook."""
+        from looper.loops.notebook import loop_html
+
+        return loop_html(self)
+
     @property
     def bars(self) -> float:
         """Length in bars; below one for a loop of a few beats."""
@@ -92,9 +98,14 @@ class Loop:
     @cached_property
     def key(self) -> Key | None:
         """The key, or None where it is not clear."""
-        from looper.loops.key import find_key
+        return self.heard_key.key if self.heard_key is not None and self.heard_key.clear else None
 
-        return find_key(self.samples, self.sample_rate)
+    @cached_property
+    def heard_key(self) -> HeardKey | None:
+        """The likeliest key and how sure it is, clear or not; None where nothing tells of any."""
+        from looper.loops.key import hear_key
+
+        return hear_key(self.samples, self.sample_rate)
 
     def save(self, path: str | Path, *, format: str | None = None, subtype: str | None = None) -> Path:
         """Write to a WAV, MP3, FLAC or OGG file; see `looper.files.write.write`."""
@@ -118,6 +129,16 @@ class Loop:
             key=None if key is None else key.id3,
         )
 
+    def at_rate(self, sample_rate: int) -> Loop:
+        """The same loop at 32000, 44100 or 48000 Hz: as many samples as its tempo asks there, without a new seam.
+
+        Raises
+        ------
+        FieldError
+            If the rate is none of the three.
+        """
+        return at_any_rate(self, check_rate(sample_rate))
+
     def segment(self, times: int = 1) -> AudioSegment:
         """As pydub's AudioSegment of 16 bit, to layer, fade and chain; repeated `times` times without a gap."""
         return audio_segment(np.tile(self.samples.T, times).T, self.sample_rate)
@@ -134,37 +155,24 @@ def loop_length(beats: int, bpm: float, sample_rate: int) -> int:
     return round(beats * 60 / bpm * sample_rate)
 
 
-def loop_beats(bpm: float, max_seconds: float, beats_per_bar: int = 4) -> int:
-    """Beats of the longest loop that fits `max_seconds`.
-
-    The largest power-of-two number of bars; where no whole bar fits, two beats or one.
-
-    Raises
-    ------
-    ValueError
-        If not even one beat fits, or a number is not finite or not above 0.
+def at_any_rate(loop: Loop, sample_rate: int) -> Loop:
+    """The loop at another sample rate, be it one that no file is sold at; see `looper.loops.resample`.
 
     Examples
     --------
-    >>> loop_beats(120, 8), loop_beats(119, 8), loop_beats(50, 3)
-    (16, 8, 2)
+    >>> from looper import cut
+    >>> clicks = np.tile(np.r_[np.ones(800), np.zeros(15_200)], 8).astype(np.float32)
+    >>> len(at_any_rate(cut(clicks, 32_000, bpm=120), 22_050).samples)
+    88200
     """
-    beats_per_bar = whole("beats_per_bar", beats_per_bar)
-    positive("beats_per_bar", beats_per_bar)
-    beat = 60 / positive("bpm", bpm)
-    if not math.isfinite(beat) or not math.isfinite(positive("max_seconds", max_seconds) / beat):
-        raise FieldError("bpm", f"must be of music, got {bpm:g} for {max_seconds:g} s")
-    # a hair of slack: 4 bars at 120 BPM are 8 s, and must fit 8 s in floating point too
-    fitting = math.floor(max_seconds / beat + 1e-9)
-    if fitting >= beats_per_bar:
-        return beats_per_bar * 2 ** int(math.log2(fitting // beats_per_bar))
-    for beats in (2, 1):
-        if fitting >= beats:
-            return beats
-    raise ValueError(
-        f"not even one beat of {bpm:g} BPM ({beat:.2f} s) fits into {max_seconds:g} s; "
-        f"raise max_duration to {math.ceil(beat)} or the bpm to {math.ceil(60 / max_seconds)}"
-    )
+    from looper.loops.clicks import click_ratio
+    from looper.loops.resample import at_rate
+
+    if sample_rate == loop.sample_rate:
+        return loop
+    samples = at_rate(loop.samples, loop_length(loop.beats, loop.bpm, sample_rate), sample_rate)
+    seam = replace(loop.seam, click_ratio=click_ratio(samples))
+    return replace(loop, samples=samples, sample_rate=sample_rate, seam=seam)
 
 
 def audio_segment(samples: np.ndarray, sample_rate: int) -> AudioSegment:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from looper.loops import clicks, loudness, seam
+from looper.loops import clicks, seam
 from looper.loops.loop import Loop
+from looper.loops.loudness import TARGET_LUFS, limit, match
 from looper.runtime.threads import thread_pool
 
 
@@ -66,10 +67,11 @@ def join(loops: Sequence[Loop]) -> list[Loop]:
     return [*loops[:1], *map(_with_samples, loops[1:], joined[1:])]
 
 
-def finish(loops: Sequence[Loop]) -> list[Loop]:
+def finish(loops: Sequence[Loop], loudness: float = TARGET_LUFS) -> list[Loop]:
     """Make cut loops a set: equally loud (`level`), each running into each (`join`).
 
-    A loop comes out the same however many others follow it.
+    A loop comes out the same however many others follow it. `loudness` in LUFS is that of the first one, or as near
+    to it as its peaks allow.
 
     Examples
     --------
@@ -79,17 +81,17 @@ def finish(loops: Sequence[Loop]) -> list[Loop]:
     1
     """
     with thread_pool() as pool:
-        joined = _joined(loops, _levelled(loops, pool.map), pool.map)
+        joined = _joined(loops, _levelled(loops, pool.map, loudness), pool.map)
         return list(pool.map(_with_samples, loops, joined))
 
 
 _Map = Callable[..., Iterable[Any]]
 
 
-def _levelled(loops: Sequence[Loop], each: _Map) -> list[np.ndarray]:
+def _levelled(loops: Sequence[Loop], each: _Map, target: float = TARGET_LUFS) -> list[np.ndarray]:
     if not loops:
         return []
-    matched = loudness.match([loop.samples for loop in loops], loops[0].sample_rate, each=each)
+    matched = match([loop.samples for loop in loops], loops[0].sample_rate, target, each=each)
     return [samples.astype(np.float32) for samples in matched]
 
 
@@ -104,7 +106,7 @@ def _joined(loops: Sequence[Loop], levelled: Sequence[np.ndarray], each: _Map) -
 
     def bridged(samples: np.ndarray) -> np.ndarray:
         crossed = seam.bridge(samples.reshape(first.shape), first, rate, models).reshape(shape)
-        return loudness.limit(crossed, rate).astype(np.float32)
+        return limit(crossed, rate).astype(np.float32)
 
     return [levelled[0], *each(bridged, levelled[1:])]
 

@@ -1,37 +1,21 @@
-"""The one orchestrator: candidates, the best loop, its variations, the finished set."""
+"""The way in: a loaded model that makes loops of requests, or of recordings."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from looper.generation.messages import GenerationOutput, GenerationRequest, NoiseKey
-from looper.loops.cut import cut
-from looper.loops.loop import Loop
-from looper.loops.matching import finish
-from looper.model.beat_clock import clock_features
-from looper.pipeline.plan import plan
-from looper.pipeline.result import Loops, Report
-from looper.pipeline.takes import Take, other_cuts, score_take, seam_passages, what_is_doubtful
+from looper.pipeline.session import LoopSession, Progress
 from looper.request import LoopRequest
-from looper.runtime.threads import map_in_threads
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from looper.generation.generator import Generator
+    from looper.pipeline.result import Loops
 
-logger = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]
-"""Called as (stage, done, total); stages are "candidates", "variations", "loops"."""
-
-CANDIDATES = (
-    4  # first loops drawn at once: the same on every device, so that a seed means the same everywhere
-)
-ROUNDS = 2  # further draws of what drifts
+def _quiet(*_: object) -> None:
+    """Progress that nobody watches."""
 
 
 class LoopMaker:
@@ -83,196 +67,45 @@ class LoopMaker:
         Loops
             Variation k is the same whatever the number of variations asked for.
         """
-        return LoopSession(self.generator, request.with_seed(), progress or (lambda *_: None)).run()
+        return LoopSession(self.generator, request.with_seed(), progress or _quiet).run()
 
-
-class LoopSession:
-    """One request on its way from candidates to finished loops."""
-
-    def __init__(self, generator: Generator, request: LoopRequest, progress: Progress) -> None:
-        self.generator = generator
-        self.request = request
-        self.progress = progress
-        self.plan = plan(request, generator.spec)
-        self.report = Report(request.seed, generator.name, self.plan.beats / request.beats_per_bar)
-        self._note_what_is_planned()
-
-    def _note_what_is_planned(self) -> None:
-        for words in self.request.replaced_tempi:
-            self.report.note(
-                f"the prompt says {words!r}, but bpm={self.request.bpm:g} overrides it: the model reads that"
-            )
-        if self.plan.beats < self.request.beats_per_bar:
-            n = self.plan.beats
-            self.report.note(
-                f"no whole bar at {self.request.bpm:g} BPM fits in {self.request.max_duration:g} s: "
-                f"the loops are {n} beat{'s' if n > 1 else ''} long"
-            )
-
-        if self.request.variations > 1 and self.plan.prompt_beats < self.request.beats_per_bar:
-            self.report.note(
-                f"a bar of {self.request.beats_per_bar} beats and the loop do not fit the model's window together: "
-                f"variations go on from the last {self.plan.prompt_beats} beats of the first loop, not from a whole bar"
-            )
-
-    def run(self) -> Loops:
-        """Draw, choose, continue, cut, level."""
-        with self.report.timed("candidates"):
-            first = self.first()
-        takes = [first]
-        if self.request.variations > 1:
-            with self.report.timed("variations"):
-                takes += self.continuations(first)
-        with self.report.timed("loops"):
-            loops = self._cut(takes)
-        for take in takes:
-            self.report.measured_bpm.append(take.grid.bpm)
-            self.report.confidence.append(take.grid.confidence)
-            self.report.attempts.append(take.attempt + 1)
-        seams = [take.seam_log_likelihood for take in takes]
-        if any(seam is not None for seam in seams):
-            self.report.seam_log_likelihood = seams
-        return Loops(loops, self.request, self.report)
-
-    def draw_candidates(self, attempts: Sequence[int]) -> list[Take]:
-        """Draw first loops, each in all its cuts."""
-        clock = self._clock(self.plan.first_frames, start_beat=0)
-        output = self._generate("candidates", [1] * len(attempts), attempts, self.plan.first_frames, clock)
-        takes = self._score(output, attempts, clock, downbeat=None)
-        if output.codes is not None:
-            takes = [cut for take in takes for cut in other_cuts(take, self.request.beats_per_bar)]
-        return self._with_seams(takes)
-
-    def _draw_variations(self, first: Take, variations: Sequence[int], attempt: int) -> list[Take]:
-        """Draw what continues the last bar of `first`, once for each of `variations`."""
-        prompt = self._audio_prompt(first)
-        clock = self._clock(self.plan.next_frames, self._start_beat(first))
-        attempts = [attempt] * len(variations)
-        output = self._generate("variations", variations, attempts, self.plan.next_frames, clock, prompt)
-        takes = self._score(output, attempts, clock, downbeat=len(prompt) / self.generator.sample_rate)
-        return self._with_seams(takes)
-
-    def _clock(self, frames: int, start_beat: int) -> np.ndarray | None:
-        """Beat clock features for a model that takes them; a few more frames than are drawn, for the delays."""
-        if not self.plan.period:
-            return None
-        return clock_features(frames + 8, self.plan.period, self.request.beats_per_bar, start_beat)
-
-    def _generate(
+    def vary(
         self,
-        stage: str,
-        variations: Sequence[int],
-        attempts: Sequence[int],
-        frames: int,
-        clock: np.ndarray | None,
-        prompt: np.ndarray | None = None,
-    ) -> GenerationOutput:
-        request = self.request
-        asked = GenerationRequest(
-            [request.model_text] * len(variations),
-            frames,
-            keys=[NoiseKey(request.seed, *key) for key in zip(variations, attempts, strict=True)],
-            sampling=request.sampling,
-            audio_prompts=None if prompt is None else prompt[None],
-            clock=clock,
-        )
-        output = self.generator.generate(asked, lambda done, total: self.progress(stage, done, total))
-        self.report.steps_per_second[stage] = output.steps_per_second
-        return output
+        samples: np.ndarray,
+        sample_rate: int,
+        request: LoopRequest,
+        *,
+        include_source: bool = False,
+        progress: Progress | None = None,
+    ) -> Loops:
+        """Make variations of a recording: each goes on from its last bar, and runs into it and into each other.
 
-    def _score(
-        self,
-        output: GenerationOutput,
-        attempts: Sequence[int],
-        clock: np.ndarray | None,
-        downbeat: float | None,
-    ) -> list[Take]:
-        """Find the beats of each waveform, and how good a loop it makes."""
-        rate, beats = self.generator.sample_rate, self.request.beats_per_bar
+        Parameters
+        ----------
+        samples : np.ndarray
+            [T] or [T, 2]; see `looper.pipeline.from_recording.find_source` for what of it is varied.
+        sample_rate : int
+            Hz; that of the loops too, as are the channels.
+        request : LoopRequest
+            What is asked for; its tempo is that of the source, within 7.5 %, and of the loops exactly.
+        include_source : bool
+            Whether the source itself, at the asked tempo, is the first of the loops, as variation 0.
+        progress : callable, optional
+            Called as (stage, done, total).
 
-        def one(samples: np.ndarray, attempt: int, codes: np.ndarray | None) -> Take:
-            take = score_take(samples, rate, self.plan, beats, downbeat)
-            return replace(take, attempt=attempt, codes=codes, clock=clock)
+        Returns
+        -------
+        Loops
+            `request.variations` of them, and the source if asked for; all as long and as loud as the source.
 
-        codes = [None] * len(attempts) if output.codes is None else output.codes
-        return map_in_threads(one, output.samples, attempts, codes)
+        Raises
+        ------
+        ValueError
+            If the recording is silent, shorter than a beat, or otherwise nothing to go on from.
+        """
+        from looper.pipeline.from_recording import RecordingSession, find_source
 
-    def _with_seams(self, takes: list[Take]) -> list[Take]:
-        """Let the model judge all seams in one pass; without codes there is no model to ask."""
-        if any(take.codes is None for take in takes):
-            return takes
-        rate, beats = self.generator.frame_rate, self.request.beats_per_bar
-        passages = [passage for take in takes for passage in seam_passages(take, rate, beats)]
-        seams, places = self.generator.log_likelihoods(self.request.model_text, passages).reshape(-1, 2).T
-        return [
-            replace(take, seam_log_likelihood=float(seam)) if np.isfinite(seam) else take
-            for take, seam in zip(takes, seams - places, strict=True)
-        ]
-
-    def first(self) -> Take:
-        """The best of CANDIDATES draws; another round where even that one drifts."""
-        takes: list[Take] = []
-        for round_ in range(1 + ROUNDS):
-            attempts = range(round_ * CANDIDATES, (round_ + 1) * CANDIDATES)
-            takes += self.draw_candidates(attempts)
-            best = max(takes, key=lambda take: take.rank_score)
-            if not best.drifted:
-                return best
-            logger.info("no candidate will do (best confidence %.2f)", best.grid.confidence)
-        self.report.note(what_is_doubtful(best, self.plan.bpm))
-        return best
-
-    def _audio_prompt(self, first: Take) -> np.ndarray:
-        """The bar, or its last beats, before the end of the first loop: whole frames, so that a downbeat follows."""
-        hop = self.generator.hop_length
-        end = round(first.grid.loop_end * self.generator.sample_rate)
-        frames = self.plan.prompt_frames
-        if not self.plan.period:  # unclocked: the bar as it is really played
-            bar = 60 / first.grid.bpm * self.plan.prompt_beats
-            frames = min(frames, int(bar * self.generator.sample_rate) // hop)
-        head = first.samples[max(0, end - frames * hop) : end]
-        missing = frames * hop - len(head)
-        return head if missing <= 0 else np.concatenate([np.zeros(missing, head.dtype), head])
-
-    def _start_beat(self, first: Take) -> int:
-        """Beat of the clock's bar on which the audio prompt begins: the loop may end in the middle of one."""
-        if not self.plan.period:
-            return 0
-        end = round(first.grid.loop_end * self.generator.frame_rate / self.plan.period)
-        return (end - self.plan.prompt_beats) % self.request.beats_per_bar
-
-    def continuations(self, first: Take) -> list[Take]:
-        """Variations 2..n in one batch, each judged by itself and redrawn while it drifts."""
-        best: dict[int, Take] = {}
-        waiting = list(range(2, self.request.variations + 1))
-        for attempt in range(1 + ROUNDS):
-            takes = self._draw_variations(first, waiting, attempt)
-            for variation, take in zip(waiting, takes, strict=True):
-                if variation not in best or take.score > best[variation].score:
-                    best[variation] = take
-            waiting = [v for v in waiting if best[v].drifted]
-            if not waiting:
-                break
-        if waiting:
-            self.report.note(
-                f"variations {waiting} have no clear beat at the asked tempo: cut as well as they can be"
-            )
-        return [best[v] for v in range(2, self.request.variations + 1)]
-
-    def _cut(self, takes: list[Take]) -> list[Loop]:
-        """Takes to loops at the asked tempo, equally loud."""
-        total = len(takes)
-        r = self.request
-
-        def one(take: Take, variation: int) -> Loop:
-            loop = cut(take.samples, self.generator.sample_rate, r.bpm, r.beats_per_bar, grid=take.grid)
-            info = {
-                "prompt": r.prompt,
-                "seed": r.seed,
-                "variation": variation,
-                "model": self.generator.name,
-            }
-            return replace(loop, info=info)
-
-        done = lambda count: self.progress("loops", count, total)
-        return finish(map_in_threads(one, takes, range(1, total + 1), done=done))
+        request = request.with_seed()
+        source = find_source(samples, sample_rate, request)
+        session = RecordingSession(self.generator, request, progress or _quiet, source)
+        return session.run(include_source=include_source)

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from looper.generation.messages import ModelSpec
-from looper.loops.loop import loop_beats
 from looper.model.beat_clock import frames_per_beat
 from looper.request import LoopRequest
 
@@ -41,14 +40,15 @@ class Plan:
     prompt_beats: int
 
 
-def plan(request: LoopRequest, spec: ModelSpec) -> Plan:
+def plan(request: LoopRequest, spec: ModelSpec, beats: int | None = None) -> Plan:
     """Work out how much to generate: the loop, a bar more, and for variations the bar before it.
 
     Where a long bar and a long loop do not fit the model's window together, the prompt is cut to as many beats
-    as leave room for the whole loop from the bar line on, and a beat more.
+    as leave room for the whole loop from the bar line on, and a beat more. `beats` are those of the loops where a
+    recording decides them, not the request.
     """
     rate = spec.frame_rate
-    beats = loop_beats(request.bpm, request.max_duration, request.beats_per_bar)
+    beats = beats or request.beats
     period = frames_per_beat(request.bpm, rate) if spec.clocked else None
     played = 60 * rate / period if period else request.bpm
     asked = request.bpm * 2.0 ** round(math.log2(played / request.bpm))  # the octave that is played

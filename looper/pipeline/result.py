@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import overload
 
+from looper.files.formats import check_rate
 from looper.loops.loop import Loop
+from looper.loops.notebook import loops_html
 from looper.request import LoopRequest
+from looper.runtime.threads import thread_pool
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,10 @@ class Report:
     seam_log_likelihood : list of float or None
         Of each variation: how much more (or, negative, less) likely the model finds the loop's beginning
         after its own end than where it was played, nats per token; empty without a model.
+    keys : list of str or None
+        Where a key was asked for, the one that each loop is heard in, such as "A minor"; None where none is clear.
+    key_confidence : list of float
+        How sure those are, 0..1.
     seconds : dict
         Wall seconds a stage.
     steps_per_second : dict
@@ -53,6 +61,8 @@ class Report:
     confidence: list[float] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
     seam_log_likelihood: list[float | None] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    key_confidence: list[float] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     steps_per_second: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -70,6 +80,18 @@ class Report:
         """Keep and log a sentence for the user."""
         self.notes.append(text)
         logger.info("%s", text)
+
+
+def key_note(asked: str, heard: Sequence[str | None]) -> str:
+    """What to tell of the keys that came out.
+
+    Examples
+    --------
+    >>> key_note("A minor", ["A minor", "C major", None])
+    'A minor was asked for; heard: A minor in 1, C major in 1, no clear key in 1'
+    """
+    counts = Counter(key or "no clear key" for key in heard)
+    return f"{asked} was asked for; heard: " + ", ".join(f"{key} in {n}" for key, n in counts.items())
 
 
 class Loops(Sequence[Loop]):
@@ -91,6 +113,23 @@ class Loops(Sequence[Loop]):
         """How many there are of what, and the seed that makes them again."""
         first = f" of {self[0]!r}" if self else ""
         return f"<Loops: {len(self)}{first}, seed {self.report.seed}, model {self.report.model!r}>"
+
+    def _repr_html_(self) -> str:
+        """A player and a picture each, in a notebook."""
+        return loops_html(self, repr(self)[1:-1])
+
+    def at_rate(self, sample_rate: int) -> Loops:
+        """The same loops at 32000, 44100 or 48000 Hz; each still runs into itself and into every other.
+
+        Raises
+        ------
+        FieldError
+            If the rate is none of the three.
+        """
+        check_rate(sample_rate)
+        with thread_pool() as pool:
+            loops = list(pool.map(lambda loop: loop.at_rate(sample_rate), self))
+        return Loops(loops, self.request, self.report)
 
     def __len__(self) -> int:
         return len(self._loops)

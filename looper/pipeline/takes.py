@@ -9,6 +9,8 @@ import numpy as np
 from looper.beats.grid import BeatGrid, fit_grid
 from looper.beats.spans import Span
 from looper.generation.messages import Passage
+from looper.loops.key import hear_key
+from looper.musical_key import parse_key
 from looper.pipeline.plan import Plan
 from looper.request import BPM_RANGE
 
@@ -23,6 +25,7 @@ SEAM_JUDGED_SECONDS = 1.0  # of a loop's beginning, when its seam is judged by t
 SEAM_PENALTY_PER_NAT = 0.1  # confidence that a nat of unlikeliness costs in the choice of a candidate
 MAX_SCORE_GAP = 0.6  # of a span's score: others as good may be taken for their seam
 CONFIDENCE_PER_SPAN_SCORE = 0.02  # confidence that a point of a span's score is worth
+KEY_PENALTY = 0.5  # confidence that a key costs which fits worse by 1 in correlation
 MAX_SEAM_NATS = 2.0  # nats; beyond, it makes no difference
 
 
@@ -48,6 +51,8 @@ class Take:
         Beat clock features [columns, C] that it was drawn with.
     seam_log_likelihood : float or None
         See `seam_passages`; nats per token.
+    key_distance : float
+        How much worse the asked key fits than the one that is heard; see `distance_from_key`.
     """
 
     samples: np.ndarray
@@ -58,13 +63,15 @@ class Take:
     codes: np.ndarray | None = None
     clock: np.ndarray | None = None
     seam_log_likelihood: float | None = None
+    key_distance: float = 0.0
 
     @property
     def rank_score(self) -> float:
-        """`score` less what an unlikely seam and unlike bars cost: what candidates are ranked by."""
+        """`score` less what an unlikely seam, unlike bars and another key cost: what candidates are ranked by."""
         unlikely = min(max(0.0, -(self.seam_log_likelihood or 0.0)), MAX_SEAM_NATS)
         jump = min(max(0.0, self.grid.spans[0].jump_db - JOINED_BARS_DB), MAX_JUMP_DB)
-        return self.score - SEAM_PENALTY_PER_NAT * unlikely - JUMP_PENALTY_PER_DB * jump
+        cost = SEAM_PENALTY_PER_NAT * unlikely + JUMP_PENALTY_PER_DB * jump
+        return self.score - cost - KEY_PENALTY * self.key_distance
 
 
 def score_take(
@@ -99,6 +106,16 @@ def score_take(
     drifted = off > TEMPO_TOLERANCE or grid.confidence < floor
     score = grid.confidence - max(0.0, off - 0.005) * 10
     return Take(samples, grid, 0, score, drifted)
+
+
+def distance_from_key(take: Take, sample_rate: int, asked: str) -> float:
+    """How much worse the `asked` key fits the take's loop than the key it is heard in; 0 where no key is clear.
+
+    Drums are in no key, and lose nothing by that.
+    """
+    first, last = (round(seconds * sample_rate) for seconds in (take.grid.loop_start, take.grid.loop_end))
+    heard = hear_key(take.samples[max(0, first) : last], sample_rate)
+    return heard.distance(parse_key(asked)) if heard is not None and heard.clear else 0.0
 
 
 def what_is_doubtful(take: Take, bpm: float) -> str:

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from looper.pipeline.maker import CANDIDATES
+from looper.pipeline.session import CANDIDATES
 from looper.runtime.memory import out_of_memory
 
 if TYPE_CHECKING:

@@ -72,10 +72,11 @@ def test_every_bad_line_is_named_by_its_number_and_reason():
         ('{"prompt": "x", "tempo": 124}', "'tempo' is no field"),
         ('{"prompt": "x", "model": 3}', "model must be text"),
         ('{"prompt": 3}', "prompt must be text"),
-        ('{"prompt": "x", "bars": 3}', "bars must be a power of two"),
-        ('{"prompt": "x", "bars": 32, "bpm": 60}', "bars is too long"),
-        ('{"prompt": "x", "bars": 1, "bpm": 300}', "bars is too short: loops have at least 2 bars"),
-        ('{"prompt": "x", "bars": 4, "max_duration": 8}', "bars and max_duration do not go together"),
+        ('{"prompt": "x", "bars": 5}', "bars must be 1, 2, 4, 8 or another power of two, or 3 or 6, got 5"),
+        ('{"prompt": "x", "bars": 32, "bpm": 60}', "bars cannot be 32 in at most 20 s: they last 128 s"),
+        ('{"prompt": "x", "bars": 4, "max_duration": 5}', "bars cannot be 4 in at most 5 s"),
+        ('{"prompt": "x", "key": "H"}', "key must be a note and major or minor"),
+        ('{"prompt": "x", "rate": 96000}', "rate must be 32000, 44100 or 48000, got 96000"),
         ('{"prompt": "x", "guidance": 4, "cfg_coef": 8}', "guidance and cfg_coef do not go together"),
     ],
 )
@@ -85,11 +86,16 @@ def test_what_no_line_can_say_is_refused_in_its_own_words(line, words):
 
 
 def test_a_length_in_bars_gives_loops_of_exactly_that_length():
-    from looper.loops.loop import loop_beats
-
-    for bars, bpm, beats in ((1, 120, 4), (4, 93.7, 4), (8, 128, 4), (2, 47.3, 3), (4, 299.9, 7)):
+    for bars, bpm, beats in ((1, 300, 4), (3, 93.7, 4), (8, 128, 4), (2, 47.3, 3), (4, 299.9, 7)):
         (line,) = read_requests([{"prompt": "x", "bpm": bpm, "bars": bars, "beats_per_bar": beats}])
-        assert loop_beats(bpm, line.request.max_duration, beats) == bars * beats
+        assert line.request.beats == bars * beats
+    (read,) = read_text("prompt,bars\nx,6\n")
+    assert (read.request.bars, read.request.beats) == (6, 24)
+
+
+def test_a_line_without_bars_keeps_the_id_that_it_had_before_there_were_any():
+    (line,) = read_text('{"prompt": "house", "bpm": 124, "seed": 1}')
+    assert "bars" not in line.fields and line.id == "1c90303fb6e3b9bd"
 
 
 def test_a_quoted_prompt_over_several_lines_does_not_shift_the_numbers():
@@ -135,5 +141,14 @@ def test_an_id_depends_on_all_that_is_asked_for_and_on_nothing_else():
     base = {"prompt": "house", "bpm": 124, "seed": 1}
     ids = [read_requests([{**base, **change}])[0].id for change in ({}, {"bpm": 124.0}, {"top_k": 250})]
     assert len(set(ids)) == 1
-    changes = ({"bpm": 125}, {"seed": 2}, {"model": "large"}, {"format": "mp3"}, {"temperature": 0.9})
-    assert len({read_requests([{**base, **change}])[0].id for change in changes} | {ids[0]}) == 6
+    changes = (
+        {"rate": 44_100},
+        {"bars": 2},
+        {"key": "Am"},
+        {"bpm": 125},
+        {"seed": 2},
+        {"model": "large"},
+        {"format": "mp3"},
+        {"temperature": 0.9},
+    )
+    assert len({read_requests([{**base, **change}])[0].id for change in changes} | {ids[0]}) == 9

@@ -8,6 +8,7 @@ from pathlib import Path
 import mir_eval
 import numpy as np
 import pytest
+from scipy.signal import resample_poly
 
 from looper.beats.grid import BeatGrid, analyse, fit_grid
 from looper.beats.tempo_map import TempoMap, straight
@@ -222,6 +223,16 @@ def test_a_steady_tone_is_no_beat() -> None:
     grid = analyse(tone, RATE, 100)
     check_sane(grid, 8.0)
     assert grid.confidence < 0.3
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000, 88_200, 96_000, 192_000])
+def test_a_recording_of_any_higher_rate_is_heard_as_it_would_be_at_32_khz(rate: int) -> None:
+    played = band(np.arange(0.31, 8.0, 0.493), 4, 8.0, 192_000)
+    lower, higher = (resample_poly(played, r // 100, 1920) for r in (32_000, rate))
+    there, here = analyse(lower, 32_000, 120), analyse(higher, rate, 120)
+    assert here.bpm == pytest.approx(there.bpm, rel=2e-4)
+    assert here.loop_start == pytest.approx(there.loop_start, abs=1e-3) and here.beats == there.beats
+    assert here.confidence == pytest.approx(there.confidence, abs=0.05)
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000, 96_000, 192_000])

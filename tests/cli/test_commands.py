@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from scipy.signal import resample_poly
 
 from looper.pipeline.maker import LoopMaker
 from testkit.command_line import process, run
@@ -201,6 +202,14 @@ def test_cut_makes_an_exact_loop_of_a_recording(recording, tmp_path, suffix):
     assert soundfile.info(told["file"]).frames == round(told["bars"] * 4 * 60 / 120 * 32000)
 
 
+@pytest.mark.parametrize("bars", [1, 3])
+def test_cut_gives_the_bars_that_were_asked_for(recording, tmp_path, bars):
+    done = run("cut", recording, "--bpm", 120, "--bars", bars, "--out", tmp_path / "o", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["bars"] == bars and soundfile.info(told["file"]).frames == bars * 64_000
+
+
 def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
     both = np.stack([drum_track(120, 9), 0.5 * drum_track(120, 9)], axis=1)
     soundfile.write(tmp_path / "s.flac", both, 32000)
@@ -212,12 +221,101 @@ def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
     assert (tmp_path / "s.png").stat().st_size > 10_000
 
 
+def test_vary_writes_variations_of_a_loop_and_the_loop_itself_where_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(LoopMaker, "load", lambda *_: LoopMaker(FakeGenerator()))
+    mine = resample_poly(drum_track(120, 8), 441, 320)
+    soundfile.write(tmp_path / "my loop.wav", np.stack([mine, mine], 1), 44_100)
+    words = (
+        "vary",
+        tmp_path / "my loop.wav",
+        "dusty drums",
+        "--bpm",
+        120,
+        "--model",
+        "tiny",
+        "-n",
+        2,
+        "--seed",
+        1,
+    )
+    done = run(*words, "--out", tmp_path / "o", "--include-source", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [pathlib.Path(loop["file"]).name[-6:] for loop in told["loops"]] == ["00.wav", "01.wav", "02.wav"]
+    for loop in told["loops"]:
+        info = soundfile.info(loop["file"])
+        assert (info.frames, info.samplerate, info.channels) == (8 * 44_100, 44_100, 2)
+    assert any("stereo and the model makes mono" in note for note in told["notes"])
+    done = run(*words, "--out", tmp_path / "p", "--rate", 48_000, "--pack", "--bars", 2)
+    (pack,) = (path for path in (tmp_path / "p").iterdir() if path.is_dir())
+    assert {soundfile.info(file).frames for file in pack.glob("*.wav")} == {4 * 48_000}, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("samples", "words", "said"),
+    [
+        (np.zeros(256_000), (), "the recording is silent, and there is nothing to go on from"),
+        (drum_track(120, 8), ("--bars", 3, "--max-duration", 2), "--bars cannot be 3 in at most 2 s"),
+        (drum_track(120, 8), ("--bars", 6), "--bars cannot be 6: at 120 BPM there is room for 4"),
+        (drum_track(40, 1), ("--bpm", 40), "pass more audio"),
+        (drum_track(120, 8), ("--rate", 96_000), "--rate must be 32000, 44100 or 48000"),
+    ],
+)
+def test_what_cannot_be_varied_is_a_sentence_before_a_model_is_loaded(
+    tmp_path, monkeypatch, samples, words, said
+):
+    monkeypatch.setattr(LoopMaker, "load", lambda *_: pytest.fail("loaded"))
+    soundfile.write(tmp_path / "x.wav", samples, 32_000)
+    out = ("--model", "tiny", "--out", tmp_path / "o")
+    done = run("vary", tmp_path / "x.wav", "x", "--bpm", 120, *out, *words)
+    assert done.returncode == 1 and said in done.stderr.replace("\n", " "), done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(44_100, 2), (48_000, 1), (96_000, 2), (32_000, 2)])
+def test_cut_keeps_the_rate_and_the_channels_of_its_recording_unless_told(tmp_path, rate, channels):
+    played = resample_poly(drum_track(118, 12), rate // 100, 320)
+    soundfile.write(tmp_path / "jam.wav", np.stack([played, -0.5 * played], 1)[:, :channels], rate)
+    words = ("cut", tmp_path / "jam.wav", "--bpm", 121.7, "--bars", 2, "--json", "--out")
+    told = json.loads(run(*words, tmp_path / "o").stdout)
+    info = soundfile.info(told["file"])
+    assert (info.samplerate, info.channels, info.frames) == (rate, channels, round(8 * 60 / 121.7 * rate))
+    assert told["measured_bpm"] == pytest.approx(118, rel=1e-3) and told["sample_rate"] == rate
+    done = run(*words, tmp_path / "s", "--rate", 48_000, "--depth", 24, "--names", "splice")
+    (shop,) = (tmp_path / "s").iterdir()
+    info = soundfile.info(shop)
+    assert (info.samplerate, info.channels, info.frames) == (48_000, channels, round(8 * 60 / 121.7 * 48_000))
+    assert info.subtype == "PCM_24" and re.fullmatch(r"122_jam(_[A-G]b?(maj|min))?\.wav", shop.name), done
+
+
+@pytest.mark.slow
+def test_make_and_packs_come_at_the_rate_that_was_asked_for(tmp_path):
+    wish = ("techno", "--bpm", 126.5, "-n", 2, "--bars", 1, "--model", "tiny", "--seed", 1, "--json")
+    for more, subtype in (((), "PCM_16"), (("--pack",), "PCM_24")):
+        out = ("--rate", 44_100, "--out", tmp_path / subtype)
+        done = run("make", *wish, *out, *more)
+        assert done.returncode == 0, done.stderr
+        for loop in json.loads(done.stdout)["loops"]:
+            info = soundfile.info(loop["file"])
+            assert info.frames == loop["samples"] == round(4 * 60 / 126.5 * 44_100)
+            assert info.samplerate == loop["sample_rate"] == 44_100 and info.subtype == subtype
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (["make", " ", "--model", "tiny"], 1, "prompt must not be empty"),
         (["make", "x", "--model", "tiny", "--bpm", "12"], 1, "--bpm must be between 40 and 300, got 12"),
         (["make", "x", "--model", "tiny", "--bpm", "fast"], 2, "Invalid value"),
+        (
+            ["make", "x", "--model", "tiny", "--bars", "3", "--max-duration", "2"],
+            1,
+            "--bars cannot be 3 in at most 2 s: they last 5.143 s at 140 BPM; ask for fewer, or allow 5.15 s",
+        ),
+        (["make", "x", "--model", "tiny", "--key", "H dur"], 1, "--key must be a note and major or minor"),
+        (["make", "x", "--model", "tiny", "--rate", "96000"], 1, "--rate must be 32000, 44100 or 48000"),
+        (["make", "x", "--model", "tiny", "--names", "mine"], 1, "--names must be one of plain, splice"),
+        (["make", "x", "--model", "tiny", "--bars", "5"], 1, "--bars must be 1, 2, 4, 8 or another"),
         (["make", "x", "--model", "medium"], 1, "looper weights get medium"),
         (["make", "x", "--model", "nothing"], 1, "unknown model 'nothing'"),
         (["make", "x", "--model", "tiny", "--format", "aiff"], 1, "--format must be one of"),
@@ -268,6 +366,10 @@ def test_a_file_that_is_no_recording_is_named(tmp_path):
         (["--max-duration", "inf"], "--max-duration must be a finite number"),
         (["--max-duration", "1e308"], "--max-duration must be between 0 and 3600"),
         (["--max-duration", "-1"], "--max-duration must be above 0"),
+        (["--bars", 8], "--bars cannot be 8: at 120 BPM there is room for 4; ask for that, or pass a longer"),
+        (["--bars", 3, "--max-duration", 2], "--bars cannot be 3 in at most 2 s: they last 6 s at 120 BPM"),
+        (["--rate", 22_050], "--rate must be 32000, 44100 or 48000, got 22050"),
+        (["--bars", 7], "--bars must be 1, 2, 4, 8 or another power of two, or 3 or 6, got 7"),
         (["--bpm", 12], "--bpm must be between"),
         (["--bpm", 0, "--max-duration", 5], "--bpm must be between 40 and 300, got 0"),
         (["--bpm", "inf", "--max-duration", 5], "--bpm must be a finite number"),

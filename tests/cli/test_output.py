@@ -62,6 +62,18 @@ def test_the_table_has_a_row_a_file_and_says_how_it_went(shown, loops, tmp_path)
     assert "clean" in text and "candidates" in text and "(123 steps/s)" in text and "seed 9" in text
 
 
+@pytest.mark.parametrize("seed", [9, 123_456_789_012, 2**63 - 1])
+def test_no_row_breaks_on_a_screen_of_80_columns_whatever_the_seed(monkeypatch, loops, tmp_path, seed):
+    page = io.StringIO()
+    monkeypatch.setattr(output, "out", Console(file=page, width=80, soft_wrap=True, markup=False))
+    stem = f"house-drums-and-bass-and-more-words-of-it_121.7bpm_4bars_Amin_s{seed}"
+    output.tell_made(loops, [tmp_path / f"{stem}_{k:02d}.wav" for k in (1, 2)], as_json=False)
+    lines = page.getvalue().splitlines()
+    rows = [line for line in lines if ".wav" in line]
+    assert len(rows) == 2 and all("clean" in row and len(row) <= 80 for row in rows), lines
+    assert "…01.wav" in rows[0] and "…02.wav" in rows[1] and f"{tmp_path / stem}_…" in lines[-1]
+
+
 @pytest.mark.parametrize("likely", [[], [0.25, -1.5]])
 def test_json_carries_the_seam_and_the_speed(shown, loops, tmp_path, monkeypatch, likely):
     monkeypatch.setattr(loops.report, "seam_log_likelihood", likely)

@@ -11,7 +11,9 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import soundfile
 
+from looper.export.loop_files import FileStyle
 from looper.export.pack import check_room, write_loops, write_pack
 from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
@@ -38,7 +40,7 @@ def test_folder_and_zip_hold_the_same(loops, tmp_path, format):
 def test_what_is_written_is_found_taken_before_the_next_work(loops, tmp_path):
     check_room(WISH, tmp_path / "not there")
     check_room(WISH, tmp_path)
-    write_loops(loops, tmp_path, "wav", pack=True)
+    write_loops(loops, tmp_path, FileStyle(), pack=True)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(FileExistsError, match="is there already"):
         check_room(WISH, tmp_path)
@@ -144,3 +146,22 @@ def test_a_tempo_close_to_another_is_another_pack(tmp_path):
     check_room(wish(90.50049), tmp_path)
     with pytest.raises(FileExistsError):
         check_room(wish(90.50001), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype"), [("wav", "PCM_24"), ("flac", "PCM_24"), ("mp3", "MPEG_LAYER_III")]
+)
+def test_a_packs_samples_have_24_bits_unless_somebody_chooses(loops, tmp_path, format, subtype):
+    made = write_pack(loops, tmp_path, format)["folder"]
+    assert {soundfile.info(file).subtype for file in made.glob(f"*.{format}")} == {subtype}
+    if format == "wav":
+        chosen = write_pack(loops, tmp_path / "16", subtype="PCM_16")["folder"]
+        assert {soundfile.info(file).subtype for file in chosen.glob("*.wav")} == {"PCM_16"}
+
+
+def test_a_pack_with_names_for_the_shop_is_told_in_its_order(loops, tmp_path):
+    files = write_loops(loops, tmp_path, FileStyle(names="splice"), pack=True)
+    told = json.loads((files[0].parent / "pack.json").read_text())
+    assert [row["file"] for row in told["loops"]] == [file.name for file in files]
+    assert [file.name for file in files] == ["90_boom_bap_a.wav", "90_boom_bap_b.wav"]
+    assert files[0].parent.name == "boom-bap_90.5bpm_2bars_s3"

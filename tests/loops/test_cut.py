@@ -15,10 +15,11 @@ from scipy.signal import resample_poly
 import looper
 from looper.beats.grid import BeatGrid
 from looper.beats.spans import Span
+from looper.length import loop_beats
 from looper.loops import loudness
 from looper.loops.clicks import CLICK
 from looper.loops.cut import cut
-from looper.loops.loop import loop_beats, loop_length
+from looper.loops.loop import loop_length
 from looper.loops.matching import cross_clicks, finish, join, level
 from testkit.properties import examples
 

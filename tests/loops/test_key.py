@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from looper.loops.key import NOTES, Key, find_key, key_of_chroma
+from looper.loops.key import find_key, hear_key, key_of_chroma
+from looper.musical_key import NOTES, Key, parse_key
 
 RATE = 32_000
 CADENCES = {
@@ -66,3 +67,54 @@ def test_keys_are_spelt_for_file_names_and_for_id3():
         "Eb",
     ]
     assert len(set(NOTES)) == 12
+
+
+@pytest.mark.parametrize("minor", [False, True])
+@pytest.mark.parametrize("root", range(12))
+def test_every_spelling_of_a_key_is_read(root, minor):
+    key = Key(root, minor)
+    for text in (key.name, key.id3, key.words, key.words.lower(), f" {key.words.upper()} "):
+        assert parse_key(text) == key
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("F# major", "Gb major"),
+        ("C sharp minor", "C# minor"),
+        ("B flat", "Bb major"),
+        ("bb minor", "Bb minor"),
+        ("B minor", "B minor"),
+        ("bm", "B minor"),
+        ("E♭m", "Eb minor"),
+        ("Cb", "B major"),
+        ("a-min", "A minor"),
+    ],
+)
+def test_keys_are_read_as_musicians_write_them(text, words):
+    assert parse_key(text).words == words
+
+
+@pytest.mark.parametrize(
+    "text", ["", "H", "A minorish", "A dorian", "minor", "A##", "Am7", 3, "A\nminor!", "x" * 10_000]
+)
+def test_what_names_no_key_is_a_sentence(text):
+    with pytest.raises(ValueError, match="key must be a note and major or minor, such as 'A minor'"):
+        parse_key(text)
+
+
+def test_the_key_that_is_heard_is_surer_the_less_others_fit():
+    t = np.arange(4 * 32_000) / 32_000
+    chord = lambda *hz: sum(np.sin(2 * np.pi * f * t) for f in hz)
+    scale = np.concatenate(
+        [
+            chord(220, 261.6, 329.6),
+            chord(293.7, 349.2, 440),
+            chord(329.6, 415.3, 493.9),
+            chord(220, 261.6, 329.6),
+        ]
+    )
+    clear, vague = hear_key(scale, 32_000), hear_key(chord(220, 330), 32_000)
+    assert clear.key == Key(9, True) and clear.clear and clear.confidence > vague.confidence
+    assert clear.distance(Key(9, True)) == 0 < clear.distance(Key(4, True)) < clear.distance(Key(3, False))
+    assert hear_key(np.zeros(64_000), 32_000) is None

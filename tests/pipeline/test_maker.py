@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from looper.generation.messages import GenerationOutput, GenerationRequest, Passage
+from looper.loops.clicks import CLICK
+from looper.loops.matching import cross_clicks
 from looper.model.beat_clock import clock_features
-from looper.pipeline.maker import CANDIDATES, ROUNDS, LoopMaker
+from looper.pipeline.maker import LoopMaker
 from looper.pipeline.plan import plan
+from looper.pipeline.session import CANDIDATES, ROUNDS
 from looper.pipeline.takes import score_take, seam_passages
 from looper.request import LoopRequest
 from testkit.fakes import SAMPLE_RATE, FakeGenerator, drum_track
@@ -41,6 +44,17 @@ def test_every_loop_has_exactly_the_samples_its_tempo_asks(bpm, max_duration, cl
 
 
 LONG_BARS = [(48, 16, 20), (60, 16, 16), (45, 13, 20), (48, 8, 20), (72, 12, 20), (40, 16, 20), (40, 9, 14)]
+
+
+@pytest.mark.parametrize("clocked", [False, True])
+@pytest.mark.parametrize(
+    ("bars", "bpm", "metre"), [(3, 121.7, 4), (6, 119, 4), (1, 300, 4), (8, 97.3, 4), (3, 299, 7), (1, 40, 1)]
+)
+def test_loops_have_just_the_bars_that_were_asked_for(bars, bpm, metre, clocked):
+    loops = make(FakeGenerator(clocked), bpm=bpm, bars=bars, beats_per_bar=metre, variations=2)
+    assert {len(loop.samples) for loop in loops} == {round(bars * metre * 60 / bpm * SAMPLE_RATE)}
+    assert {loop.bars for loop in loops} == {bars} and loops.report.bars == bars
+    assert cross_clicks(loops).max() <= CLICK
 
 
 @pytest.mark.parametrize("clocked", [False, True])
@@ -314,3 +328,45 @@ def test_one_maker_serves_several_threads_in_turn(tiny):
         together = list(pool.map(tiny.make, wishes * 2))
     for made, expected in zip(together, alone * 2, strict=True):
         assert [loop.samples.tobytes() for loop in made] == expected
+
+
+class Singing(FakeGenerator):
+    """Plays chords under the drums, in a key of its own for each attempt."""
+
+    roots = (0, 6, 9, 2)  # C, Gb, A, D, all minor
+
+    def waves(self, request, progress):
+        waves = super().waves(request, progress)
+        t = np.arange(waves.shape[1]) / SAMPLE_RATE
+        for wave, key in zip(waves, request.keys, strict=True):
+            base = 220 * 2 ** ((self.roots[key[2] % 4] - 9) / 12)
+            steps = np.array([[0, 3, 7], [5, 8, 12], [7, 11, 14], [0, 3, 7]])[(t * 2).astype(int) % 4]
+            wave += 0.2 * np.sin(2 * np.pi * base * 2 ** (steps.T / 12) * t).sum(axis=0).astype(np.float32)
+        return waves
+
+
+@pytest.mark.parametrize(
+    ("asked", "heard"), [("A minor", "A minor"), ("F# m", "F# minor"), ("Dm", "D minor")]
+)
+def test_of_the_candidates_the_one_in_the_asked_key_is_taken_and_the_report_says_what_came_out(asked, heard):
+    loops = make(Singing(), bpm=120, variations=1, max_duration=4, key=asked)
+    assert loops.report.keys == [heard] and loops[0].key.words == heard
+    assert 0 < loops.report.key_confidence[0] <= 1
+    assert f"{heard} was asked for; heard: {heard} in 1" in loops.report.notes
+
+
+def test_a_key_that_no_candidate_is_in_is_told_and_drums_are_none_the_worse_for_it():
+    other = make(Singing(), bpm=120, variations=1, max_duration=4, key="E major")
+    assert other.report.keys != ["E major"] and "E major was asked for; heard: " in other.report.notes[0]
+    asked, plain = (
+        make(FakeGenerator(), bpm=120, variations=2, max_duration=4, **key) for key in ({"key": "Am"}, {})
+    )
+    assert all(np.array_equal(a.samples, b.samples) for a, b in zip(asked, plain, strict=True))
+    assert plain.report.keys == [] and plain.report.notes == []
+    assert "heard: no clear key in 2" in asked.report.notes[0]
+
+
+def test_the_model_reads_the_key():
+    generator = FakeGenerator()
+    make(generator, prompt="warm pads, 90 bpm", bpm=120, variations=1, key="f# minor")
+    assert set(generator.calls[0].prompts) == {"warm pads, F# minor, 120 bpm"}

@@ -17,7 +17,8 @@ import torch
 
 from looper.checkpoints.store import find
 from looper.generation.generator import Generator
-from looper.pipeline.maker import CANDIDATES, LoopMaker
+from looper.pipeline.maker import LoopMaker
+from looper.pipeline.session import CANDIDATES
 from looper.request import LoopRequest
 from training.tiny.codec import MelLoss, corpus, validate
 from training.tiny.grooves import KIT_WORDS, STYLES
@@ -62,7 +63,7 @@ def requests(count: int) -> list[LoopRequest]:
 
 def tempo_figures(maker: LoopMaker, count: int) -> tuple[dict[str, float], list[np.ndarray]]:
     """Shares of best candidates and of continuations that hold their tempo, and the first audios."""
-    from looper.pipeline.maker import LoopSession
+    from looper.pipeline.session import LoopSession
 
     rng = np.random.default_rng(SEED + 1)
     right, wrong, librosa_right, held, audios = [], [], [], [], []

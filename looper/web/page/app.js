@@ -1,6 +1,7 @@
 // Boot: learn from the server what there is, then wire the form to predictions or show the folder's loops.
 
 import { build, inputs } from "./form.js";
+import { showLength } from "./length.js";
 import { fileName } from "./audio/loop.js";
 import { believable } from "./audio/wav.js";
 import { dropped, gather, picked } from "./files/open.js";
@@ -82,6 +83,7 @@ async function ready() {
 
 async function makeForm() {
   form = build($("form"), inputs(await get("openapi.json")));
+  showLength($("form"));
   form.write(fromHash());
   addEventListener("hashchange", () => form.write(fromHash()));
   $("ask").hidden = false;

@@ -63,7 +63,10 @@ export function build(form, list) {
   };
   return {
     read: () => Object.fromEntries(list.map((input) => [input.name, value(input)])),
-    write: (values) => list.forEach((input) => set(input, values[input.name] ?? input.default ?? "")),
+    write: (values) => {
+      list.forEach((input) => set(input, values[input.name] ?? input.default ?? ""));
+      form.dispatchEvent(new Event("input")); // as if typed: whoever watches the form hears of it
+    },
     /** What differs from the defaults, as a URL's fragment. */
     hash: (values) => `#${new URLSearchParams(list
       .filter(({ name, default: usual }) => values[name] !== undefined && values[name] !== usual)

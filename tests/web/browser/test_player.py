@@ -12,10 +12,16 @@ import pytest
 import soundfile
 from playwright.sync_api import expect
 
+from looper.runtime import paths
 from looper.web.shelf import PackShelf
 from testkit.page_server import BEATS, FRAMES, Site, sound, wav
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+
+SCHEMA = json.loads((paths.PROJECT / "openapi.json").read_text())["components"]["schemas"]["Input"][
+    "properties"
+]
 
 
 def cards(page, count):
@@ -464,3 +470,26 @@ def test_one_of_many_packs_is_chosen_and_has_an_address_of_its_own(visit, tmp_pa
         page.go_back()
         cards(page, 2)
         assert page.get_by_label("Pack").input_value() == "house"
+
+
+def test_bars_and_seconds_are_shown_live_and_a_beat_is_warned_of_before(visit, studio, cog):
+    page = visit(studio)
+    page.wait_for_selector("#ask:not([hidden])")
+    length = page.locator("#length")
+    expect(length).to_have_text("4 bars · 6.86 s")  # 140 BPM, 8 s
+    page.fill("[name=bpm]", "124")
+    expect(length).to_have_text("4 bars · 7.74 s")
+    page.get_by_role("button", name="2 bars").click()
+    expect(length).to_have_text("2 bars · 3.87 s")
+    page.fill("[name=bpm]", "90")  # the bars stay what they are
+    expect(length).to_have_text("2 bars · 5.33 s")
+    assert page.input_value("[name=max_duration]") == "6"
+    assert page.get_by_role("button", name="8 bars").is_disabled()  # 21.3 s
+    page.fill("[name=bpm]", "40")
+    page.fill("[name=max_duration]", "2")
+    expect(length).to_contain_text("Only 1 beat · 1.50 s: a bar takes 6.00 s here")
+    page.fill("[name=bpm]", "")
+    expect(length).to_have_text("")
+    ask(page, bpm=120, max_duration=4)
+    cards(page, 4)
+    assert cog.inputs[0]["max_duration"] == 4 and set(cog.inputs[0]) <= set(SCHEMA)

@@ -1,0 +1,120 @@
+"""`looper vary`: variations of a recording."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from looper.cli import options as opt
+from looper.cli.output import progress_bars, show_on, tell_made
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from looper.pipeline.from_recording import Source
+    from looper.pipeline.result import Loops
+    from looper.request import LoopRequest
+
+VaryBpm = Annotated[
+    float, typer.Option(help="Tempo, 40 to 300: the recording's, within 7.5 %, and the loops' exactly.")
+]
+VaryDuration = Annotated[
+    float | None,
+    typer.Option(
+        "--max-duration",
+        help="Longest loop in seconds, 2 to 20, to cut out of a recording that is none already; 8 if not given.",
+    ),
+]
+IncludeSource = Annotated[
+    bool, typer.Option("--include-source", help="Write the recording's own loop too, as variation 00.")
+]
+
+
+def vary(
+    file: opt.Recording,
+    prompt: opt.Prompt,
+    bpm: VaryBpm,
+    variations: opt.Variations = 4,
+    max_duration: VaryDuration = None,
+    bars: opt.Bars = None,
+    key: opt.Key = None,
+    model: opt.Model = "medium",
+    seed: opt.Seed = -1,
+    beats_per_bar: opt.BeatsPerBar = 4,
+    top_k: opt.TopK = 250,
+    top_p: opt.TopP = 0.0,
+    temperature: opt.Temperature = 1.0,
+    guidance: opt.Guidance = 3.0,
+    include_source: IncludeSource = False,
+    folder: opt.Folder = pathlib.Path("loops"),
+    format: opt.Format = "wav",
+    depth: opt.Depth = None,
+    rate: opt.Rate = None,
+    names: opt.Names = "plain",
+    device: opt.Device = None,
+    pack: opt.Pack = False,
+    plot: opt.LoopsPlot = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Make variations of a loop, or of the best loop in a recording: each goes on from its last bar.
+
+    They are as long and as loud as it, and run into it and into each other.
+    Example: looper vary my_loop.wav "dusty drums" --bpm 93.7 -n 8
+    """
+    from looper.checkpoints.store import find
+    from looper.request import LoopRequest
+    from looper.runtime.device import check_device
+    from looper.runtime.packages import need
+
+    style = opt.file_style(format, depth, names, rate)
+    opt.check_outputs(folder, plot)
+    opt.check_not_recording(plot, file)
+    check_device(device)
+    request = LoopRequest(
+        prompt, bpm, variations, max_duration, beats_per_bar,  # type: ignore[arg-type]
+        top_k, top_p, temperature, guidance, seed, bars, key,
+    ).with_seed()  # fmt: skip
+    need("audiocraft")
+    find(model)
+    from looper.export.pack import write_loops
+    from looper.files.read import read
+    from looper.pipeline.from_recording import find_source
+
+    source = find_source(*read(file), request)  # what is wrong with it is said before a model is loaded
+    with progress_bars(as_json) as shown:
+        loops = _loops(source, request, model, device, shown, include_source=include_source)
+        with loops.report.timed("export"):
+            loops = loops if rate is None else loops.at_rate(rate)
+            files = write_loops(loops, folder, style, pack=pack)
+    if plot:
+        from looper.export.plot_loops import plot_loops
+
+        plot_loops(loops, plot)
+    tell_made(loops, files, as_json, names=names)
+
+
+def _loops(
+    source: Source,
+    request: LoopRequest,
+    model: str,
+    device: str | None,
+    bars: Progress,
+    *,
+    include_source: bool,
+) -> Loops:
+    """Load the model and make the variations, each stage with a bar of its own."""
+    from looper.pipeline.from_recording import RecordingSession
+    from looper.pipeline.maker import LoopMaker
+
+    loading = bars.add_task("loading", total=None)
+    started = time.perf_counter()
+    maker = LoopMaker.load(model, device)
+    loaded = time.perf_counter() - started
+    bars.remove_task(loading)
+    session = RecordingSession(maker.generator, request, show_on(bars), source)
+    loops = session.run(include_source=include_source)
+    loops.report.seconds = {"load": loaded, **loops.report.seconds}
+    return loops
