@@ -15,10 +15,10 @@ SLID_SCORE = 2.0  # score that a grid's span costs which misses the audio's ends
 SCORE_PER_OCTAVE = 7.0  # score of twice the length: more than all else can give
 JOINS_DB = 4.0  # difference of the first and the last bar that is heard as the same music
 TIMBRE_FLOOR = 1e-9  # power, of a signal of unit level, that is as good as none
-JUMP_SCORE_PER_DB = 0.4  # score that each further decibel costs
+JUMP_SCORE_PER_DB = 0.8  # score that each further decibel costs
 # A recording's first moments have no music before them to fade the seam from, and a generated one's often play
 # less than what follows: a start there must be better otherwise.
-LEAD_IN_SCORE, LEAD_IN_SECONDS = 1.0, 0.5
+LEAD_IN_SCORE, LEAD_IN_SECONDS = 0.5, 0.5
 OVERSHOOT_SECONDS = 0.03  # seconds by which a grid's span may miss the audio's ends before it is dropped
 
 
