@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--held", type=Path, required=True, help="rendered clips that nothing is fitted on")
     parser.add_argument("--generated", type=Path, required=True, help="MusicGen's music with bar lines")
     parser.add_argument("--work", type=Path, default=Path("training/work/beats"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5, 6, 7], help="one network each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5, 6], help="one network each")
     parser.add_argument("--jobs", type=int, default=1, help="networks fitted at a time")
     args = parser.parse_args()
     with ProcessPoolExecutor(max(args.jobs, 1)) as pool:
