@@ -33,6 +33,7 @@ MADMOM, BEATNET, AGREED, SAME = 2.5, 1.5, 1.5, 6.0
 SAME_F = 0.85  # F-measure from which bar lines count as the agreed ones
 PRIOR = 0.6  # exponent of the networks' own opinion, which is too sure of itself
 UNSURE_WEIGHT = 0.5  # in the loss, of clips on which the trackers disagree
+OPENING_WEIGHT = 2.0  # in the loss, of rendered clips that begin on a bar line: they are the fewer
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,6 @@ class GeneratedClip:
     prompt: str
     model: str
     found: list[MetricalHypothesis]
-    clarity: float
     duration: float
     lines: dict[str, np.ndarray]  # of "madmom", "beatnet" and, where there are any, "agreed"
 
@@ -63,13 +63,13 @@ def f_measure(reference: np.ndarray, estimated: np.ndarray) -> float:
     return 2 * hits / (len(reference) + len(estimated)) if hits else 0.0
 
 
-def _hear(path: Path, wanted: Constraints) -> tuple[list[MetricalHypothesis], TempoMap, float, float]:
-    """A recording's hypotheses, its pulse, how clear that is, and seconds in straightened time."""
+def _hear(path: Path, wanted: Constraints) -> tuple[list[MetricalHypothesis], TempoMap, float]:
+    """A recording's hypotheses, its pulse, and seconds in straightened time."""
     samples, rate = sf.read(path, dtype="float32")
     features = extract_features(mono(samples), rate)
-    pulse, clarity = find_pulse(features, wanted)
+    pulse, _ = find_pulse(features, wanted)
     even = features if len(pulse.times) == 2 else tempo_map.straighten(features, pulse)
-    return metrical_hypotheses(even, pulse.period), pulse, clarity, even.duration
+    return metrical_hypotheses(even, pulse.period), pulse, even.duration
 
 
 def target_of(clip: dict, found: list[MetricalHypothesis], lines: np.ndarray) -> np.ndarray:
@@ -94,12 +94,13 @@ def rendered(folder: Path) -> list[Example]:
         if len(clip["beats"]) < 5 or not clip["downbeats"]:
             continue
         wanted = Constraints(clip["requested_bpm"], clip["beats_per_bar"])
-        found, pulse, _, _ = _hear(folder / clip["file"], wanted)
+        found, pulse, _ = _hear(folder / clip["file"], wanted)
         true = np.ptp(clip["beats"]) / (len(clip["beats"]) - 1) / clip["level"]
         if abs(pulse.period / true - 1) < RIGHT_PERIOD:
             target = target_of(clip, found, pulse.even_time(np.array(clip["downbeats"])))
             small = [replace(h, features=h.features.astype(np.float16)) for h in found]  # thousands of clips
-            examples += [Example(small, target)] if target.any() else []
+            weight = 1.0 if clip["start"] == "random" else OPENING_WEIGHT
+            examples += [Example(small, target, weight)] if target.any() else []
     return examples
 
 
@@ -107,13 +108,11 @@ def generated(folder: Path) -> list[GeneratedClip]:
     """The clips of a folder of generated music that has trackers' bar lines."""
     clips = []
     for clip in json.loads((folder / "truth.json").read_text()):
-        found, pulse, clarity, duration = _hear(folder / clip["file"], Constraints(clip["requested_bpm"]))
+        found, pulse, duration = _hear(folder / clip["file"], Constraints(clip["requested_bpm"]))
         heard = {n: [t for t, k in clip.get(n) or [] if k == 1] for n in ("madmom", "beatnet")}
         heard["agreed"] = clip.get("agreed_downbeats") or []
         lines = {name: pulse.even_time(np.array(times, float)) for name, times in heard.items()}
-        clips.append(
-            GeneratedClip(clip["file"], clip["prompt"], clip["model"], found, clarity, duration, lines)
-        )
+        clips.append(GeneratedClip(clip["file"], clip["prompt"], clip["model"], found, duration, lines))
     return clips
 
 

@@ -192,5 +192,5 @@ def fit(net: Scorer, draw: Draw, steps: int, rate: float, rng: np.random.Generat
 def probabilities(nets: list[Scorer], example: Example) -> np.ndarray:
     """What networks think together of each beat of each hypothesis, [len(found), beats_per_bar]."""
     tape = tape_of([example])
-    votes = [torch.softmax(net(tape), 0).numpy() for net in nets]
-    return np.mean(votes, axis=0).reshape(example.target.shape)
+    evidence = torch.stack([net(tape) for net in nets]).mean(0)
+    return torch.softmax(evidence, 0).numpy().reshape(example.target.shape)

@@ -1,10 +1,10 @@
-"""Score our beat grid beside librosa's tracker on clips with known beats.
+"""Score our beat grid beside other trackers on clips with known beats.
 
     python -m bench.quality.beats --set DIR [--limit N] [--json]
 
-DIR holds ``truth.json`` and audio files, as ``training/clips.py`` writes them. librosa's loop is the
-longest power-of-two number of bars from its first beat: it finds beats, not bar lines. Prints one row
-per tracker and, for ours, the reliability table of its confidence.
+DIR holds ``truth.json`` and audio files, as ``training.clips.render`` writes them. Others' loops are the
+longest power-of-two number of bars from their first bar line (`bench.quality.trackers`; librosa's first
+beat). Prints one row per tracker and, for ours, the reliability table of its confidence.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
-import librosa
 import mir_eval
 import numpy as np
 import soundfile as sf
 
 import looper
+from bench.quality import trackers
+from bench.quality.trackers import Track
 
 BINS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.001)
 
@@ -57,23 +58,7 @@ def ours(samples: np.ndarray, rate: int, clip: dict) -> SimpleNamespace:
         downbeats=grid.downbeat_times,
         span=(grid.loop_start, grid.loop_end),
         confidence=grid.confidence,
-        clarity=grid.clarity,
     )
-
-
-def librosa_beats(samples: np.ndarray, rate: int, clip: dict, **options: float) -> SimpleNamespace:
-    _, beats = librosa.beat.beat_track(y=samples, sr=rate, units="time", **options)
-    n = clip["beats_per_bar"]
-    bars = (len(beats) - 1) // n
-    span = (beats[0], beats[n << (bars.bit_length() - 1)]) if bars > 0 else (0.0, 0.0)
-    return SimpleNamespace(beats=beats, downbeats=beats[::n], span=span, confidence=0.0)
-
-
-TRACKERS = {
-    "looper.analyse": ours,
-    "librosa default": librosa_beats,
-    "librosa start_bpm": lambda x, r, c: librosa_beats(x, r, c, start_bpm=c["requested_bpm"]),
-}
 
 
 def row(clip: dict, found: SimpleNamespace) -> dict[str, float]:
@@ -93,12 +78,12 @@ def row(clip: dict, found: SimpleNamespace) -> dict[str, float]:
     }
 
 
-def measure(track: object, clips: list[dict], folder: Path) -> tuple[list[dict[str, float]], float]:
+def measure(track: Track, clips: list[dict], folder: Path) -> tuple[list[dict[str, float]], float]:
     rows, spent, audio = [], 0.0, 0.0
     for clip in clips:
         samples, rate = sf.read(folder / clip["file"], dtype="float32")
         began = time.process_time()
-        found = track(samples, rate, clip)  # type: ignore[operator]
+        found = track(samples, rate, clip)
         spent, audio = spent + time.process_time() - began, audio + len(samples) / rate
         rows.append(row(clip, found))
     return rows, 8 * spent / audio
@@ -126,7 +111,8 @@ def main() -> None:
     args = parser.parse_args()
     clips = json.loads((args.set / "truth.json").read_text())[: args.limit]
     report: dict[str, object] = {"clips": len(clips)}
-    for name, track in TRACKERS.items():
+    tracks = {"looper.analyse": ours, **trackers.installed()}
+    for name, track in tracks.items():
         rows, seconds = measure(track, clips, args.set)
         mean = {k: float(np.mean([r[k] for r in rows])) for k in ("beat_f", "downbeat_f", "loop_ok")}
         middle = {k: float(np.median([r[k] for r in rows])) for k in ("tempo_%", "phase_ms")}
@@ -137,7 +123,7 @@ def main() -> None:
         print(json.dumps(report))
         return
     print(f"{len(clips)} clips\n{'':20s} beat F  downbeat F  loop ok  tempo %  phase ms  CPU s / 8 s")
-    for name in TRACKERS:
+    for name in tracks:
         r = report[name]
         assert isinstance(r, dict)
         print(

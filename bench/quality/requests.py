@@ -58,7 +58,7 @@ WAYS: dict[str, Callable[[Candidate], float]] = {
 
 
 def _plan(bpm: float) -> Plan:
-    return Plan(loop_beats(bpm, LOOP_SECONDS, 4), None, bpm, 0, 0, 0, 0)
+    return Plan(loop_beats(bpm, LOOP_SECONDS, 4), None, bpm, 0, 0, 0, 0, 4)  # frames are for generating
 
 
 def candidate(clip: dict, folder: Path) -> Candidate:

@@ -41,7 +41,7 @@ def use_weights(path: Path = WEIGHTS) -> None:
 
 @lru_cache(maxsize=1)
 def _weights() -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return the fitted networks, stacked ``[N, ...]``, whose votes are averaged, and the calibration."""
+    """Return the fitted networks, stacked ``[N, ...]``, whose evidence is averaged, and the calibration."""
     with np.load(_in_use[0], allow_pickle=False) as file:
         nets = {name: file[name].astype(np.float32) for name in file.files}
     return nets, nets.pop("calibration")
@@ -117,9 +117,9 @@ def downbeat_hypotheses(found: list[MetricalHypothesis], beats_per_bar: int) -> 
         Most probable first; probabilities sum to 1.
     """
     nets, _ = _weights()
-    logits = _logits(found, beats_per_bar, nets).reshape(len(nets["mu"]), -1)
-    likely = np.exp(logits - logits.max(axis=1, keepdims=True))
-    likely = (likely / likely.sum(axis=1, keepdims=True)).mean(axis=0)
+    logits = _logits(found, beats_per_bar, nets).mean(axis=0).ravel()
+    likely = np.exp(logits - logits.max())
+    likely /= likely.sum()
     readings_and_beats = [(reading, beat) for reading in found for beat in range(beats_per_bar)]
     return [
         DownbeatHypothesis(
@@ -207,21 +207,23 @@ def choose(lines: list[DownbeatHypothesis]) -> tuple[DownbeatHypothesis, Downbea
     return shown, cut, safe(cut)
 
 
-def calibrated(confidence: float, clarity: float) -> float:
+def calibrated(confidence: float, lead_in: float) -> float:
     """Turn the scorer's probability into the share of loops that are right at it.
 
     Parameters
     ----------
     confidence : float
         Probability from ``choose``.
-    clarity : float
-        Of the pulse, from ``tempo.find_period``.
+    lead_in : float
+        How much music leads to the loop's start, 0..1, from ``spans.lead_in``: the first line in a recording
+        is the least sure.
 
     Returns
     -------
     float
-        Confidence, 0..1 (Platt's logistic scaling, fitted on held-out clips).
+        Confidence, 0..1: Platt's logistic scaling, fitted on clips of both kinds of music that the networks
+        had not seen.
     """
     x = np.clip(confidence, 1e-3, 1 - 1e-3)
-    slope, pulse, bias = _weights()[1]
-    return float(1 / (1 + np.exp(-(slope * np.log(x / (1 - x)) + pulse * np.log(max(clarity, 1.0)) + bias))))
+    slope, early, bias = _weights()[1]
+    return float(1 / (1 + np.exp(-(slope * np.log(x / (1 - x)) + early * (1 - lead_in) + bias))))

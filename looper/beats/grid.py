@@ -239,7 +239,8 @@ def fit_grid(
     bars = _bars(features, pulse, wanted)
     lines = Lines(bars.beats_of(bars.shown), bars.beats_of(bars.cut), wanted.beats_per_bar)
     grid = _grid(features, bars.tempo_map, lines, wanted)
-    return replace(grid, confidence=downbeats.calibrated(bars.confidence, clarity), clarity=clarity)
+    confidence = downbeats.calibrated(bars.confidence, spans.lead_in(grid.loop_start))
+    return replace(grid, confidence=confidence, clarity=clarity)
 
 
 def analyse(samples: np.ndarray, sample_rate: int, bpm: float, beats_per_bar: int = 4) -> BeatGrid:

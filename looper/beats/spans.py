@@ -15,7 +15,10 @@ SLID_SCORE = 2.0  # score that a grid's span costs which misses the audio's ends
 SCORE_PER_OCTAVE = 7.0  # score of twice the length: more than all else can give
 JOINS_DB = 4.0  # difference of the first and the last bar that is heard as the same music
 TIMBRE_FLOOR = 1e-9  # power, of a signal of unit level, that is as good as none
-JUMP_SCORE_PER_DB = 0.4  # score that each further decibel costs
+JUMP_SCORE_PER_DB = 0.8  # score that each further decibel costs
+# A recording's first moments have no music before them to fade the seam from, and a generated one's often play
+# less than what follows: a start there must be better otherwise.
+LEAD_IN_SCORE, LEAD_IN_SECONDS = 0.5, 0.5
 OVERSHOOT_SECONDS = 0.03  # seconds by which a grid's span may miss the audio's ends before it is dropped
 
 
@@ -145,6 +148,22 @@ def _quiet(features: Features, time: float, loud: float) -> float:
     return float(np.clip(1 - window.max() / loud, 0, 1)) if len(window) else 1.0
 
 
+def lead_in(start: float) -> float:
+    """How much music leads to a start, 0..1 of what is wished for.
+
+    Parameters
+    ----------
+    start : float
+        Seconds from the beginning of the recording.
+
+    Examples
+    --------
+    >>> lead_in(0.1), lead_in(3.0)
+    (0.2, 1.0)
+    """
+    return float(np.clip(start / LEAD_IN_SECONDS, 0.0, 1.0))
+
+
 def _scored(
     features: Features, ends: tuple[float, float], beats: int, beats_per_bar: int, loud: float, place: float
 ) -> Span:
@@ -201,6 +220,7 @@ def spans(features: Features, grid: TempoMap, lines: Lines, beats: int, min_star
         if inside is not None:
             sure = PREFERRED_LINE_SCORE * (line % lines.preferred == 0)
             slid = SLID_SCORE * min(1.0, abs(inside[0] - float(start)) / 0.005)
-            found.append(_scored(features, inside, beats, lines.beats_per_bar, loud, sure - slid))
+            place = sure - slid + LEAD_IN_SCORE * lead_in(inside[0])
+            found.append(_scored(features, inside, beats, lines.beats_per_bar, loud, place))
     # equal spans keep their order in time
     return sorted(found, key=lambda s: -round(s.score, 2))

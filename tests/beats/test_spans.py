@@ -41,6 +41,13 @@ def test_the_bars_that_join_are_chosen() -> None:
     assert round(grid.loop_start / BAR) >= 1
 
 
+def test_a_loop_does_not_begin_with_the_recording_where_a_later_bar_is_as_good() -> None:
+    grid = fit_grid(band(even(120, 0.0, 6 * BAR), 4, 6 * BAR), RATE, 120, beats=16, downbeat=0.0)
+    assert round(grid.loop_start / BAR) >= 1
+    whole = fit_grid(band(even(120, 0.0, 4 * BAR), 4, 4 * BAR), RATE, 120, beats=16, downbeat=0.0)
+    assert whole.beats == 16 and whole.loop_start < 0.05
+
+
 def test_a_loop_of_one_bar_has_nothing_to_jump_from() -> None:
     assert set(jumps(swelling(1, 4), 4).values()) == {0.0}
 

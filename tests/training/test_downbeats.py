@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import mir_eval
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+import training.downbeats as trainer
 from looper.beats import downbeats
 from looper.beats.hypotheses import PER_BEAT, MetricalHypothesis
 from training.bar_labels import GeneratedClip, f_measure, likely_bars
 from training.bar_scorer import Example, Scorer, fit, probabilities
-from training.downbeats import Judged, calibrate, fold_of, save
+from training.calibration import Judged, calibrate
+from training.downbeats import fold_of, save
 
 
 def hypothesis(level: float, period: float, count: int, seed: int) -> MetricalHypothesis:
@@ -74,7 +77,7 @@ def test_matching_is_the_fields_f_measure(seed: int) -> None:
 
 def clip_of(**lines: np.ndarray) -> GeneratedClip:
     heard = {"madmom": np.array([]), "beatnet": np.array([]), "agreed": np.array([]), **lines}
-    return GeneratedClip("a.ogg", "house, 120 BPM", "medium", FOUND, 10.0, 10.0, heard)
+    return GeneratedClip("a.ogg", "house, 120 BPM", "medium", FOUND, 10.0, heard)
 
 
 def test_agreed_bar_lines_overrule_the_networks_opinion() -> None:
@@ -94,16 +97,64 @@ def test_one_tracker_alone_does_not_overrule_a_sure_opinion_but_sways_an_open_on
     assert np.unravel_index(unsure.argmax(), (3, 4)) == (1, 3)
 
 
+def said(scale: np.ndarray, confidence: float, lead_in: float) -> float:
+    slope, early, bias = scale
+    odds = np.log(confidence / (1 - confidence))
+    return float(1 / (1 + np.exp(-(slope * odds + early * (1 - lead_in) + bias))))
+
+
 def test_calibration_brings_overconfidence_down_and_keeps_the_order() -> None:
     rng = np.random.default_rng(0)
-    rows = [Judged(c, 10.0, float(rng.random() < 0.5 * c + 0.2)) for c in rng.uniform(0.02, 0.98, 3000)]
-    slope, clarity, bias = calibrate(rows)
-    said = [
-        1 / (1 + np.exp(-(slope * np.log(c / (1 - c)) + clarity * np.log(10) + bias))) for c in (0.2, 0.9)
-    ]
-    assert said[0] == pytest.approx(0.30, abs=0.07)
-    assert said[1] == pytest.approx(0.65, abs=0.07)
-    assert slope > 0
+    rows = [Judged(c, 1.0, float(rng.random() < 0.5 * c + 0.2)) for c in rng.uniform(0.02, 0.98, 3000)]
+    scale = calibrate(rows)
+    assert said(scale, 0.2, 1.0) == pytest.approx(0.30, abs=0.07)
+    assert said(scale, 0.9, 1.0) == pytest.approx(0.65, abs=0.07)
+    assert scale[0] > 0
+
+
+def test_calibration_learns_what_a_missing_lead_in_costs() -> None:
+    rng = np.random.default_rng(1)
+    odds, early = rng.uniform(-2, 3, 4000), rng.random(4000) < 0.5
+    right = rng.random(4000) < 1 / (1 + np.exp(early - odds))
+    chance = 1 / (1 + np.exp(-odds))
+    rows = [Judged(*row) for row in zip(chance, 1.0 - early, right * 1.0, strict=True)]
+    scale = calibrate(rows)
+    assert said(scale, 0.8, 1.0) == pytest.approx(0.80, abs=0.05)
+    assert said(scale, 0.8, 0.0) == pytest.approx(0.60, abs=0.08)
+
+
+def test_rows_count_as_much_as_they_weigh() -> None:
+    rows = [Judged(0.5, 1.0, 1.0, weight=3.0)] * 50 + [Judged(0.5, 1.0, 0.0)] * 50
+    assert said(calibrate(rows), 0.5, 1.0) == pytest.approx(0.75, abs=0.01)
+
+
+def examples(count: int, clips: int) -> tuple[list[Example], list[GeneratedClip]]:
+    target = np.zeros((3, 4), np.float32)
+    target[1, 2] = 1
+    lines = FOUND[1].beat_times[2::4]
+    music = [clip_of(madmom=lines, agreed=lines) for _ in range(clips)]
+    music = [replace(clip, prompt=f"prompt {i}") for i, clip in enumerate(music)]
+    return [Example(FOUND, target)] * count, music
+
+
+def test_fitting_again_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "LEARN_STEPS", 3)
+    monkeypatch.setattr(trainer, "TUNE_STEPS", 2)
+    made, music = examples(trainer.WATCHED + 4, 6)
+    for name in ("one", "two"):
+        save(trainer.chain(3, made, music), trainer.PLAIN, tmp_path / name)
+    one, two = ((tmp_path / f"{name}.npz").read_bytes() for name in ("one", "two"))
+    assert one == two
+    save(trainer.chain(4, made, music), trainer.PLAIN, tmp_path / "other.npz")
+    assert one != (tmp_path / "other.npz").read_bytes()
+
+
+def test_the_older_networks_are_the_first_of_those_shipped() -> None:
+    with np.load(trainer.OLDER) as older, np.load(downbeats.WEIGHTS) as shipped:
+        for name in older.files:
+            count = len(older[name])
+            assert len(shipped[name]) > count
+            np.testing.assert_array_equal(shipped[name][:count], older[name])
 
 
 def test_every_clip_of_a_prompt_is_in_one_fold() -> None:

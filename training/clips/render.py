@@ -210,10 +210,9 @@ def truth(piece: Piece, start: float, seconds: float) -> dict[str, object]:
     }
 
 
-def make_batch(first: int, size: int, seed: int, out: Path) -> list[dict[str, object]]:
-    """Compose, render and write ``size`` clips; returns their truth rows."""
+def make_batch(first: int, size: int, seed: int, out: Path, names: list[str]) -> list[dict[str, object]]:
+    """Compose, render and write ``size`` clips of some styles; returns their truth rows."""
     rng = np.random.default_rng([seed, first])
-    names = list(STYLES)
     weights = np.array([STYLES[n].weight for n in names])
     pieces: list[tuple[Piece, float]] = []
     clock, lengths = 0.0, []
@@ -251,6 +250,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("training/work/clips"))
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--styles", nargs="+", choices=list(STYLES), default=list(STYLES), metavar="STYLE")
     args = parser.parse_args()
     if shutil.which("fluidsynth") is None:
         parser.error(
@@ -259,7 +259,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
     for first in range(0, args.count, 12):
-        rows += make_batch(first, min(12, args.count - first), args.seed, args.out)
+        rows += make_batch(first, min(12, args.count - first), args.seed, args.out, args.styles)
         (args.out / "truth.json").write_text(json.dumps(rows))
         print(f"\r{len(rows)}/{args.count}", end="", flush=True)
     print()
