@@ -17,7 +17,7 @@ import sys
 
 import looper.service.service
 from looper.generation.slots import Slots
-from looper.pipeline.maker import LoopSession
+from looper.pipeline.session import LoopSession
 from looper.service.service import write_all
 
 _fill, _run = Slots.fill, LoopSession.run
