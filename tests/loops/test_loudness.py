@@ -38,6 +38,25 @@ def test_true_peak_of_a_tone_is_its_amplitude_where_no_sample_reaches_it(frequen
     assert lowest * 0.998 <= true_peak(tone) <= 1.002
 
 
+def hats(n, lowest, seed):
+    """Decaying noise from `lowest` Hz up to the Nyquist frequency itself, its largest sample 1."""
+    noise = np.fft.rfft(np.random.default_rng(seed).standard_normal(n))
+    noise[np.fft.rfftfreq(n, 1 / RATE) < lowest] = 0
+    loop = np.fft.irfft(noise, n) * np.exp(-60 * (np.arange(n) / RATE % 0.125))
+    return loop / np.abs(loop).max()
+
+
+@pytest.mark.parametrize("lowest", [0, 9000, 13_000, 15_500])
+@pytest.mark.parametrize("seed", range(3))
+def test_hats_up_to_the_nyquist_frequency_are_heard_and_limited_by_their_real_peak(lowest, seed):
+    loop = hats(32_000, lowest, seed)
+    heard = np.abs(resample(loop, 64 * len(loop))).max()
+    assert abs(20 * np.log10(true_peak(loop) / heard)) < 0.05
+    limited = limit(CEILING * loop, RATE)
+    assert np.abs(resample(limited, 64 * len(loop))).max() <= CEILING
+    assert np.std(limited) > 0.7 * np.std(CEILING * loop)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_the_loudest_channel_counts(channels):
     loop = 0.1 * np.random.default_rng(1).standard_normal((4000, channels))
