@@ -77,8 +77,12 @@ class Service:
         **wish
             Fields of LoopRequest.
         """
-        with self.metrics.prediction():
-            return self._predict(model, output_format, record, wish)
+        try:
+            with self.metrics.prediction():
+                return self._predict(model, output_format, record, wish)
+        except BaseException:  # a cancel too, and one that lands after the last file was written
+            shutil.rmtree(self.scratch.root, ignore_errors=True)
+            raise
 
     def _predict(
         self,
@@ -87,12 +91,11 @@ class Service:
         record: Callable[[str, float | int | str], None],
         wish: dict[str, object],
     ) -> list[pathlib.Path]:
-        """Make the files; leave nothing behind and give memory back where that fails."""
+        """Make the files, and give memory back whatever comes of it."""
         self._predicting = True
         try:
             return self._files(model, output_format, record, wish)
-        except BaseException as error:  # a cancelled prediction too leaves nothing behind
-            shutil.rmtree(self.scratch.root, ignore_errors=True)
+        except Exception as error:
             if isinstance(error, FieldError):  # replies name the type, which callers know
                 raise ValueError(str(error.named(INPUTS.get(error.field, error.field)))) from None
             if not out_of_memory(error):
@@ -104,8 +107,8 @@ class Service:
                 "ask for fewer or shorter ones"
             ) from error
         finally:
+            self._predicting = False  # first: a cancel may land in what follows
             return_memory()
-            self._predicting = False
 
     def healthy(self) -> bool:
         """Tell whether predictions can be made; asked at any time, from another thread."""
