@@ -116,3 +116,21 @@ def test_levelling_alone_keeps_its_promise_for_clicks_to_one_side(width, height)
     for one in levelled:
         assert heard_peak(one) <= CEILING
         assert abs(one.mean()) < 1e-3
+
+
+def test_a_peaky_first_loop_is_turned_down_and_not_limited():
+    loop = hissing(64_000, 1.0)
+    loop[1000:1003] += 0.9
+    (matched,) = match([loop], RATE)
+    centred = loop - loop.mean()
+    gain = matched[5000] / centred[5000]
+    np.testing.assert_allclose(matched, gain * centred, rtol=1e-9)
+    assert 20 * np.log10(heard_peak(matched)) == pytest.approx(CEILING_DBTP - 1, abs=0.3)
+
+
+def test_the_gain_of_the_limiter_is_smooth_and_lasts_milliseconds():
+    loop = 0.5 * np.sin(2 * np.pi * 220 * np.arange(RATE) / RATE)
+    loop[RATE // 2] = 2.0
+    gain = limit(loop, RATE)[np.abs(loop) > 0.2] / loop[np.abs(loop) > 0.2]
+    assert 1 < np.sum(gain < 0.999) * 1000 / RATE < 20
+    assert np.abs(np.diff(gain)).max() < 0.1

@@ -309,3 +309,11 @@ def test_one_maker_serves_several_threads_in_turn(tiny):
         together = list(pool.map(tiny.make, wishes * 2))
     for made, expected in zip(together, alone * 2, strict=True):
         assert [loop.samples.tobytes() for loop in made] == expected
+
+
+@pytest.mark.parametrize(("bpm", "seconds", "clocked"), [(120, 8, False), (93.7, 4, False), (174, 4, True)])
+def test_no_more_is_drawn_than_the_prompt_the_loop_and_a_bar(bpm, seconds, clocked):
+    made = plan(LoopRequest("x", bpm=bpm, max_duration=seconds), FakeGenerator(clocked).spec)
+    loop = 60 * made.beats / made.bpm * FakeGenerator(clocked).spec.frame_rate
+    assert made.first_frames == pytest.approx(loop + made.bar_frames, rel=0.1)
+    assert made.next_frames == made.prompt_frames + made.first_frames
