@@ -101,6 +101,8 @@ def _code(tree: ast.AST) -> Iterator[ast.expr]:
             continue
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
             continue
+        if child in getattr(tree, "decorator_list", []):
+            continue
         if isinstance(tree, ast.AnnAssign) and child is tree.annotation:
             continue
         if isinstance(tree, ast.arg) or (isinstance(tree, ast.FunctionDef) and child is tree.returns):

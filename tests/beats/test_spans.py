@@ -113,3 +113,7 @@ def test_a_louder_end_of_the_same_music_is_alike_all_the_same() -> None:
 
 def test_where_neither_end_has_music_around_it_nothing_is_said_of_likeness() -> None:
     assert found_spans(clicking([0.0, 0.5], 2.0), 4)[0.0].likeness == 0.0
+
+
+def test_where_no_beat_fits_one_is_offered_all_the_same() -> None:
+    assert spans.beat_counts(0.1, 0.5, Constraints(120)) == ([], [1])
