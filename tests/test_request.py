@@ -126,7 +126,7 @@ def test_only_a_guidance_of_one_is_none(cfg_coef, guided):
 
 def test_a_cut_may_be_as_short_as_a_beat_and_no_shorter():
     assert CutRequest(300, max_duration=0.2).max_duration == 0.2
-    with pytest.raises(FieldError, match="at least one beat, at 300 BPM 0.20 s"):
+    with pytest.raises(FieldError, match=r"at least one beat, at 300 BPM 0\.20 s"):
         CutRequest(300, max_duration=0.19)
 
 

@@ -306,8 +306,9 @@ def test_what_a_gpu_refuses_would_be_noticed(folder, planted, rules, monkeypatch
 
 
 @pytest.mark.parametrize("folder", ["biases"], indirect=True)
-def test_a_generator_without_graphs_captures_none(folder, rules):
+def test_a_generator_without_graphs_captures_none(folder, rules, monkeypatch):
+    monkeypatch.setattr("looper.generation.engine.graphs_wanted", lambda device: True)
+    monkeypatch.setattr("looper.generation.engine.GraphPool", lambda device: device)
     model = load.load(folder, "cuda")
     assert Generator(model).engine.pool is not None
-    generator = Generator(model, disable_graphs=True)
-    assert generator.engine.pool is None
+    assert Generator(model, disable_graphs=True).engine.pool is None
