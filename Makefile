@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps
 WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-js check docs lint format bench serve wheel schema licences audit lock train-tiny train-beats clean
+.PHONY: demo test test-js check fuzz mutate docs lint format bench serve wheel schema licences audit lock train-tiny train-beats clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
@@ -32,6 +32,16 @@ docs: $(VENV)/dev
 test-js:
 	@command -v node >/dev/null || { echo "node is not here: the page's reader is not tested"; exit 0; } && \
 	cd tests/web/js && npm ci --silent --no-audit --no-fund && node --experimental-default-type=module --no-warnings --test
+
+# looks for what the suite's few seconds miss, other examples every time, and keeps what it finds in tests/fuzz/found
+MINUTES ?= 60
+fuzz: $(VENV)/dev
+	$(BIN)/python -m scripts.fuzz --minutes $(MINUTES)
+
+# how many small mistakes the tests would notice; MODULES="looper/request.py" looks at those alone
+MUTANTS ?= 20
+mutate: $(VENV)/dev
+	$(BIN)/python -m scripts.mutate --mutants $(MUTANTS) $(MODULES)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .

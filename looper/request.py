@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from looper.length import check_bars, check_bars_fit, loop_beats
 from looper.musical_key import parse_key
-from looper.runtime.validation import FieldError, finite, positive, whole, within
+from looper.runtime.validation import FieldError, finite, positive, shown, whole, within
 
 FORMATS = ("wav", "mp3")
 BPM_RANGE = (40, 300)
@@ -91,7 +91,7 @@ class Sampling:
         for name in ("top_p", "temperature", "cfg_coef"):
             object.__setattr__(self, name, finite(name, getattr(self, name)))
         if self.top_k < 0:
-            raise FieldError("top_k", f"must be 0 or more, got {self.top_k}")
+            raise FieldError("top_k", f"must be 0 or more, got {shown(self.top_k)}")
         within("top_p", self.top_p, (0, 1))
         within("temperature", self.temperature, (0, 100))
         within("cfg_coef", self.cfg_coef, (-100, 100))
@@ -246,7 +246,7 @@ class LoopRequest:
         if not -1 <= self.seed <= LARGEST_SEED:
             raise FieldError(
                 "seed",
-                f"must be -1 (random) or a whole number from 0 to {LARGEST_SEED}, got {self.seed}",
+                f"must be -1 (random) or a whole number from 0 to {LARGEST_SEED}, got {shown(self.seed)}",
             )
         for name in ("top_k", "top_p", "temperature", "cfg_coef"):
             fix(name, getattr(self.sampling, name))

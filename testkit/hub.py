@@ -42,6 +42,16 @@ class Hub:
         Names whose connections stop there without ending.
     ignore_ranges : bool
         Answer 200 with the whole file.
+    elsewhere : str or None
+        Where files are redirected to; a storage of our own where None.
+    headers : dict
+        More headers of the files' answers.
+    claimed : int or None
+        The length that they claim.
+    drip : float or None
+        Seconds between their single bytes.
+    info : dict or None
+        What the repositories' description says instead.
     requests : list
         (name, Range header or None, bytes sent) of each GET of a file.
     tokens : list
@@ -60,6 +70,11 @@ class Hub:
         self.break_after: dict[str, int] = {}
         self.stall: set[str] = set()
         self.ignore_ranges = False
+        self.elsewhere: str | None = None
+        self.headers: dict[str, str] = {}
+        self.claimed: int | None = None
+        self.drip: float | None = None
+        self.info: dict | None = None
         self.requests: list[tuple[str, str | None, int]] = []
         self.tokens: list[str | None] = []
         self.asked = 0
@@ -103,7 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(302)
             # another host, as the real hub's storage is
             host = self.hub.address.replace("127.0.0.1", "localhost")
-            self.send_header("Location", f"{host}/storage/{path[0]}/{path[1]}/{path[4]}")
+            self.send_header(
+                "Location", self.hub.elsewhere or f"{host}/storage/{path[0]}/{path[1]}/{path[4]}"
+            )
             self.send_header("Content-Length", "0")
             self.end_headers()
         elif len(path) == 4 and path[0] == "storage":
@@ -113,6 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def _info(self, repository: str) -> dict:
+        if self.hub.info is not None:
+            return self.hub.info
         siblings = []
         for (r, name), data in self.hub.files.items():
             if r == repository:
@@ -137,13 +156,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if asked else 200)
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
+        for header, value in self.hub.headers.items():
+            self.send_header(header, value)
+        self.send_header("Content-Length", str(self.hub.claimed or len(content) - start))
         self.end_headers()
         rest = content[start:][: self.hub.break_after.get(name, len(content))]
         self.hub.requests.append((name, asked, len(rest)))
         with suppress(ConnectionError):  # the client may leave before the end
-            self.wfile.write(rest)
-            self.wfile.flush()
+            for piece in [rest] if self.hub.drip is None else (rest[k : k + 1] for k in range(len(rest))):
+                self.wfile.write(piece)
+                self.wfile.flush()
+                time.sleep(self.hub.drip or 0)
+        if self.hub.claimed:
+            self.close_connection = True
         while name in self.hub.stall:
             time.sleep(0.02)
         if start + len(rest) < len(content):

@@ -16,6 +16,8 @@ import looper  # noqa: F401  (it lets audiocraft be imported without PyAV)
 # pytest --hypothesis-profile=search looks for new counterexamples, ten times as long
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000, print_blob=True)
+# make fuzz looks a little longer, and at other examples each time
+settings.register_profile("fuzz", deadline=None, max_examples=300, print_blob=True)
 settings.load_profile("same")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

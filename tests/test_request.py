@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from looper.request import LONGEST_PROMPT, LoopRequest, tempo_words, without_tempo
+from looper.request import LONGEST_PROMPT, CutRequest, LoopRequest, Sampling, tempo_words, without_tempo
+from looper.runtime.validation import FieldError
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,24 @@ def test_seed_minus_one_is_drawn_and_any_other_is_kept():
 def test_numbers_of_hundreds_of_digits_are_refused_in_words(name, value):
     with pytest.raises(ValueError, match=f"{name} must be a (whole|finite) number"):
         LoopRequest("house", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("cfg_coef", "guided"), [(1, False), (1.0, False), (1.5, True), (0, True), (3, True)]
+)
+def test_only_a_guidance_of_one_is_none(cfg_coef, guided):
+    assert Sampling(cfg_coef=cfg_coef).guided is guided
+
+
+def test_a_cut_may_be_as_short_as_a_beat_and_no_shorter():
+    assert CutRequest(300, max_duration=0.2).max_duration == 0.2
+    with pytest.raises(FieldError, match=r"at least one beat, at 300 BPM 0\.20 s"):
+        CutRequest(300, max_duration=0.19)
+
+
+@pytest.mark.parametrize(("said", "replaced"), [("120.04", False), ("120.06", True), ("119.94", True)])
+def test_a_tempo_in_words_agrees_within_a_twentieth(said, replaced):
+    assert bool(LoopRequest(f"house, {said} bpm", bpm=120).replaced_tempi) is replaced
 
 
 def test_a_value_just_past_its_bound_is_not_rounded_onto_it():

@@ -31,8 +31,8 @@ from bench.speed.serving import arrivals
 from looper.generation.lane import CUDA_WINDOWS, ROUND
 from looper.generation.lane_pool import KEPT_SHARE, MOST_ROWS, SHORT_COLUMNS
 from looper.generation.messages import ModelSpec
-from looper.pipeline.session import CANDIDATES, ROUNDS
 from looper.pipeline.plan import Plan, plan
+from looper.pipeline.session import CANDIDATES, ROUNDS
 
 SPEC = ModelSpec(50.0, 640, 30.0, False)  # medium and large
 DELAYS = 3

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0  # seconds without a byte
 TRIES = 4  # in a row that bring nothing
+SLOW_SECONDS, SLOWEST = 300.0, 1000.0  # a connection that brings fewer bytes a second than that, for so long
+LARGEST_UNKNOWN = 2**34  # bytes of a file whose size neither the pin nor the hub tells
 PAUSE = 2.0  # seconds before the second of them; the pauses after it grow
 
 
@@ -116,17 +118,40 @@ def _receive(wanted: Wanted, path: Path, client: httpx.Client, progress: Callabl
             path.unlink()
             return _receive(wanted, path, client, progress)
         response.raise_for_status()
+        _check_origin(wanted, response)
         if at and response.status_code == 206:
             progress(f"{wanted}: going on at {at / 1e6:.0f} MB")
         else:
             at = 0
         with path.open("ab" if at else "wb") as file:
-            for chunk in response.iter_bytes():
+            begun, first = time.monotonic(), at
+            for chunk in response.iter_raw():  # as it comes: what unpacks may have no end
                 file.write(chunk)
                 _tell(wanted, at, at := at + len(chunk), progress)
-                if wanted.size is not None and at > wanted.size:
+                if at > (LARGEST_UNKNOWN if wanted.size is None else wanted.size):
                     return None  # it is another file, whatever its hash, and may have no end
+                _check_pace(wanted, at - first, time.monotonic() - begun)
     return None
+
+
+def _check_origin(wanted: Wanted, response: httpx.Response) -> None:
+    """Refuse what did not come over TLS all the way, and what would have to be unpacked."""
+    packed = response.headers.get("Content-Encoding", "identity")
+    if packed.lower() != "identity":
+        raise WeightsError(
+            f"{wanted} came packed ({packed:.40}) although it was asked for plain: refusing it"
+        )
+    ways = [str(one.url) for one in (*response.history, response)]
+    if wanted.url.startswith("https:") and not all(way.startswith("https:") for way in ways):
+        raise WeightsError(f"{wanted} was to come over an open connection ({ways[-1]:.200}): refusing it")
+
+
+def _check_pace(wanted: Wanted, came: int, seconds: float) -> None:
+    """Leave a connection that brings a byte now and then, and so never times out."""
+    import httpx
+
+    if seconds > SLOW_SECONDS and came < SLOWEST * seconds:
+        raise httpx.RequestError(f"{wanted} comes too slowly: {came / seconds:.0f} bytes a second")
 
 
 def _tell(wanted: Wanted, before: int, now: int, progress: Callable[[str], None]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -183,9 +184,16 @@ def _ask(repository: str, pin: dict[str, Any]) -> list[Wanted]:
     from huggingface_hub import HfApi, hf_hub_url
 
     endpoint = os.environ.get("HF_ENDPOINT")
-    info = HfApi(endpoint=endpoint).model_info(
-        repository, revision=pin["revision"], files_metadata=True, timeout=TIMEOUT
-    )
+    try:
+        info = HfApi(endpoint=endpoint).model_info(
+            repository, revision=pin["revision"], files_metadata=True, timeout=TIMEOUT
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise WeightsError(
+            f"{repository}: what the hub says of it makes no sense ({error!r:.200})"
+        ) from error
+    if not re.fullmatch(r"[0-9a-f]{40}", str(info.sha)):  # it becomes a folder's name
+        raise WeightsError(f"{repository}: the hub gave {info.sha!r:.100}, which is no revision")
     if pin["revision"] and info.sha != pin["revision"]:
         raise WeightsError(f"{repository}: the hub gave revision {info.sha}, not {pin['revision']}")
     hub = {sibling.rfilename: sibling for sibling in info.siblings or []}

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from looper.checkpoints.config import check_size, described
 from looper.checkpoints.manifest import read_manifest, verifying
 from looper.checkpoints.sources import WeightsError, remedy
 from looper.model.musicgen import Clock, Model
@@ -76,13 +77,17 @@ def _hush() -> None:
 
 def _build(folder: Path, device: torch.device) -> Model:
     config = _read_config(folder)
-    lm = build_lm(config["lm"], folder / "t5", device)
+    with described(folder / "config.yaml"):
+        check_size(config)
+        lm = build_lm(config["lm"], folder / "t5", device)
     extra = _fill(lm, folder / "lm.safetensors", device, allowed={CLOCK_KEY})
-    codec = build_codec(config["codec"])
+    with described(folder / "config.yaml"):
+        codec = build_codec(config["codec"])
     _fill(codec, folder / "codec.safetensors", device)
     _fold_weight_norm(codec)
     codec.requires_grad_(False)
-    clock = Clock(extra[CLOCK_KEY], config["looper"].get("clock") or {}) if extra else None
+    with described(folder / "config.yaml"):
+        clock = Clock(extra[CLOCK_KEY], config["looper"].get("clock") or {}) if extra else None
     name = str(read_manifest(folder).get("model", folder.name))
     return Model(lm.eval(), codec.eval().to(device), config, name, clock, device)
 

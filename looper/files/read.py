@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from looper.runtime import children
+
 if TYPE_CHECKING:
     import soundfile
 
@@ -115,18 +117,12 @@ def _run_ffmpeg(file: pathlib.Path, sound: pathlib.Path, said: pathlib.Path) -> 
     try:
         # not through pipes: a child of ffmpeg's could hold one open after its end
         with said.open("wb") as words:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=words,
-                timeout=FFMPEG_SECONDS,
-            )
+            code = children.run(command, words, FFMPEG_SECONDS)
     except subprocess.TimeoutExpired:
         raise ValueError(
             f"ffmpeg was still reading {file} after {FFMPEG_SECONDS} s and was stopped: convert it to WAV or FLAC first"
         ) from None
     except OSError as error:
         raise ValueError(f"{file} needs ffmpeg, and {ffmpeg} cannot be run: {error.strerror}") from error
-    if done.returncode:
+    if code:
         sound.unlink(missing_ok=True)  # it may hold half of the music

@@ -48,7 +48,7 @@ def whole(name: str, value: object) -> int:
     except OverflowError:  # an int of hundreds of digits
         fits = False
     if not fits:
-        raise FieldError(name, f"must be a whole number, got {_shown(value)}")
+        raise FieldError(name, f"must be a whole number, got {shown(value)}")
     return int(float(value)) if isinstance(value, float) else int(value)  # type: ignore[call-overload]
 
 
@@ -66,7 +66,7 @@ def positive(name: str, value: object) -> float:
     return number
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """`value` as it may stand in a message."""
     try:
         return f"{value!r:.80}"
@@ -87,5 +87,5 @@ def finite(name: str, value: object) -> float:
     except OverflowError:
         fits = False
     if not fits:
-        raise FieldError(name, f"must be a finite number, got {_shown(value)}")
+        raise FieldError(name, f"must be a finite number, got {shown(value)}")
     return float(value)  # type: ignore[arg-type]

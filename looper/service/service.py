@@ -99,14 +99,20 @@ class Service:
         **wish
             Fields of LoopRequest.
         """
-        with self.metrics.prediction(), exits_are_errors():
-            try:
-                files = self._predict(model, output_format, record, wish)
-            except Exception as error:
-                self._suspect = not isinstance(error, ValueError)
-                raise
-            finally:
-                self._return_memory()
+        files: list[pathlib.Path] = []
+        try:
+            with self.metrics.prediction(), exits_are_errors():
+                try:
+                    files = self._predict(model, output_format, record, wish)
+                except Exception as error:
+                    self._suspect = not isinstance(error, ValueError)
+                    raise
+                finally:
+                    self._return_memory()
+        except BaseException:  # a cancel may land when the files are there
+            if files:
+                self.scratch.discard(files[0].parent)
+            raise
         self._suspect = False
         return files
 
@@ -157,8 +163,12 @@ class Service:
             loops = maker.make(request, ProgressLines())
         with loops.report.timed("export"):
             files = self._write(loops, output_format)
-        self.metrics.add(loops.report)
-        self._tell(loops, record)
+        try:
+            self.metrics.add(loops.report)
+            self._tell(loops, record)
+        except BaseException:  # a cancel may land after the last file was written
+            self.scratch.discard(files[0].parent)
+            raise
         return files
 
     def _write(self, loops: Loops, output_format: str) -> list[pathlib.Path]:

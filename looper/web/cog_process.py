@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from looper.runtime import paths
-from looper.web import guardian
+from looper.runtime import guardian, paths
+from looper.runtime.children import guarded
 
 TINY_MODELS = "medium=tiny,large=tiny"
 COG_COMMAND = (sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1")
@@ -79,7 +79,7 @@ class CogServer:
             shutil.copyfile(schema, self.root / ".cog" / "openapi_schema.json")
         # a session of its own: Ctrl-C reaches us alone, and we end the child in order
         self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", guardian.__file__, *COG_COMMAND),
+            *guarded(COG_COMMAND),
             cwd=self.root,
             env=self.environment,
             stdin=asyncio.subprocess.PIPE,

@@ -38,6 +38,11 @@ class PredictionLog:
         self._news.set()
         self._news = asyncio.Event()
 
+    def report(self, key: str, state: dict[str, Any]) -> None:
+        """Take a webhook's word for `key`; of what was forgotten, or never begun, it comes too late."""
+        if key in self.states:
+            self.post(key, state)
+
     def begin(self, key: str, given: object) -> dict[str, Any] | None:
         """Note that `key` was asked for with the input `given`; returns what was known of it before.
 

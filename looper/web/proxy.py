@@ -201,8 +201,11 @@ class CogProxy:
         """Take Cog's webhook."""
         if not secrets.compare_digest(request.path_params["token"].encode(), self.token.encode()):
             return problem(404, "No such page.")
-        state = await request.json()
-        self.predictions.post(str(state["id"]), state)
+        try:
+            state = await _json_object(request)
+        except _RefusedError as refused:
+            return problem(refused.status, str(refused))
+        self.predictions.report(str(state.get("id")), state)
         return Response(status_code=204)
 
     async def events(self, request: Request) -> Response:

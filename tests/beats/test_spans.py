@@ -9,7 +9,9 @@ import pytest
 
 from looper.beats import constraints, spans
 from looper.beats.constraints import Constraints
+from looper.beats.features import extract_features
 from looper.beats.grid import fit_grid
+from looper.beats.tempo_map import straight
 from tests.beats.test_grid import RATE, band, even
 
 BAR = 2.0  # seconds of 4/4 at 120
@@ -73,3 +75,52 @@ def test_lengths_are_powers_of_two_of_bars_that_fit(
 def test_the_examples_in_the_documentation_run(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted and not result.failed
+
+
+def found_spans(clip: np.ndarray, beats: int) -> dict[float, spans.Span]:
+    """Every span of `beats` beats at 120 BPM of a clip, by its start."""
+    features = extract_features(clip, RATE)
+    grid = straight(0.5, 0.0, len(clip) / RATE)
+    return {round(span.start, 2): span for span in spans.spans(features, grid, spans.Lines(1, 4, 4), beats)}
+
+
+def clicking(times: list[float], seconds: float) -> np.ndarray:
+    """Bursts of noise at known seconds over a soft hum."""
+    clip = 0.01 * np.sin(2 * np.pi * 110 * np.arange(round(seconds * RATE)) / RATE)
+    burst = np.random.default_rng(0).standard_normal(1600) * np.exp(-np.arange(1600) / 300) * 0.3
+    for time in times:
+        at = round(time * RATE)
+        clip[at : at + len(burst)] += burst
+    return clip
+
+
+def test_a_cut_right_after_an_attack_is_not_quiet_and_costs() -> None:
+    on_beats = [0.5 * k for k in range(16)]
+    plain = found_spans(clicking(on_beats, 8.2), 4)
+    early = found_spans(clicking([*on_beats, 0.965, 2.965], 8.2), 4)
+    assert plain[1.0].quiet > 0.9 and early[1.0].quiet < 0.5
+    assert early[5.0].quiet > 0.9
+    assert plain[1.0].score - early[1.0].score > 0.1
+
+
+def test_ends_that_sound_alike_are_liked_and_a_change_of_music_is_not() -> None:
+    t = np.arange(round(8.2 * RATE)) / RATE
+    rising = np.where(t < 4, np.sin(2 * np.pi * 220 * t), np.sin(2 * np.pi * 3000 * t)) * 0.2
+    found = found_spans(rising, 4)
+    assert found[1.0].likeness > 0.9 and found[5.0].likeness > 0.9
+    assert found[3.0].likeness < 0.5
+    assert found[1.0].score > found[3.0].score + 0.4
+
+
+def test_a_louder_end_of_the_same_music_is_alike_all_the_same() -> None:
+    t = np.arange(round(8.2 * RATE)) / RATE
+    beat = clicking([0.5 * k for k in range(16)], 8.2) * np.where(t < 3, 0.1, 1.0)
+    assert found_spans(beat, 4)[2.0].likeness > 0.6
+
+
+def test_where_neither_end_has_music_around_it_nothing_is_said_of_likeness() -> None:
+    assert found_spans(clicking([0.0, 0.5], 2.0), 4)[0.0].likeness == 0.0
+
+
+def test_where_no_beat_fits_one_is_offered_all_the_same() -> None:
+    assert spans.beat_counts(0.1, 0.5, Constraints(120)) == ([], [1])

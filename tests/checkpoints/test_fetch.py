@@ -1,18 +1,21 @@
 """Fetching: pinned, gone on with after an interruption, one at a time, and never half of a folder."""
 
+import gzip
 import hashlib
 import json
 import pickle
 import shutil
 import signal
 import socket
+import tempfile
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 
-from looper.checkpoints import fetch, load, manifest, sources, store
+from looper.checkpoints import download, fetch, load, manifest, sources, store
 from looper.checkpoints.sources import WeightsError
 from looper.runtime import paths
 from testkit.hostile import Malicious
@@ -420,3 +423,82 @@ def test_without_weights_and_network_it_is_said_how_to_get_them(hub, monkeypatch
     without_network(monkeypatch)
     with pytest.raises(WeightsError, match="run `looper weights get medium`"):
         store.find("medium")
+
+
+# --- a hub that lies -------------------------------------------------------------------------------
+
+
+def test_a_redirect_from_tls_to_an_open_connection_is_refused():
+    wanted = download.Wanted("a/b", "c" * 40, "x.bin", "https://hub/x.bin", 3, None)
+
+    def answer(request):
+        if request.url.scheme == "https":
+            return httpx.Response(302, headers={"Location": "http://storage/x.bin"})
+        return httpx.Response(200, content=b"abc")
+
+    with (
+        httpx.Client(transport=httpx.MockTransport(answer), follow_redirects=True) as client,
+        tempfile.TemporaryDirectory() as here,
+        pytest.raises(WeightsError, match=r"over an open connection \(http://storage/x\.bin\)"),
+    ):
+        download.download(wanted, Path(here) / "x.bin", client, lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "where", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://127.0.0.1:1/x", "//", "x" * 5000]
+)
+def test_a_redirect_that_leads_nowhere_is_said_and_nothing_comes_of_it(hub, where):
+    hub.elsewhere = where
+    with pytest.raises(WeightsError, match=r"could not fetch facebook/musicgen-medium"):
+        get()
+    assert not (hub.root / "medium").exists()
+
+
+def test_redirects_in_a_circle_end(hub):
+    hub.elsewhere = f"{hub.address}/{MUSICGEN}/resolve/x/{BIG}"
+    with pytest.raises(WeightsError, match=r"could not fetch .*[Rr]edirect"):
+        get()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate, gzip", "br"])
+def test_what_comes_packed_is_refused_and_not_unpacked(hub, encoding):
+    for name, data in hub.files.items():
+        hub.files[name] = gzip.compress(bytes(10**7)) if len(data) < 10**5 else data
+    hub.headers["Content-Encoding"] = encoding
+    with pytest.raises(WeightsError, match="came packed"):
+        get()
+    assert not (hub.root / "medium").exists()
+
+
+def test_a_length_that_lies_changes_nothing_of_what_is_wanted(hub):
+    hub.claimed = 10
+    with pytest.raises(WeightsError, match=r"not the pinned file|could not fetch"):
+        get()
+    hub.claimed = 10**12  # the connection ends too early, with all that is wanted
+    get()
+    manifest.verify(hub.root / "medium")
+
+
+def test_a_byte_now_and_then_is_left(hub, monkeypatch):
+    monkeypatch.setattr(download, "SLOW_SECONDS", 0.2)
+    hub.drip = 0.01
+    hub.files = {name: data[:200] for name, data in hub.files.items()}
+    with pytest.raises(WeightsError, match=r"could not fetch .*too slowly"):
+        get()
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {},
+        {"id": 1},
+        {"id": "x", "sha": "../../x", "siblings": []},
+        {"id": "x", "sha": "a" * 40, "siblings": [1]},
+    ],
+)
+def test_a_hub_that_makes_no_sense_is_refused_and_names_no_folder(hub, info):
+    hub.info = info
+    pin(hub, lambda r: [repository.update(revision=None) for repository in r.values()])
+    with pytest.raises(WeightsError, match=r"hub|has no"):
+        get()
+    assert sorted(path.name for path in hub.root.parent.iterdir() if path.name != "weights") == []

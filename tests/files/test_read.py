@@ -1,9 +1,11 @@
 import os
 import resource
+import shutil
 import signal
 import stat
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -186,6 +188,27 @@ def test_an_ffmpeg_that_hangs_is_stopped(m4a, bin_folder, tmp_path, monkeypatch,
     monkeypatch.setattr(read_module, "FFMPEG_SECONDS", 0.5)
     with pytest.raises(ValueError, match=r"ffmpeg was still reading .*x\.m4a after 0.5 s and was stopped"):
         read(file)
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
+def test_ffmpeg_ends_with_us_whatever_ends_us(m4a, bin_folder, tmp_path, how):
+    file = m4a()
+    fake(bin_folder, f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 600")
+    program = f"import pathlib; from looper.files.read import read; read(pathlib.Path({str(file)!r}))"
+    reading = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temp")},
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "pid").exists():
+        assert reading.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    reading.send_signal(how)
+    reading.wait()
+    shutil.rmtree(tmp_path / "temp")  # a process that is killed cannot
+    (tmp_path / "temp").mkdir()
     assert gone(int((tmp_path / "pid").read_text()))
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shutil
+import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -473,3 +474,23 @@ def test_a_libsndfile_without_mp3_is_a_clear_error(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="choose wav"):
         cadence().save(tmp_path / "loop.mp3")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000])
+def test_every_rate_that_mpeg_audio_has_can_be_written_as_mp3(tmp_path, rate):
+    loop = replace(cadence(), sample_rate=rate)
+    samples, found = sf.read(loop.save(tmp_path / "x.mp3"))
+    assert (found, len(samples)) == (rate, len(loop.samples))
+
+
+def test_every_bars_label_points_at_its_own_cue(tmp_path):
+    content = cadence(bars=4).save(tmp_path / "x.wav").read_bytes()
+    at = content.index(b"cue ") + 8
+    (count,) = struct.unpack_from("<I", content, at)
+    points = [struct.unpack_from("<II4sIII", content, at + 4 + 24 * k) for k in range(count)]
+    labels = {}
+    for found in re.finditer(rb"labl", content):
+        size, cue = struct.unpack_from("<II", content, found.end())
+        labels[cue] = content[found.end() + 8 : found.end() + 4 + size].rstrip(b"\0").decode()
+    assert [labels[point[0]] for point in points] == [f"bar {k}" for k in range(1, count + 1)]
+    assert [point[5] for point in points] == sorted(point[5] for point in points) and points[0][5] == 0

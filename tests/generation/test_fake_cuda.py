@@ -303,3 +303,12 @@ def test_what_a_gpu_refuses_would_be_noticed(folder, planted, rules, monkeypatch
         monkeypatch.setattr(t, "logits", lambda x: spoil[planted](logits(x)))
     with pytest.raises(AssertionError):
         generator.generate_codes(GenerationRequest(["a"], 20, [(0, 0, 0)], Sampling(top_k=20)))
+
+
+@pytest.mark.parametrize("folder", ["biases"], indirect=True)
+def test_a_generator_without_graphs_captures_none(folder, rules, monkeypatch):
+    monkeypatch.setattr("looper.generation.engine.graphs_wanted", lambda device: True)
+    monkeypatch.setattr("looper.generation.engine.GraphPool", lambda device: device)
+    model = load.load(folder, "cuda")
+    assert Generator(model).engine.pool is not None
+    assert Generator(model, disable_graphs=True).engine.pool is None

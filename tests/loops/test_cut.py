@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyloudnorm import Meter
+from scipy.interpolate import PchipInterpolator
 from scipy.signal import resample_poly
 
 import looper
@@ -21,6 +22,7 @@ from looper.loops.clicks import CLICK
 from looper.loops.cut import cut
 from looper.loops.loop import loop_length
 from looper.loops.matching import cross_clicks, finish, join, level
+from looper.loops.stretch import in_tempo, straighten
 from testkit.properties import examples
 
 RATE = 32_000
@@ -342,3 +344,39 @@ def test_a_limited_loop_has_no_dc():
     assert abs(limited.mean()) > 1e-3, "the limiter leans to one side"
     assert abs(loop.mean()) < 1e-6
     assert loudness.true_peak(loop) < 10 ** (-1 / 20)
+
+
+def test_a_joined_loop_keeps_its_own_music_away_from_the_wrap():
+    loops = level(
+        [cut(chord(4, (f, 451.3)), RATE, 120, grid=grid_of(0.5, 2.5, 4)) for f in (200.3, 310.7, 277.1)]
+    )
+    for before, after in zip(loops, join(loops), strict=True):
+        inner = slice(RATE // 4, -RATE // 4)
+        np.testing.assert_array_equal(after.samples[inner], before.samples[inner])
+
+
+@pytest.mark.parametrize("played", [0.97, 1.03])
+def test_a_recording_that_ends_with_its_loop_gives_the_seam_no_silence(played):
+    """What the stretch may add beyond the recording's end is not music."""
+    n = 2 * RATE
+    end = 0.5 + played * n / RATE
+    samples = chord(end)[:, None]
+    body, origin = in_tempo(samples, RATE, grid_of(0.5, end, 4), n)
+    assert abs(len(body) - origin - n) <= 2
+    longer, origin = in_tempo(chord(end + 3)[:, None], RATE, grid_of(0.5, end, 4), n)
+    assert len(longer) - origin - n > 0.2 * RATE
+    for found in (body, longer):
+        assert np.abs(found[-RATE // 100 :]).max() > 0.05
+
+
+def test_straightening_keeps_the_top_octave():
+    t = np.arange(3 * RATE) / RATE
+    beats = np.array([0.5, 1.004, 1.497, 2.003, 2.5])
+    moved = t.copy()
+    inside = (t >= beats[0]) & (t <= beats[-1])
+    moved[inside] = PchipInterpolator(np.linspace(0.5, 2.5, 5), beats)(t[inside])
+    for frequency in (3000, 9000, 12_000):
+        tone = np.sin(2 * np.pi * frequency * t).astype(np.float32)
+        straight = straighten(tone[:, None], RATE, beats)[:, 0]
+        error = straight - np.sin(2 * np.pi * frequency * moved)
+        assert np.abs(error[RATE // 4 : -RATE // 4]).max() < 0.01

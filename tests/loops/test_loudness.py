@@ -38,6 +38,25 @@ def test_true_peak_of_a_tone_is_its_amplitude_where_no_sample_reaches_it(frequen
     assert lowest * 0.998 <= true_peak(tone) <= 1.002
 
 
+def hats(n, lowest, seed):
+    """Decaying noise from `lowest` Hz up to the Nyquist frequency itself, its largest sample 1."""
+    noise = np.fft.rfft(np.random.default_rng(seed).standard_normal(n))
+    noise[np.fft.rfftfreq(n, 1 / RATE) < lowest] = 0
+    loop = np.fft.irfft(noise, n) * np.exp(-60 * (np.arange(n) / RATE % 0.125))
+    return loop / np.abs(loop).max()
+
+
+@pytest.mark.parametrize("lowest", [0, 9000, 13_000, 15_500])
+@pytest.mark.parametrize("seed", range(3))
+def test_hats_up_to_the_nyquist_frequency_are_heard_and_limited_by_their_real_peak(lowest, seed):
+    loop = hats(32_000, lowest, seed)
+    heard = np.abs(resample(loop, 64 * len(loop))).max()
+    assert abs(20 * np.log10(true_peak(loop) / heard)) < 0.05
+    limited = limit(CEILING * loop, RATE)
+    assert np.abs(resample(limited, 64 * len(loop))).max() <= CEILING
+    assert np.std(limited) > 0.7 * np.std(CEILING * loop)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_the_loudest_channel_counts(channels):
     loop = 0.1 * np.random.default_rng(1).standard_normal((4000, channels))
@@ -97,3 +116,21 @@ def test_levelling_alone_keeps_its_promise_for_clicks_to_one_side(width, height)
     for one in levelled:
         assert heard_peak(one) <= CEILING
         assert abs(one.mean()) < 1e-3
+
+
+def test_a_peaky_first_loop_is_turned_down_and_not_limited():
+    loop = hissing(64_000, 1.0)
+    loop[1000:1003] += 0.9
+    (matched,) = match([loop], RATE)
+    centred = loop - loop.mean()
+    gain = matched[5000] / centred[5000]
+    np.testing.assert_allclose(matched, gain * centred, rtol=1e-9)
+    assert 20 * np.log10(heard_peak(matched)) == pytest.approx(CEILING_DBTP - 1, abs=0.3)
+
+
+def test_the_gain_of_the_limiter_is_smooth_and_lasts_milliseconds():
+    loop = 0.5 * np.sin(2 * np.pi * 220 * np.arange(RATE) / RATE)
+    loop[RATE // 2] = 2.0
+    gain = limit(loop, RATE)[np.abs(loop) > 0.2] / loop[np.abs(loop) > 0.2]
+    assert 1 < np.sum(gain < 0.999) * 1000 / RATE < 20
+    assert np.abs(np.diff(gain)).max() < 0.1

@@ -370,3 +370,11 @@ def test_the_model_reads_the_key():
     generator = FakeGenerator()
     make(generator, prompt="warm pads, 90 bpm", bpm=120, variations=1, key="f# minor")
     assert set(generator.calls[0].prompts) == {"warm pads, F# minor, 120 bpm"}
+
+
+@pytest.mark.parametrize(("bpm", "seconds", "clocked"), [(120, 8, False), (93.7, 4, False), (174, 4, True)])
+def test_no_more_is_drawn_than_the_prompt_the_loop_and_a_bar(bpm, seconds, clocked):
+    made = plan(LoopRequest("x", bpm=bpm, max_duration=seconds), FakeGenerator(clocked).spec)
+    loop = 60 * made.beats / made.bpm * FakeGenerator(clocked).spec.frame_rate
+    assert made.first_frames == pytest.approx(loop + made.bar_frames, rel=0.1)
+    assert made.next_frames == made.prompt_frames + made.first_frames

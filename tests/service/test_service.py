@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from looper.service.progress import ProgressLines
 from looper.service.scratch import Scratch
 from looper.service.service import Service
 from testkit.fakes import FakeGenerator
+from testkit.interrupts import interrupted_after
 from testkit.serving import CancelledError, FakeModels, predict
 
 
@@ -124,6 +126,32 @@ def test_a_cancelled_prediction_leaves_no_file_and_the_next_one_is_unharmed(
         predict(service, seed=6)
     assert set(tmp_path.rglob("*")) == before
     assert [file.read_bytes() for file in predict(service)] == expected
+
+
+@pytest.mark.parametrize("moment", [0.1, 0.4, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9])
+def test_a_cancel_that_lands_at_any_moment_leaves_no_file(service, tmp_path, moment):
+    predict(service)
+    begun = time.perf_counter()
+    predict(service)
+    took = time.perf_counter() - begun
+    before = set(tmp_path.rglob("*.wav"))
+    with suppress(CancelledError), interrupted_after(moment * took, CancelledError):
+        predict(service)
+        return  # it was over before the cancel landed
+    assert set(tmp_path.rglob("*.wav")) == before
+
+
+def test_a_cancel_that_lands_while_memory_is_given_back_leaves_no_file(service, tmp_path, monkeypatch):
+    def cancel():
+        assert list(tmp_path.rglob("*.wav"))
+        raise CancelledError
+
+    with monkeypatch.context() as patch, pytest.raises(CancelledError):
+        patch.setattr("looper.service.service.return_memory", cancel)
+        predict(service)
+    assert not list(tmp_path.rglob("*.wav"))
+    monkeypatch.setattr(service.models, "is_healthy", lambda: False)
+    assert not service.healthy()  # it asks the models again
 
 
 def test_a_failure_while_writing_gives_no_partial_set(service, tmp_path, monkeypatch):

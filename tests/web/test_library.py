@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from looper.web.library import LoopLibrary
+from looper.web.library import DEEPEST, LoopLibrary
 from looper.web.server import create_app, serve
 from looper.web.shelf import PackShelf
 from testkit.asgi import ask, wav
@@ -369,3 +369,27 @@ def test_a_pipe_is_no_folder_or_pack_and_nobody_waits_for_it(tmp_path):
     os.mkfifo(tmp_path / "x.zip")
     with pytest.raises(FileNotFoundError, match="no folder or pack"):
         LoopLibrary(tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("depth", [DEEPEST, DEEPEST + 1])
+def test_loops_are_looked_for_eight_folders_deep_and_no_deeper(tmp_path, zipped, depth):
+    name = "/".join(["x"] * (depth - 1) + ["a.wav"])
+    source = tmp_path / "p.zip"
+    if zipped:
+        source.write_bytes(packed(**{name: b"x"}))
+    else:
+        (source / name).parent.mkdir(parents=True)
+        (source / name).write_bytes(b"x")
+    assert len(LoopLibrary(source).listing()["loops"]) == (depth == DEEPEST)
+
+
+def test_a_folder_that_has_loops_is_not_searched_to_its_depths(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(wav())
+    for k in range(20):
+        (tmp_path / f"home-{k}" / "deep").mkdir(parents=True)
+        (tmp_path / f"home-{k}" / "x.txt").write_text("x")
+    looked, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda where: looked.append(where) or scandir(where))
+    assert [loop["name"] for loop in LoopLibrary(tmp_path).listing()["loops"]] == ["a.wav"]
+    assert len(looked) <= 4  # twice: when it is opened and when it is listed

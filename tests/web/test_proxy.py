@@ -319,3 +319,20 @@ def test_what_has_just_ended_is_remembered_however_many_are_under_way():
     log.post("done", {"status": "succeeded"})
     log.post("under way 3", {"logs": "42 %"})
     assert log.states["done"]["status"] == "succeeded"
+
+
+def test_a_report_that_comes_after_its_prediction_was_forgotten_makes_no_running_one(proxy):
+    proxy.predictions.post("late", {"id": "late", "status": "succeeded"})
+    for k in range(proxy.predictions.keep):
+        proxy.predictions.post(str(k), {"status": "succeeded"})
+    reply = ask(
+        create_app(proxy), "POST", f"/webhook/{proxy.token}", json={"id": "late", "status": "processing"}
+    )
+    assert reply.status_code == 204
+    assert proxy.predictions.running() is None
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"id": null}', b"\xff"])
+def test_a_report_of_another_shape_does_no_harm(proxy, body):
+    reply = ask(create_app(proxy), "POST", f"/webhook/{proxy.token}", content=body)
+    assert reply.status_code in (204, 400) and proxy.predictions.states == {}

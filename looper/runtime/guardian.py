@@ -14,12 +14,16 @@ import sys
 import threading
 
 STOP_SECONDS = 10
+NOT_STARTED = 126  # as shells say it
 
 
 def main(command: list[str]) -> int:
     """Run `command` until it ends or the pipe closes; returns its exit code, 128 and the signal's number if killed."""
     orphaned = threading.Event()
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    except OSError:
+        return NOT_STARTED
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     threading.Thread(target=_wait_for_the_end, args=(orphaned, child), daemon=True).start()
     code = child.wait()
@@ -29,7 +33,8 @@ def main(command: list[str]) -> int:
 
 
 def _wait_for_the_end(orphaned: threading.Event, child: subprocess.Popen[bytes]) -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin, whose lock nobody may hold when Python ends
+        pass
     orphaned.set()
     child.terminate()
     try:

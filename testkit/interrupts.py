@@ -1,0 +1,28 @@
+"""Exceptions that arrive from outside, at any moment, as a cancel or Ctrl-C does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def interrupted_after(seconds: float, error: type[BaseException]) -> Iterator[None]:
+    """Raise `error` in the main thread after `seconds`, unless the block is over by then."""
+
+    def interrupt(*_: object) -> None:
+        raise error
+
+    before = signal.signal(signal.SIGUSR2, interrupt)
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR2))
+    timer.start()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        timer.cancel()
+        timer.join()
+        signal.signal(signal.SIGUSR2, before)
