@@ -28,7 +28,11 @@ ROWS, LINEAR, REQUESTS = (
     "tests/model/test_linear.py",
     "tests/fuzz/test_requests.py",
 )
-NAMES = "tests/fuzz/test_names.py"
+NAMES, LENGTH, RECORDING = (
+    "tests/fuzz/test_names.py",
+    "tests/test_length.py",
+    "tests/pipeline/test_from_recording.py",
+)
 AT_ONCE, CONCURRENCY, WAITING = (
     "tests/end_to_end/test_at_once.py",
     "tests/service/test_concurrency.py",
@@ -272,7 +276,7 @@ PROMISES = {
         "made once, the same at every start": (BATCH, "test_random_seeds_stay_what_they_were_over_a_resume"),
     },
     "looper/batch/requests.py": {
-        "the same wish has the same on every machine": (
+        "the same request has the same on every machine": (
             LINES,
             "test_an_id_depends_on_all_that_is_asked_for_and_on_nothing_else",
         ),
@@ -321,7 +325,9 @@ PROMISES = {
     },
     "looper/cli/commands.py": {
         "at exactly the asked BPM": (CLI, "test_make_writes_exact_loops_and_says_so_in_json"),
-        "Cut a seamless loop of exactly BPM out of a recording": (
+    },
+    "looper/cli/cut.py": {
+        "Cut a seamless loop of exactly BPM out of each recording": (
             CLI,
             "test_cut_makes_an_exact_loop_of_a_recording",
         ),
@@ -376,8 +382,8 @@ PROMISES = {
             "test_a_full_disk_leaves_nothing_behind_and_an_older_file_whole",
         ),
     },
-    "looper/generation/generator.py": {
-        "and on nothing else in the call": (
+    "looper/generation/messages.py": {
+        "and on nothing else in the request": (
             "tests/generation/test_generator.py",
             "test_a_row_is_the_same_alone_and_among_others_with_other_texts",
         ),
@@ -385,6 +391,8 @@ PROMISES = {
             "tests/generation/test_generator.py",
             "test_it_repeats_to_the_bit_and_differs_by_seed_variation_and_attempt",
         ),
+    },
+    "looper/generation/generator.py": {
         "Never use CUDA graphs": (
             "tests/generation/test_fake_cuda.py",
             "test_a_generator_without_graphs_captures_none",
@@ -404,10 +412,18 @@ PROMISES = {
         )
     },
     "looper/loops/cut.py": {
-        "Cut a loop of exactly `bpm`": (CUT, "test_cut_has_the_exact_sample_count_and_the_shape_of_its_input")
+        "Exactly so many bars": (LENGTH, "test_bars_decide_the_length_of_what_is_made_and_of_what_is_cut"),
+        "Cut a loop of exactly `bpm`": (
+            CUT,
+            "test_cut_has_the_exact_sample_count_and_the_shape_of_its_input",
+        ),
     },
     "looper/loops/loop.py": {
-        "The asked tempo, exactly": (CUT, "test_cut_has_the_exact_sample_count_and_the_shape_of_its_input")
+        "The same loop at 32000, 44100 or 48000 Hz": (
+            "tests/files/test_studio_formats.py",
+            "test_a_round_keeps_its_waves_at_another_rate",
+        ),
+        "The asked tempo, exactly": (CUT, "test_cut_has_the_exact_sample_count_and_the_shape_of_its_input"),
     },
     "looper/loops/loudness.py": {
         "the input where nothing passes the ceiling": (
@@ -445,21 +461,42 @@ PROMISES = {
             "test_a_row_of_a_product_is_the_same_at_every_place_of_every_batch",
         ),
     },
+    "looper/pipeline/from_recording.py": {
+        "whole bars, of 20 s at most, is a loop already": (
+            RECORDING,
+            "test_a_loop_is_varied_as_it_is_at_its_rate_with_its_channels",
+        )
+    },
     "looper/pipeline/maker.py": {
+        "its tempo is that of the source, within 7.5 %, and of the loops exactly": (
+            RECORDING,
+            "test_a_loop_of_another_tempo_is_brought_to_the_asked_one_whole",
+        ),
         "exactly `request.variations` of them": (
             MAKER,
             "test_unhelpful_music_still_gives_every_loop_at_exact_length_and_says_so",
         ),
         "Variation k is the same whatever the number of variations asked for": _ALONE,
     },
+    "looper/pipeline/takes.py": {
+        "Drums are in no key, and lose nothing by that": (
+            MAKER,
+            "test_a_key_that_no_candidate_is_in_is_told_and_drums_are_none_the_worse_for_it",
+        )
+    },
     "looper/pipeline/result.py": {
+        "The same loops at 32000, 44100 or 48000 Hz": (
+            "tests/files/test_studio_formats.py",
+            "test_a_set_at_another_rate_still_runs_into_itself_equally_loud_under_the_ceiling",
+        ),
         "all have the same length and loudness": (
             CUT,
             "test_loops_of_a_set_are_equally_loud_under_the_ceiling_and_without_dc",
-        )
+        ),
     },
     "looper/request.py": {
-        "at most an hour": (REQUESTS, "test_a_cut_is_within_its_bounds_or_refused_by_field")
+        "Exactly so many bars": (LENGTH, "test_bars_decide_the_length_of_what_is_made_and_of_what_is_cut"),
+        "at most an hour": (REQUESTS, "test_a_cut_is_within_its_bounds_or_refused_by_field"),
     },
     "looper/web/cog_process.py": {
         "ends with this one, whatever ends it": (SERVER, "test_the_cog_server_ends_with_us_whatever_ends_us"),
@@ -518,8 +555,14 @@ NO_PROMISE = [
     "RequestTask",
     "stretch: Play `samples`",
     "Window: ",
-    "Dense: ",
+    "BatchInvariantLinear: ",
     "Layer.feed_forward: ",
+    "RemotePacks: Raises",
+    "C at most 2",
+    "LoopMaker.vary: Raises",
+    "download_all: return the pins with nothing left unknown",
+    "heard_in_chroma: None where it says nothing",
+    "Loop.heard_key: None where nothing",
     "other_cuts: ",
     "seam_passages: ",
     "LoopRequest.with_seed: ",
