@@ -44,7 +44,7 @@ export function showLength(form) {
     const tempo = Number(bpm.value);
     const kept = chosen && secondsFor(chosen, tempo, min, max);
     if (kept && Number(longest.value) !== kept) longest.value = kept;
-    const words = bpm.checkValidity() && longest.checkValidity() ? lengthWords(tempo, Number(longest.value)) : "";
+    const words = bpm.validity.valid && longest.validity.valid ? lengthWords(tempo, Number(longest.value)) : "";
     if (said.textContent !== words) said.textContent = words;
     said.classList.toggle("warning", words.startsWith("Only"));
     const beats = loopBeats(tempo, Number(longest.value));

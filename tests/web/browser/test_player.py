@@ -477,6 +477,7 @@ def test_bars_and_seconds_are_shown_live_and_a_beat_is_warned_of_before(visit, s
     page.wait_for_selector("#ask:not([hidden])")
     length = page.locator("#length")
     expect(length).to_have_text("4 bars · 6.86 s")  # 140 BPM, 8 s
+    assert page.get_attribute("#form details", "open") is None  # only what is wrong in it opens it
     page.fill("[name=bpm]", "124")
     expect(length).to_have_text("4 bars · 7.74 s")
     page.get_by_role("button", name="2 bars").click()
