@@ -145,6 +145,12 @@ class Server:
         """Ask the probes, where LOOPER_METRICS_PORT was given."""
         return httpx.get(f"http://127.0.0.1:{self.environment['LOOPER_METRICS_PORT']}{path}", timeout=60)
 
+    def settle(self) -> None:
+        """Wait until nothing is under way: with places to spare READY says nothing of that."""
+        if self.at_once > 1:
+            self.drain()
+        self.wait("READY")
+
     def drain(self) -> None:
         """Wait until nothing is under way, as its probes say."""
         deadline = time.monotonic() + DEADLINE

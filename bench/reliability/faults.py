@@ -52,7 +52,7 @@ def cancelled(server: Server, delay: float) -> float:
     expect(server.begin(f"{name}-next", REQUEST).status_code == 202, "the next was not accepted")
     seconds = time.monotonic() - started
     print(f"    READY for another after {seconds:.3f} s")
-    server.wait("READY")
+    server.settle()
     return seconds
 
 
@@ -62,7 +62,7 @@ def disconnect(server: Server) -> None:
     try:
         server.when_free(lambda: server.client.post("/predictions", json={"input": LONG}, timeout=2))
     except httpx.ReadTimeout:
-        server.wait("READY", seconds=20)
+        server.settle()
         expect(set(server.files()) <= before, f"files left: {set(server.files()) - before}")
     else:
         raise Misbehaviour("the long prediction was answered at once")
