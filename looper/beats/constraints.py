@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from looper.request import checked_metre, checked_tempo
+from looper.request import LONGEST_RECORDING, checked_metre, checked_tempo
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 400_000
 
@@ -89,8 +89,10 @@ def _check_lengths(c: Constraints) -> None:
         raise ValueError(f"min_start must be 0 s or later, got {c.min_start}")
     if c.downbeat is not None and not _is_finite(c.downbeat):
         raise ValueError(f"downbeat must be a time in seconds, got {c.downbeat}")
-    if c.max_seconds is not None and not (is_number(c.max_seconds) and c.max_seconds > 0):
+    if c.max_seconds is not None and not (is_number(c.max_seconds) and 0 < c.max_seconds <= np.inf):
         raise ValueError(f"max_seconds must be above 0, got {c.max_seconds}: leave it out for no limit")
+    if c.max_seconds is not None and c.max_seconds > LONGEST_RECORDING:  # an int may be too large for a float
+        object.__setattr__(c, "max_seconds", None)
 
 
 def check_rate(sample_rate: int) -> None:
