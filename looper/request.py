@@ -102,6 +102,32 @@ class Sampling:
         return self.cfg_coef != 1.0
 
 
+def checked_tempo(bpm: object) -> float:
+    """`bpm` as a float, or a FieldError that names its bounds.
+
+    Examples
+    --------
+    >>> checked_tempo(124)
+    124.0
+    """
+    tempo = finite("bpm", bpm)
+    within("bpm", tempo, BPM_RANGE)
+    return tempo
+
+
+def checked_metre(beats_per_bar: object) -> int:
+    """`beats_per_bar` as an int, or a FieldError that names its bounds.
+
+    Examples
+    --------
+    >>> checked_metre(3.0)
+    3
+    """
+    metre = whole("beats_per_bar", beats_per_bar)
+    within("beats_per_bar", metre, BEATS_PER_BAR_RANGE)
+    return metre
+
+
 @dataclass(frozen=True)
 class CutRequest:
     """How a loop is to be cut from a recording; every number is checked when the object is made.
@@ -132,10 +158,8 @@ class CutRequest:
     bars: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bpm", finite("bpm", self.bpm))
-        within("bpm", self.bpm, BPM_RANGE)
-        object.__setattr__(self, "beats_per_bar", whole("beats_per_bar", self.beats_per_bar))
-        within("beats_per_bar", self.beats_per_bar, BEATS_PER_BAR_RANGE)
+        object.__setattr__(self, "bpm", checked_tempo(self.bpm))
+        object.__setattr__(self, "beats_per_bar", checked_metre(self.beats_per_bar))
         object.__setattr__(self, "min_start", finite("min_start", self.min_start))
         within("min_start", self.min_start, (0, LONGEST_RECORDING))
         if self.max_duration is not None:
@@ -235,14 +259,13 @@ class LoopRequest:
         fix("prompt", text.encode("utf-8", "replace").decode())  # a lone surrogate would break logs and tags
         if self.max_duration is None:
             fix("max_duration", USUAL_DURATION if self.bars is None else DURATION_RANGE[1])
-        for name in ("bpm", "max_duration"):
-            fix(name, finite(name, getattr(self, name)))
-        for name in ("variations", "beats_per_bar", "seed"):
+        fix("bpm", checked_tempo(self.bpm))
+        fix("beats_per_bar", checked_metre(self.beats_per_bar))
+        fix("max_duration", finite("max_duration", self.max_duration))
+        for name in ("variations", "seed"):
             fix(name, whole(name, getattr(self, name)))
-        within("bpm", self.bpm, BPM_RANGE)
         within("variations", self.variations, VARIATIONS_RANGE)
         within("max_duration", self.max_duration, DURATION_RANGE)
-        within("beats_per_bar", self.beats_per_bar, BEATS_PER_BAR_RANGE)
         if not -1 <= self.seed <= LARGEST_SEED:
             raise FieldError(
                 "seed",

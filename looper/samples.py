@@ -6,6 +6,7 @@ import numpy as np
 
 from looper.runtime.validation import finite, whole
 
+LOUDEST = 1e30  # far beyond any music, and yet no sum of it overflows
 SILENCE = 1e-6  # root mean square, full scale 1, under which there is nothing to hear
 
 
@@ -86,4 +87,8 @@ def _checked(samples: np.ndarray, kinds: str, most_channels: int) -> np.ndarray:
         raise ValueError("samples is empty: pass at least one beat of audio")
     if not np.isfinite(x).all():
         raise ValueError("samples must be finite: it holds NaN or infinity, repair the recording or crop it")
+    if x.dtype.kind == "f" and max(x.max(), -x.min()) > LOUDEST:
+        raise ValueError(
+            f"samples must be within -1..1, or somewhere near, got {np.abs(x).max():g}: scale them"
+        )
     return x

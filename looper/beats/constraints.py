@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MIN_BPM, MAX_BPM = 40.0, 300.0
+from looper.request import LONGEST_RECORDING, checked_metre, checked_tempo
+
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 400_000
 
 
@@ -41,7 +42,7 @@ class Constraints:
     >>> Constraints(target_bpm=20)
     Traceback (most recent call last):
     ...
-    ValueError: bpm must be between 40 and 300, got 20
+    looper.runtime.validation.FieldError: bpm must be between 40 and 300, got 20
     """
 
     target_bpm: float
@@ -75,12 +76,8 @@ def _is_whole(value: object) -> bool:
 
 
 def _check_tempo_and_metre(c: Constraints) -> None:
-    if not is_number(c.target_bpm) or not MIN_BPM <= c.target_bpm <= MAX_BPM:
-        raise ValueError(f"bpm must be between {MIN_BPM:g} and {MAX_BPM:g}, got {c.target_bpm}")
-    if not _is_whole(c.beats_per_bar):
-        raise ValueError(f"beats_per_bar must be a whole number, got {c.beats_per_bar!r}")
-    if isinstance(c.beats_per_bar, bool) or not 1 <= c.beats_per_bar <= 16:
-        raise ValueError(f"beats_per_bar must be between 1 and 16, got {c.beats_per_bar}")
+    object.__setattr__(c, "target_bpm", checked_tempo(c.target_bpm))
+    object.__setattr__(c, "beats_per_bar", checked_metre(c.beats_per_bar))
 
 
 def _check_lengths(c: Constraints) -> None:
@@ -92,8 +89,10 @@ def _check_lengths(c: Constraints) -> None:
         raise ValueError(f"min_start must be 0 s or later, got {c.min_start}")
     if c.downbeat is not None and not _is_finite(c.downbeat):
         raise ValueError(f"downbeat must be a time in seconds, got {c.downbeat}")
-    if c.max_seconds is not None and not (is_number(c.max_seconds) and c.max_seconds > 0):
+    if c.max_seconds is not None and not (is_number(c.max_seconds) and 0 < c.max_seconds <= np.inf):
         raise ValueError(f"max_seconds must be above 0, got {c.max_seconds}: leave it out for no limit")
+    if c.max_seconds is not None and c.max_seconds > LONGEST_RECORDING:  # an int may be too large for a float
+        object.__setattr__(c, "max_seconds", None)
 
 
 def check_rate(sample_rate: int) -> None:

@@ -10,7 +10,7 @@ from looper.length import check_bars
 from looper.loops import seam as _seam
 from looper.loops import stretch as _stretch
 from looper.loops.loop import Loop, loop_length
-from looper.runtime.validation import FieldError
+from looper.runtime.validation import FieldError, whole
 from looper.samples import check_samples
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def cut(
     >>> loop.beats, len(loop.samples)
     (8, 126942)
     """
-    columns = check_samples(samples, sample_rate, bpm)
+    columns, sample_rate = check_samples(samples, sample_rate, bpm), whole("sample_rate", sample_rate)
     if grid is None:
         from looper.beats.grid import fit_grid
 

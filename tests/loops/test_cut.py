@@ -335,6 +335,23 @@ def test_what_is_no_number_is_refused_in_words(wrong, message):
         cut(np.zeros(64_000, np.float32), **{"sample_rate": 32_000, "bpm": 120, **wrong})
 
 
+@pytest.mark.parametrize("rate", [32_000.0, np.int32(32_000), np.float32(32_000)])
+def test_a_whole_sample_rate_of_any_type_is_one(rate):
+    samples = hits(np.arange(16) / 2, 8)
+    assert np.array_equal(cut(samples, rate, 120).samples, cut(samples, 32_000, 120).samples)
+
+
+def test_a_bound_beyond_all_numbers_is_none():
+    samples = hits(np.arange(16) / 2, 8)
+    assert cut(samples, RATE, 120, max_seconds=10**400).beats == cut(samples, RATE, 120).beats
+
+
+@pytest.mark.parametrize("function", [cut, looper.analyse])
+def test_samples_beyond_all_sound_are_refused_before_they_overflow(function):
+    with pytest.raises(ValueError, match=r"within -1\.\.1, or somewhere near, got .*e\+30\d"):
+        function(hits([0.5, 1], 4).astype(float) * 1e308, RATE, 120)
+
+
 def test_a_limited_loop_has_no_dc():
     rng = np.random.default_rng(0)
     decay = np.exp(-(np.arange(32_000) % 4000) / 300)

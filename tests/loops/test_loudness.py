@@ -134,3 +134,18 @@ def test_the_gain_of_the_limiter_is_smooth_and_lasts_milliseconds():
     gain = limit(loop, RATE)[np.abs(loop) > 0.2] / loop[np.abs(loop) > 0.2]
     assert 1 < np.sum(gain < 0.999) * 1000 / RATE < 20
     assert np.abs(np.diff(gain)).max() < 0.1
+
+
+def test_a_steady_loop_comes_to_fourteen_lufs_and_no_louder():
+    steady = np.sin(2 * np.pi * 997 * np.arange(64_000) / RATE)
+    for gain in (0.01, 0.3, 0.8):
+        (matched,) = match([gain * steady], RATE)
+        assert Meter(RATE).integrated_loudness(matched) == pytest.approx(-14, abs=0.05)
+
+
+def test_what_was_too_quiet_to_be_measured_counts_once_it_is_louder():
+    """Below -70 LUFS nothing is measured: a gain lifts the softer half over it, and the mean sinks."""
+    steady = np.sin(2 * np.pi * 997 * np.arange(6 * RATE) / RATE)
+    loop = steady * np.where(np.arange(len(steady)) < len(steady) // 2, 10 ** (-63 / 20), 10 ** (-70 / 20))
+    (matched,) = match([loop], RATE)
+    assert Meter(RATE).integrated_loudness(matched) == pytest.approx(-14, abs=0.2)
