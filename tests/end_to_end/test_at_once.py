@@ -157,7 +157,7 @@ def test_a_cancelled_predictions_place_is_taken_by_the_next_at_once(crowd, alone
     assert crowd.client.post("/predictions/full-3/cancel").status_code == 200
     assert crowd.post(GOOD[0]).json()["output"] == alone[0]
     for k in set(range(8)) - {3}:
-        assert crowd.client.post(f"/predictions/full-{k}/cancel").status_code == 200
+        crowd.client.post(f"/predictions/full-{k}/cancel")  # some may be done by now
     until(lambda: in_flight(crowd) == 0)
 
 

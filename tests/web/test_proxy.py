@@ -329,7 +329,7 @@ def test_a_report_that_comes_after_its_prediction_was_forgotten_makes_no_running
         create_app(proxy), "POST", f"/webhook/{proxy.token}", json={"id": "late", "status": "processing"}
     )
     assert reply.status_code == 204
-    assert proxy.predictions.running() is None
+    assert proxy.predictions.running("late") is None
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"id": null}', b"\xff"])
