@@ -103,26 +103,14 @@ class Sampling:
 
 
 def checked_tempo(bpm: object) -> float:
-    """`bpm` as a float, or a FieldError that names its bounds.
-
-    Examples
-    --------
-    >>> checked_tempo(124)
-    124.0
-    """
+    """`bpm` as a float, or a FieldError that names its bounds."""
     tempo = finite("bpm", bpm)
     within("bpm", tempo, BPM_RANGE)
     return tempo
 
 
 def checked_metre(beats_per_bar: object) -> int:
-    """`beats_per_bar` as an int, or a FieldError that names its bounds.
-
-    Examples
-    --------
-    >>> checked_metre(3.0)
-    3
-    """
+    """`beats_per_bar` as an int, or a FieldError that names its bounds."""
     metre = whole("beats_per_bar", beats_per_bar)
     within("beats_per_bar", metre, BEATS_PER_BAR_RANGE)
     return metre

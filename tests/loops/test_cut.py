@@ -396,4 +396,4 @@ def test_straightening_keeps_the_top_octave():
         tone = np.sin(2 * np.pi * frequency * t).astype(np.float32)
         straight = straighten(tone[:, None], RATE, beats)[:, 0]
         error = straight - np.sin(2 * np.pi * frequency * moved)
-        assert np.abs(error[RATE // 4 : -RATE // 4]).max() < 0.01
+        assert np.abs(error[RATE // 4 : -RATE // 4]).max() < 0.0025

@@ -86,7 +86,10 @@ def test_every_package_that_the_product_imports_is_pinned():
                 imported.add(node.module.partition(".")[0])
     ours = {"looper", "av"}  # av: only asked for
     wanted = {licences._name(homes.get(m, m)) for m in imported - ours - sys.stdlib_module_names}
-    on_request = {"ray", "pyarrow"}  # the extras `batch` and `parquet`, which `make` puts on a desk for the tests alone
+    on_request = {
+        "ray",
+        "pyarrow",
+    }  # the extras `batch` and `parquet`, which `make` puts on a desk for the tests alone
     assert wanted <= {licences._name(pin.name) for pin in licences.pins()} | on_request
 
 
