@@ -9,14 +9,23 @@ from dataclasses import dataclass, replace
 
 from looper.length import check_bars, check_bars_fit, loop_beats
 from looper.musical_key import parse_key
-from looper.runtime.validation import FieldError, finite, positive, shown, whole, within
+from looper.runtime.validation import BEATS_PER_BAR_RANGE as BEATS_PER_BAR_RANGE
+from looper.runtime.validation import BPM_RANGE as BPM_RANGE
+from looper.runtime.validation import (
+    FieldError,
+    checked_metre,
+    checked_tempo,
+    finite,
+    positive,
+    shown,
+    whole,
+    within,
+)
 
 FORMATS = ("wav", "mp3")
-BPM_RANGE = (40, 300)
 VARIATIONS_RANGE = (1, 20)
 DURATION_RANGE = (2, 20)
 USUAL_DURATION = 8.0  # seconds
-BEATS_PER_BAR_RANGE = (1, 16)
 LONGEST_PROMPT = 100_000
 LARGEST_SEED = 2**63 - 1
 LONGEST_RECORDING = 3600  # seconds
@@ -100,20 +109,6 @@ class Sampling:
     def guided(self) -> bool:
         """Whether the unconditional half must be computed at all."""
         return self.cfg_coef != 1.0
-
-
-def checked_tempo(bpm: object) -> float:
-    """`bpm` as a float, or a FieldError that names its bounds."""
-    tempo = finite("bpm", bpm)
-    within("bpm", tempo, BPM_RANGE)
-    return tempo
-
-
-def checked_metre(beats_per_bar: object) -> int:
-    """`beats_per_bar` as an int, or a FieldError that names its bounds."""
-    metre = whole("beats_per_bar", beats_per_bar)
-    within("beats_per_bar", metre, BEATS_PER_BAR_RANGE)
-    return metre
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from looper.request import LONGEST_RECORDING, checked_metre, checked_tempo
+from looper.request import LONGEST_RECORDING
+from looper.runtime.validation import checked_metre, checked_tempo
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 400_000
 

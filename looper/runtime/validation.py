@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import numbers
 
+BPM_RANGE = (40, 300)
+BEATS_PER_BAR_RANGE = (1, 16)
+
 
 class FieldError(ValueError):
     """A field of a request that cannot be; entry points say it by their own name for the field.
@@ -89,3 +92,29 @@ def finite(name: str, value: object) -> float:
     if not fits:
         raise FieldError(name, f"must be a finite number, got {shown(value)}")
     return float(value)  # type: ignore[arg-type]
+
+
+def checked_tempo(bpm: object) -> float:
+    """`bpm` as a float, or a FieldError that names its bounds.
+
+    Examples
+    --------
+    >>> checked_tempo(124)
+    124.0
+    """
+    tempo = finite("bpm", bpm)
+    within("bpm", tempo, BPM_RANGE)
+    return tempo
+
+
+def checked_metre(beats_per_bar: object) -> int:
+    """`beats_per_bar` as an int, or a FieldError that names its bounds.
+
+    Examples
+    --------
+    >>> checked_metre(3.0)
+    3
+    """
+    metre = whole("beats_per_bar", beats_per_bar)
+    within("beats_per_bar", metre, BEATS_PER_BAR_RANGE)
+    return metre
