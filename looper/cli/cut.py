@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from looper.beats.unknown_tempo import TempoCandidate
-    from looper.export.loop_files import FileStyle
+    from looper.export.style import FileStyle
     from looper.loops.loop import Loop
 
 Recordings = Annotated[

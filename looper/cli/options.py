@@ -17,7 +17,7 @@ from looper.runtime.packages import need
 from looper.runtime.validation import FieldError
 
 if TYPE_CHECKING:
-    from looper.export.loop_files import FileStyle
+    from looper.export.style import FileStyle
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 _NAMES = {"cfg_coef": "--guidance", "prompt": "the prompt"}
@@ -89,7 +89,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 
 def file_style(format: str, depth: str | None, names: str, rate: int | None) -> FileStyle:
     """How files are to be, or what does not go together; `rate` is only checked."""
-    from looper.export.loop_files import FileStyle
+    from looper.export.style import FileStyle
 
     subtype = _subtype(format, depth)
     if rate is not None:

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from looper.export.names import NAMINGS, cut_name
+from looper.export.style import FileStyle
 from looper.files.atomic import deliver_new
 from looper.loops.loop import Loop
 from looper.runtime.threads import map_in_threads
 
 MOST_FILES = 100
-
-
-@dataclass(frozen=True)
-class FileStyle:
-    """How loops become files.
-
-    Attributes
-    ----------
-    format : str
-        "wav", "mp3", "flac" or "ogg".
-    subtype : str or None
-        "PCM_16", "PCM_24" or "FLOAT"; None for what is usual.
-    names : str
-        "plain" or "splice"; see `looper.export.names`.
-    """
-
-    format: str = "wav"
-    subtype: str | None = None
-    names: str = "plain"
 
 
 def file_name(loop: Loop, variation: int, format: str, number: int = 1, *, names: str = "plain") -> str:

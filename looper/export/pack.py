@@ -11,8 +11,9 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 
-from looper.export.loop_files import FileStyle, write_all
+from looper.export.loop_files import write_all
 from looper.export.names import set_name, stem
+from looper.export.style import FileStyle
 from looper.files.atomic import cannot_write, made, put_new
 from looper.files.formats import AUDIO_FORMATS
 from looper.loops.key import all_keys

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from looper.export.loop_files import length, stem
+from looper.export.names import length, stem
 from looper.files.mp3 import id3
 from looper.files.text import displayable, numbered, plain, slug, tempo
 from testkit.properties import fuzzed
