@@ -12,7 +12,7 @@ _SHARP_MINORS = {1: "C#", 6: "F#", 8: "G#"}
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _SIGNS = {"": 0, "#": 1, "♯": 1, "sharp": 1, "b": -1, "♭": -1, "flat": -1}
 _WRITTEN = re.compile(
-    r"\s*([A-G])(?:[\s-]*(#|♯|♭|sharp|flat)|(b))?[\s-]*(major|maj|minor|min|m)?\s*", re.IGNORECASE
+    r"\s*([A-G])(?:[\s-]*(#|♯|♭|sharp|flat)|(b))?[\s-]*(major|maj|minor|min|m)?\s*", re.IGNORECASE | re.ASCII
 )
 
 

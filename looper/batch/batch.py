@@ -125,11 +125,12 @@ class Batch:
     def _settle_where_packs_go(self) -> None:
         """A batch that has begun in one place does not go on in another."""
         url = self.remote.url if self.remote else None
+        if self.remote is not None:  # first: a place that cannot be is not where the batch began
+            self.remote.check()
         if (before := self._manifest.settle("copy_to", url)) != url:
             raise ValueError(
                 f"{self.out} was begun with its packs going to {before or 'this folder'}: "
                 "go on like that, or choose another folder"
             )
         if self.remote is not None:
-            self.remote.check()
             self.remote.claim(hashlib.sha256(self._manifest.seed_secret().encode()).hexdigest()[:16])

@@ -2,7 +2,7 @@
 
     packs/
       manifest.jsonl            one `Record` a line, written by the driver alone
-      batch.json                what seeds are drawn from, and which requests were asked for last
+      batch.json                what seeds are drawn from, where packs go, which requests were asked for last
       <pack name>_<id>/         the pack of one request: loops, pack.json and record.json
       .lock                     held by the one driver that may write here
 

@@ -27,16 +27,26 @@ def export_parquet(out: str | Path, path: str | Path) -> int:
     OSError
         If the file cannot be written; what stood there before stays.
     """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("Parquet needs pyarrow: `python -m pip install pyarrow`") from error
+    need_pyarrow()
+    import pyarrow
+    from pyarrow import parquet
+
     records = read_manifest(out)
     file = io.BytesIO()
-    parquet.write_table(pyarrow.Table.from_pylist([_row(record) for record in records]), file)
+    rows = [_row(record) for record in records]
+    names = {name: None for row in rows for name in row}  # an older record lacks some
+    table = pyarrow.table({name: [row.get(name) for row in rows] for name in names})
+    parquet.write_table(table, file)
     deliver({Path(path): file.getvalue()})
     return len(records)
+
+
+def need_pyarrow() -> None:
+    """Raise ModuleNotFoundError, naming the command that brings it, where pyarrow is not installed."""
+    try:
+        import pyarrow  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("Parquet needs pyarrow: `python -m pip install pyarrow`") from error
 
 
 def _row(record: Record) -> dict[str, Any]:

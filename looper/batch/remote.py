@@ -98,7 +98,12 @@ class RemotePacks:
         """
         target = f"{self._root}/{pack.name}"
         files = sorted(pack.iterdir(), key=lambda file: (file.name == RECORD, file.name))
+        before = self.files(pack.name)
         with self._explained():
+            if RECORD in before:  # it is not whole while files are exchanged
+                self._fs.rm_file(f"{target}/{RECORD}")
+            for name in before - {RECORD, *(file.name for file in files)}:
+                self._fs.rm_file(f"{target}/{name}")
             self._fs.makedirs(target, exist_ok=True)
             for file in files:
                 self._fs.put_file(str(file), f"{target}/{file.name}")

@@ -44,7 +44,7 @@ def fetch(
     Parameters
     ----------
     name : str
-        "medium" or "large".
+        "small", "medium" or "large".
     root : path, optional
         Weights root; default as `looper.checkpoints.store.weights_root`.
     revision : str, optional

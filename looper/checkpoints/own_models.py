@@ -62,18 +62,17 @@ def add_model(
         If the name is taken, the model is of another kind, or something is missing or cannot be fetched.
     """
     root = Path(root) if root is not None else weights_root()
-    out = root / _free_name(name or Path(source).name, root)
+    _free_name(name or Path(source).name, root)
     try:
         with alone(root, progress):
+            out = root / _free_name(name or Path(source).name, root)  # another may have taken it meanwhile
             if Path(source).is_dir():
                 return _from_folder(
                     Path(source), out, t5, {"source": {"folder": str(Path(source).name)}}, progress
                 )
             return _from_hub(str(source), out, t5, revision, progress)
     except OSError as error:
-        raise WeightsError(
-            f"cannot write to {root}: {error.strerror or error}; make room there, or set LOOPER_WEIGHTS"
-        ) from error
+        raise WeightsError(f"cannot read {source}, or write to {root}: {error.strerror or error}") from error
 
 
 def _free_name(name: str, root: Path) -> str:
@@ -95,30 +94,32 @@ def _from_folder(
     about: Mapping[str, Any],
     progress: Callable[[str], None],
 ) -> Path:
-    progress(f"converting to {out}")
+    progress(f"converting {source.name}")
     if (source / MANIFEST).is_file():
         raise WeightsError(f"{source} is a model folder already: name it by its path, or copy it to {out}")
     if is_huggingface(source):
         made = convert_huggingface(source, out, about)
     elif all((source / file).is_file() for file in PUBLISHED.values()):
-        made = convert(source, _text_encoder(source, t5, out.parent), out, dict(about))
+        made = convert(source, _text_encoder(str(source), [source / "t5"], t5, out.parent), out, dict(about))
     else:
         raise WeightsError(
             f"{source} holds no model: neither {' and '.join(PUBLISHED.values())} (audiocraft's export) nor "
             f"config.json with {WHOLE} (Hugging Face's format)"
         )
     verify(made)
-    progress(f"{out.name} is ready in {out}")
     return made
 
 
-def _text_encoder(source: Path, t5: str | os.PathLike[str] | None, root: Path) -> Path:
-    """The T5 folder for an audiocraft export: the one named, one beside it, or that of a fetched model."""
-    places = [Path(t5), Path(t5) / "t5"] if t5 is not None else [source / "t5"]
-    places += [root / name / "t5" for name in fetchable() if t5 is None]
-    for place in places:
+def _text_encoder(source: str, own: list[Path], t5: str | os.PathLike[str] | None, root: Path) -> Path:
+    """The T5 folder for an audiocraft export: the one named, its `own`, or that of a fetched model."""
+    named = [] if t5 is None else [Path(t5), Path(t5) / "t5"]
+    for place in named or [*own, *(root / name / "t5" for name in fetchable())]:
         if (place / "config.json").is_file():
             return place
+    if named:
+        raise WeightsError(
+            f"no text encoder in {t5}: --t5 names a model folder or a T5 folder with a config.json"
+        )
     raise WeightsError(
         f"{source} has no text encoder of its own: run `looper weights get medium` first, or name a T5 folder with --t5"
     )
@@ -139,6 +140,10 @@ def _from_hub(
     scratch = out.parent / f".fetch-{out.name}"
     try:
         pins = {repository: _pin(repository, revision)}
+        if (
+            set(PUBLISHED.values()) <= pins[repository]["files"].keys()
+        ):  # before gigabytes are fetched in vain
+            t5 = _text_encoder(repository, [], t5, out.parent)
         used = download_all(out.name, pins, scratch, progress)
         fetched = scratch / folder_name(repository, used[repository]["revision"])
         made = _from_folder(fetched, scratch / "made" / out.name, t5, {"source": used}, progress)

@@ -90,6 +90,7 @@ def batch(
     from looper.runtime.device import check_device
 
     opt.one_of("format", format, AUDIO_FORMATS)
+    _check_parquet(parquet)
     check_device(device)
     lines = _read(requests, model, format)
     opt.check_outputs(folder, None)
@@ -177,6 +178,17 @@ def _summary(statuses: Counter[str]) -> str:
     made = f"{statuses['ok']} pack{'s' * (statuses['ok'] != 1)} made"
     bad = [f"{statuses[status]} {status}" for status in ("failed", "lost") if statuses[status]]
     return ", ".join([made, *bad])
+
+
+def _check_parquet(path: pathlib.Path | None) -> None:
+    """Complain before the work of what would come to light after it."""
+    if path is None:
+        return
+    from looper.batch.parquet import need_pyarrow
+
+    need_pyarrow()
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"no folder {path.absolute().parent} for {path.name}")
 
 
 def _look_at(folder: pathlib.Path, verify: bool, parquet: pathlib.Path | None) -> None:

@@ -38,7 +38,7 @@ MaxDuration = Annotated[
 Bars = Annotated[
     int | None,
     typer.Option(
-        help="Exactly so many bars: 1, 2, 4, 8, or 3 or 6; what fits the longest loop if not given."
+        help="Exactly so many bars: a power of two, or 3 or 6; what fits the longest loop if not given."
     ),
 ]
 Key = Annotated[

@@ -29,6 +29,13 @@ class DeviceJobs:
         self._waiting.append((future, function))
         return future
 
+    def fail(self, error: BaseException) -> None:
+        """Let all that waits end with an error."""
+        while self._waiting:
+            future, _ = self._waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
     def work_off(self, seconds: float | None, run: Callable[[Callable[[], Any]], Any]) -> None:
         """Run what waits, first come, first served: all of it, or, where a time is named, until that has passed."""
         started = time.perf_counter()
@@ -49,6 +56,6 @@ def result_of(future: Future[Any]) -> Any:
         try:
             return future.result(POLL_SECONDS)
         except StillRunning:
-            if future.done():
-                raise  # the work's own
+            if future.done():  # a moment ago; or the timeout was the work's own
+                return future.result()
             check_cancelled()

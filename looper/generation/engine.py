@@ -213,6 +213,7 @@ class Engine:
             with self._changed:
                 self._at_work = False
                 self._scheduler.fail(error)
+                self._jobs.fail(error)
             raise
 
     def _round(self) -> bool:

@@ -53,7 +53,7 @@ class GenerationRequest:
     frames : int or sequence of int
         Length in frames, audio prompt included; of all rows, or of each.
     keys : sequence of NoiseKey
-        Of each row: the only source of randomness. A row's samples hang
+        Of each row: the only source of randomness. A row's samples depend
         on its own text, key, audio prompt and clock, and on nothing else in the request; they repeat
         bit for bit on the same kind of device.
     sampling : Sampling

@@ -154,7 +154,7 @@ class Models:
         if folder not in self._loaded:
             if self._loaded and not self._fits(folder):
                 self._wait_until_returned()
-                self.unload()
+                self._unload()
             logger.info("loading %s from %s", name, folder)
             self._loaded[folder] = LoopMaker.load(str(folder))
         return self._loaded[folder]
@@ -186,7 +186,11 @@ class Models:
         return not self._gpu or gpu_answers()
 
     def unload(self) -> None:
-        """Give back the memory of models that nobody has, and what the others keep between requests."""
+        """Give back the memory of models that nobody has, and what the others keep; the caller has none."""
+        with self._door:  # not while one is being lent
+            self._unload()
+
+    def _unload(self) -> None:
         with self._returned:
             self._loaded = {folder: maker for folder, maker in self._loaded.items() if self._borrowers[maker]}
             for maker in self._loaded.values():

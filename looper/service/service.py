@@ -105,7 +105,7 @@ class Service:
                 try:
                     files = self._predict(model, output_format, record, wish)
                 except Exception as error:
-                    self._suspect = not isinstance(error, ValueError)
+                    self._suspect |= not isinstance(error, ValueError)
                     raise
                 finally:
                     self._return_memory()

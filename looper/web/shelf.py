@@ -53,6 +53,12 @@ class PackShelf:
                     found.append(entry.name)
         return sorted(found)[:MOST_PACKS] if len(found) > 1 else []
 
+    def _is_pack(self, name: str) -> bool:
+        """Whether a folder of this name, and no link or path that leads elsewhere, is a pack."""
+        folder = self.path / name
+        plain = name == Path(name).name and not name.startswith(".")
+        return plain and not folder.is_symlink() and (folder / "pack.json").is_file()
+
     def listing(self, pack: str | None = None) -> dict[str, Any]:
         """The loops of a pack as `LoopLibrary.listing` has them, with `packs`, all there are, and `open`, its name.
 
@@ -79,6 +85,6 @@ class PackShelf:
         """Bytes and media type of a listed loop, or None; see `LoopLibrary.read`."""
         if pack is None:
             return self._whole.read(name)
-        if pack not in self.packs():
+        if not self._is_pack(pack):
             return None
         return self._library(self.path / pack).read(name)

@@ -74,7 +74,8 @@ class WaitingLine:
         for call in left:
             self._calls.remove(call)
             self._predictions.post(key, {"status": "canceled"})
-        self._tell_places()
+        if left:
+            self._tell_places()
         return bool(left)
 
     def stop(self) -> None:

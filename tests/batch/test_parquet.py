@@ -1,5 +1,6 @@
 """The manifest as a table, read by pyarrow."""
 
+import json
 import sys
 
 import pytest
@@ -56,3 +57,13 @@ def test_without_pyarrow_the_command_that_brings_it_is_named(packs, tmp_path, mo
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ModuleNotFoundError, match="pip install pyarrow"):
         export_parquet(packs, tmp_path / "t.parquet")
+
+
+def test_a_record_of_before_a_field_existed_hides_it_in_no_other(packs, tmp_path):
+    lines = (packs / "manifest.jsonl").read_text().splitlines()
+    old = json.loads(lines[0])
+    del old["request"]["beats_per_bar"]
+    (tmp_path / "manifest.jsonl").write_text("\n".join([json.dumps(old), *lines[1:]]) + "\n")
+    export_parquet(tmp_path, tmp_path / "t.parquet")
+    rows = parquet.read_table(tmp_path / "t.parquet").to_pylist()
+    assert [row["request.beats_per_bar"] for row in rows] == [None, 4]

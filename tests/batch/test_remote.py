@@ -170,3 +170,21 @@ def test_packs_left_here_by_a_killed_driver_go_to_the_store(tmp_path, url, at_ho
     shutil.copytree(pack, tmp_path / "here" / pack.name)
     assert len(go(tmp_path / "here", url)) == 2
     assert stored(url) == at_home and not (tmp_path / "here" / pack.name).exists()
+
+
+def test_a_place_that_could_not_be_used_is_not_remembered(tmp_path, url):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(RemoteError):
+        go(tmp_path / "out", f"file://{tmp_path}/file/typo")
+    assert len(go(tmp_path / "out", url)) == 4
+
+
+def test_a_pack_that_is_put_again_holds_just_its_own_files(tmp_path, url):
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    for name in ("a.wav", "old.zip", "record.json"):
+        (pack / name).write_text(name)
+    RemotePacks(url).put(pack)
+    (pack / "old.zip").unlink()
+    RemotePacks(url).put(pack)
+    assert RemotePacks(url).files("pack") == {"a.wav", "record.json"}

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from looper.checkpoints import fetch
 from looper.checkpoints.manifest import read_manifest, verify
 from looper.checkpoints.own_models import add_model
 from looper.checkpoints.sources import WeightsError
@@ -121,6 +122,18 @@ def test_a_repository_with_pickles_alone_is_refused(own_hub):
     with pytest.raises(WeightsError, match="pickles of Hugging Face's format are not opened"):
         add_model(OWN, "mine", progress=quiet)
     assert not own_hub.requests, "nothing was downloaded"
+
+
+def test_an_export_on_the_hub_takes_the_text_encoder_of_a_fetched_model_and_asks_before_it_is_fetched(
+    own_hub, published
+):
+    with pytest.raises(WeightsError, match="looper weights get medium"):
+        add_model(MUSICGEN, "again", progress=quiet)
+    assert not own_hub.requests, "nothing was downloaded"
+    with pytest.raises(WeightsError, match="no text encoder in"):
+        add_model(MUSICGEN, "again", t5=own_hub.root, progress=quiet)
+    fetch.fetch("medium", progress=quiet)
+    verify(add_model(MUSICGEN, "again", progress=quiet))
 
 
 def test_a_published_repository_by_its_full_name_is_an_audiocraft_export(own_hub, published):
