@@ -21,7 +21,7 @@ WITH_FAULTS = [*WISHES]
 WITH_FAULTS[3] = {**WISHES[3], "prompt": "deadly"}
 WITH_FAULTS[5] = {**WISHES[5], "prompt": "broken"}
 
-PLAN = RayPlan(workers=2, load=FakeMaker.load)
+PLAN = RayPlan(workers=2, in_flight=1, load=FakeMaker.load)  # so that lines are left when something happens
 
 
 def workers():
