@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +60,7 @@ def convert(
         If a file is missing, unsafe to load, or not in the published format.
     """
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        made = Path(scratch) / out.name
-        made.mkdir()
+    with new_folder(out, about or {}) as made:
         configs = {
             part: _convert_state(Path(published_folder) / file, made / f"{part}.safetensors")
             for part, file in PUBLISHED.items()
@@ -69,9 +68,19 @@ def convert(
         _write_config(made / "config.yaml", configs)
         if t5_folder is not None:
             _convert_t5(Path(t5_folder), made / "t5")
-        write_manifest(made, out.name, **(about or {}))
-        replace_folder(made, out)
     return out
+
+
+@contextmanager
+def new_folder(out: Path, about: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder to fill, which gets its manifest and takes the place of `out` at the end, and whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        made = Path(scratch) / out.name
+        made.mkdir()
+        yield made
+        write_manifest(made, out.name, **about)
+        replace_folder(made, out)
 
 
 def replace_folder(made: Path, out: Path) -> None:

@@ -10,14 +10,12 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from looper.checkpoints.audiocraft_config import SAMPLE_RATE, codec_config, lm_config
-from looper.checkpoints.convert import T5_FILES, replace_folder
-from looper.checkpoints.manifest import write_manifest
+from looper.checkpoints.convert import T5_FILES, new_folder
 from looper.checkpoints.sources import WeightsError
 
 if TYPE_CHECKING:
@@ -75,14 +73,10 @@ def convert_huggingface(
     """
     source, out = Path(source), Path(out)
     config = _read_config(source)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        made = Path(scratch) / out.name
-        (made / "t5").mkdir(parents=True)
+    with new_folder(out, about or {}) as made:
+        (made / "t5").mkdir()
         _write_parts(_Tensors(source), config, made)
         _write_t5(source, config["text_encoder"], made / "t5")
-        write_manifest(made, out.name, **(about or {}))
-        replace_folder(made, out)
     return out
 
 

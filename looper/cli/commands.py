@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,14 +12,11 @@ from rich.table import Column, Table
 from looper.cli import options as opt
 from looper.cli.batch import batch
 from looper.cli.cut import analyse, cut
-from looper.cli.output import err, out, progress_bars, show_on, tell_made
+from looper.cli.output import err, load_and, out, progress_bars, show_on, tell_made
 from looper.cli.vary import vary
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from looper.pipeline.result import Loops
-    from looper.request import LoopRequest
+    pass
 
 app = typer.Typer(
     help="Text prompt and tempo in, seamless bar-aligned music loops out, at exactly the asked BPM.",
@@ -100,7 +96,7 @@ def make(
     if pack:
         check_room(request, folder)
     with progress_bars(as_json) as shown:
-        loops = _loops(request, model, device, shown)
+        loops = load_and(lambda maker: maker.make(request, show_on(shown)), model, device, shown)
         with loops.report.timed("export"):
             loops = loops if rate is None else loops.at_rate(rate)
             files = write_loops(loops, folder, style, pack=pack)
@@ -109,20 +105,6 @@ def make(
 
         plot_loops(loops, plot)
     tell_made(loops, files, as_json, names=names)
-
-
-def _loops(request: LoopRequest, model: str, device: str | None, bars: Progress) -> Loops:
-    """Load the model and make the loops, each with a bar of its own."""
-    from looper.pipeline.maker import LoopMaker
-
-    loading = bars.add_task("loading", total=None)
-    started = time.perf_counter()
-    maker = LoopMaker.load(model, device)
-    loaded = time.perf_counter() - started
-    bars.remove_task(loading)
-    loops = maker.make(request, show_on(bars))
-    loops.report.seconds = {"load": loaded, **loops.report.seconds}
-    return loops
 
 
 @app.command()

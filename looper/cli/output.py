@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
+    from looper.pipeline.maker import LoopMaker
     from looper.pipeline.result import Loops
 
 # paths and prompts are printed as they are: what looks like markup in them is not
@@ -72,6 +74,20 @@ def show_on(bars: Progress) -> Callable[[str, int, int], None]:
         tasks[stage] = task, done
 
     return show
+
+
+def load_and(work: Callable[[LoopMaker], Loops], model: str, device: str | None, bars: Progress) -> Loops:
+    """Load a model, with a bar of its own, and do the work with it; the report says how long the loading took."""
+    from looper.pipeline.maker import LoopMaker
+
+    loading = bars.add_task("loading", total=None)
+    started = time.perf_counter()
+    maker = LoopMaker.load(model, device)
+    loaded = time.perf_counter() - started
+    bars.remove_task(loading)
+    loops = work(maker)
+    loops.report.seconds = {"load": loaded, **loops.report.seconds}
+    return loops
 
 
 def made_facts(loops: Loops, files: list[pathlib.Path]) -> dict[str, Any]:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import pathlib
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from looper.cli import options as opt
-from looper.cli.output import progress_bars, show_on, tell_made
+from looper.cli.output import load_and, progress_bars, show_on, tell_made
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from looper.pipeline.from_recording import Source
+    from looper.pipeline.maker import LoopMaker
     from looper.pipeline.result import Loops
-    from looper.request import LoopRequest
 
 VaryBpm = Annotated[
     float, typer.Option(help="Tempo, 40 to 300: the recording's, within 7.5 %, and the loops' exactly.")
@@ -81,11 +77,16 @@ def vary(
     find(model)
     from looper.export.pack import write_loops
     from looper.files.read import read
-    from looper.pipeline.from_recording import find_source
+    from looper.pipeline.from_recording import RecordingSession, find_source
 
     source = find_source(*read(file), request)  # what is wrong with it is said before a model is loaded
     with progress_bars(as_json) as shown:
-        loops = _loops(source, request, model, device, shown, include_source=include_source)
+
+        def work(maker: LoopMaker) -> Loops:
+            session = RecordingSession(maker.generator, request, show_on(shown), source)
+            return session.run(include_source=include_source)
+
+        loops = load_and(work, model, device, shown)
         with loops.report.timed("export"):
             loops = loops if rate is None else loops.at_rate(rate)
             files = write_loops(loops, folder, style, pack=pack)
@@ -94,27 +95,3 @@ def vary(
 
         plot_loops(loops, plot)
     tell_made(loops, files, as_json, names=names)
-
-
-def _loops(
-    source: Source,
-    request: LoopRequest,
-    model: str,
-    device: str | None,
-    bars: Progress,
-    *,
-    include_source: bool,
-) -> Loops:
-    """Load the model and make the variations, each stage with a bar of its own."""
-    from looper.pipeline.from_recording import RecordingSession
-    from looper.pipeline.maker import LoopMaker
-
-    loading = bars.add_task("loading", total=None)
-    started = time.perf_counter()
-    maker = LoopMaker.load(model, device)
-    loaded = time.perf_counter() - started
-    bars.remove_task(loading)
-    session = RecordingSession(maker.generator, request, show_on(bars), source)
-    loops = session.run(include_source=include_source)
-    loops.report.seconds = {"load": loaded, **loops.report.seconds}
-    return loops

@@ -45,11 +45,9 @@ class PackShelf:
         found: list[str] = []
         with suppress(OSError), os.scandir(self.path) as entries:
             for entry in itertools.islice(entries, LOOKED_AT):
-                if entry.name.startswith("."):
-                    continue
-                if Path(entry.name).suffix.lower() in MEDIA_TYPES:
+                if Path(entry.name).suffix.lower() in MEDIA_TYPES and not entry.name.startswith("."):
                     return []
-                if entry.is_dir(follow_symlinks=False) and (Path(entry.path) / "pack.json").is_file():
+                if self._is_pack(entry.name):
                     found.append(entry.name)
         return sorted(found)[:MOST_PACKS] if len(found) > 1 else []
 
