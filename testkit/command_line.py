@@ -29,12 +29,16 @@ def process(*words: object, **how: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=280, **how)
 
 
-def run(*words: object) -> Done:
-    """Run `looper WORDS...` here: the same function a process would call, on streams that are kept."""
+def run(*words: object, text: str = "") -> Done:
+    """Run `looper WORDS...` here: the same function a process would call, on streams that are kept.
+
+    `text` is what it finds on its standard input.
+    """
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in "12")
     root = logging.getLogger()
     with (
         mock.patch.object(sys, "argv", ["looper", *map(str, words)]),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")),
         mock.patch.object(root, "handlers", []),  # a fresh process has none, and main() sets one up
         redirect_stdout(out),
         redirect_stderr(err),

@@ -1,14 +1,18 @@
 """What may befall a batch on Ray, to be run in a network and process namespace of its own.
 
-python -m tests.batch.ray_scenes SCENE FOLDER
+python -m tests.batch.ray_scenes FOLDER plays every scene, each into a folder of its name, on one cluster: Ray takes
+longer to start than any of them. What records say goes to NAME.txt beside it.
 """
 
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from dataclasses import replace
 
 from looper.batch.ray_driver import RayPlan, run_on_ray
 from testkit.fakes import FakeMaker
@@ -21,74 +25,117 @@ WITH_FAULTS = [*WISHES]
 WITH_FAULTS[3] = {**WISHES[3], "prompt": "deadly"}
 WITH_FAULTS[5] = {**WISHES[5], "prompt": "broken"}
 
-PLAN = RayPlan(workers=2, in_flight=1, load=FakeMaker.load)  # so that lines are left when something happens
+# one at a time, so that lines are left when something happens
+PLAN = RayPlan(workers=2, in_flight=1, load=FakeMaker.load)
+STORE = {"object_store_memory": 80_000_000}
 
 
 def workers():
     """Process ids of Ray's workers that have a `PackWorker`; there are no others in this namespace."""
     found = []
     for place in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
+        with suppress(OSError):  # gone
             if place.read_bytes().startswith(b"ray::PackWorker"):
                 found.append(int(place.parent.name))
-        except OSError:  # gone
-            continue
     return found
 
 
-def faults(out):
-    for record in run_on_ray(WITH_FAULTS, out, PLAN):
-        print(record.status, record.line, record.tries, flush=True)
+def tell(record):
+    print(record.status, record.line, record.tries, flush=True)
 
 
-def two_at_a_time(out):
-    plan = RayPlan(workers=2, in_flight=3, load=FakeMaker.load)
+def faults(out, plan):
     for record in run_on_ray(WITH_FAULTS, out, plan):
-        print(record.status, record.line, record.tries, flush=True)
+        tell(record)
 
 
-def worker_killed(out):
-    for k, record in enumerate(run_on_ray(WISHES, out, PLAN)):
-        print(record.status, record.line, record.tries, flush=True)
+def two_at_a_time(out, plan):
+    faults(out, replace(plan, in_flight=3))
+
+
+def worker_killed(out, plan):
+    for k, record in enumerate(run_on_ray(WISHES, out, plan)):
+        tell(record)
         if k in (2, 5):
             os.kill(workers()[0], signal.SIGKILL)
 
 
-def driver(out):
-    for record in run_on_ray(WISHES, out, PLAN):
-        print(record.status, record.line, record.tries, flush=True)
+def driver(out, plan):
+    for record in run_on_ray(WISHES, out, plan):
+        tell(record)
 
 
-def full(out):
+def driver_killed(out, plan):
+    """A driver that is killed after three records, and another one that goes on."""
+    words = (sys.executable, "-m", "tests.batch.ray_scenes", out, plan.address)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        said = "".join(process.stdout.readline() for _ in range(3))
+        process.kill()
+        print(said + process.stdout.read() + "killed", flush=True)
+    driver(out, plan)
+
+
+def folder_gone(out, plan):
     """A folder that goes away under the workers stands for all that is not a line's fault."""
-    for k, record in enumerate(run_on_ray(WISHES, out, PLAN)):
-        print(record.status, record.line, record.tries, flush=True)
+    try:
+        for k, record in enumerate(run_on_ray(WISHES, out, plan)):
+            tell(record)
+            if k == 2:
+                pathlib.Path(out).rename(out + "-away")
+    except OSError as error:
+        print(error, flush=True)
+
+
+def node_killed(out, plan, cluster, node):
+    """A node is killed, and another one joins later."""
+    for k, record in enumerate(run_on_ray(WISHES, out, plan)):
+        tell(record)
         if k == 2:
-            pathlib.Path(out).rename(out + "-away")
+            cluster.remove_node(node, allow_graceful=False)
+            threading.Thread(target=join_later, args=(cluster,), daemon=True).start()
 
 
-def node_killed(out):
-    """Three nodes, the first without workers; the third is killed, and a fourth joins later."""
+def join_later(cluster):
+    time.sleep(2)
+    cluster.add_node(num_cpus=1, **STORE)
+
+
+def alone(out, plan):
+    """No cluster is there: Ray is started on this machine for the time of the batch."""
+    driver(out, replace(plan, address="local"))
+
+
+def play(folder, scene, *more):
+    """One scene; what it prints is kept beside its folder."""
+    out = f"{folder}/{scene.__name__}"
+    kept, sys.stdout = sys.stdout, open(f"{out}.txt", "w")  # noqa: SIM115
+    try:
+        scene(out, *more)
+    finally:
+        sys.stdout.close()
+        sys.stdout = kept
+    end = time.monotonic() + 60
+    while workers() and time.monotonic() < end:  # of a batch that has ended, or whose driver was killed
+        time.sleep(0.1)
+
+
+def main(folder):
+    """Two nodes with a worker each, and a head without; the last scene kills one."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    store = {"object_store_memory": 80_000_000}
-    head = {"num_cpus": 0, "include_dashboard": False, **store}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    nodes = [cluster.add_node(num_cpus=1, **store) for _ in range(2)]
-    plan = RayPlan(cluster.address, 2, load=FakeMaker.load)
-    for k, record in enumerate(run_on_ray(WISHES, out, plan)):
-        print(record.status, record.line, record.tries, flush=True)
-        if k == 2:
-            cluster.remove_node(nodes[1], allow_graceful=False)
-            threading.Thread(target=join_later, args=(cluster, store), daemon=True).start()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **STORE})
+    nodes = [cluster.add_node(num_cpus=1, **STORE) for _ in range(2)]
+    plan = replace(PLAN, address=cluster.address)
+    for scene in (faults, two_at_a_time, worker_killed, driver_killed, folder_gone):
+        play(folder, scene, plan)
+    play(folder, node_killed, plan, cluster, nodes[1])
     cluster.shutdown()
-
-
-def join_later(cluster, store):
-    time.sleep(2)
-    cluster.add_node(num_cpus=1, **store)
+    play(folder, alone, plan)
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](sys.argv[2])
+    if len(sys.argv) == 3:
+        driver(sys.argv[1], replace(PLAN, address=sys.argv[2]))
+    else:
+        main(sys.argv[1])

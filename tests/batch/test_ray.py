@@ -1,7 +1,6 @@
 """Batches on Ray, each in namespaces of its own: Ray listens on all interfaces, and there is only loopback."""
 
 import re
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -27,21 +26,18 @@ ALONE = (
 )
 
 
-def scene(name, out):
-    words = (*ALONE, sys.executable, "-m", "tests.batch.ray_scenes", name, str(out))
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """The folder of each scene, and what was said in it, by its name."""
+    folder = tmp_path_factory.mktemp("scenes")
+    words = (*ALONE, sys.executable, "-m", "tests.batch.ray_scenes", str(folder))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {path.stem: (folder / path.stem, path.read_text()) for path in folder.glob("*.txt")}
 
 
-def play(name, out):
-    """Run a scene to its end; returns (status, line, tries) as its driver was given them."""
-    with scene(name, out) as process:
-        said, wrong = process.communicate(timeout=250)
-    assert process.returncode == 0, wrong
-    return parsed(said)
-
-
-def parsed(said):
-    """What scenes print; Ray writes of dead workers there too."""
+def records(said):
+    """(status, line, tries) as a driver was given them."""
     return [(m[1], int(m[2]), int(m[3])) for m in re.finditer(r"^(ok|failed|lost) (\d+) (\d+)$", said, re.M)]
 
 
@@ -61,50 +57,39 @@ def check_whole(out, expected, wishes=WISHES):
 
 
 @pytest.mark.parametrize("name", ["faults", "two_at_a_time"])
-def test_a_line_that_kills_its_workers_is_lost_after_three_and_the_others_are_made(
-    tmp_path, undisturbed, name
-):
-    records = play(name, tmp_path)
-    assert Counter(status for status, *_ in records) == {"ok": 10, "failed": 1, "lost": 1}
-    assert ("lost", 4, 3) in records and ("failed", 6) in [record[:2] for record in records]
-    (lost,) = [record for record in read_manifest(tmp_path) if record.status == "lost"]
+def test_a_line_that_kills_its_workers_is_lost_after_three_and_the_others_are_made(played, undisturbed, name):
+    out, said = played[name]
+    told = records(said)
+    assert Counter(status for status, *_ in told) == {"ok": 10, "failed": 1, "lost": 1}
+    assert ("lost", 4, 3) in told and ("failed", 6) in [record[:2] for record in told]
+    (lost,) = [record for record in read_manifest(out) if record.status == "lost"]
     assert "its worker ended 3 times" in lost.error
     whole = {
         name: data for name, data in undisturbed.items() if "_93bpm" not in name and "_95bpm" not in name
     }
-    check_whole(tmp_path, whole, WITH_FAULTS)
+    check_whole(out, whole, WITH_FAULTS)
 
 
-def test_workers_that_are_killed_are_replaced_and_nothing_is_lost_or_made_twice(tmp_path, undisturbed):
-    records = play("worker_killed", tmp_path)
-    assert len(records) == len(WISHES) and {status for status, *_ in records} == {"ok"}
-    assert max(tries for *_, tries in records) > 1
-    check_whole(tmp_path, undisturbed)
+@pytest.mark.parametrize("name", ["worker_killed", "node_killed", "alone"])
+def test_nothing_is_lost_or_made_twice_whatever_goes_and_comes(played, undisturbed, name):
+    out, said = played[name]
+    told = records(said)
+    assert len(told) == len(WISHES) and {status for status, *_ in told} == {"ok"}
+    assert name != "worker_killed" or max(tries for *_, tries in told) > 1
+    check_whole(out, undisturbed)
 
 
-def test_a_node_may_go_and_another_join(tmp_path, undisturbed):
-    records = play("node_killed", tmp_path)
-    assert len(records) == len(WISHES) and {status for status, *_ in records} == {"ok"}
-    check_whole(tmp_path, undisturbed)
+def test_a_driver_that_is_killed_is_gone_on_from(played, undisturbed):
+    out, said = played["driver_killed"]
+    before, after = ({line for _, line, _ in records(part)} for part in said.split("killed"))
+    assert 1 <= len(before) < len(WISHES) and not before & after
+    check_whole(out, undisturbed)
 
 
-def test_a_driver_that_is_killed_is_gone_on_from(tmp_path, undisturbed):
-    with scene("driver", tmp_path) as process:
-        said = "".join(process.stdout.readline() for _ in range(3))
-        process.send_signal(signal.SIGKILL)
-        said += process.stdout.read()
-    before = {line for _, line, _ in parsed(said)}
-    assert 1 <= len(before) < len(WISHES)
-    assert not before & {line for _, line, _ in play("driver", tmp_path)}
-    check_whole(tmp_path, undisturbed)
-
-
-def test_a_folder_that_cannot_be_written_ends_the_batch_and_blames_no_line(tmp_path):
-    out = tmp_path / "out"
-    with scene("full", out) as process:
-        said, wrong = process.communicate(timeout=250)
-    assert process.returncode == 1 and f"cannot write to {out}" in wrong
-    assert {status for status, *_ in parsed(said)} == {"ok"}
+def test_a_folder_that_cannot_be_written_ends_the_batch_and_blames_no_line(played):
+    out, said = played["folder_gone"]
+    assert f"cannot write to {out}" in said
+    assert {status for status, *_ in records(said)} == {"ok"}
 
 
 def test_without_ray_installed_the_remedy_is_named(tmp_path, monkeypatch):

@@ -1,39 +1,39 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-FAKE = """
-import os, pathlib, signal, sys
+from looper.pipeline.maker import LoopMaker
+from testkit.command_line import run
+from testkit.fakes import FakeMaker
+
+PRESSED = """
+import os, signal, sys
 import looper.batch.worker
 from looper.pipeline.maker import LoopMaker
 from testkit.fakes import FakeMaker
 
 LoopMaker.load = FakeMaker.load
-if sys.argv[1] == "press":
-    make, calls = FakeMaker.make, []
-    def pressed(self, *args):  # Ctrl-C in the midst of the third line
-        calls.append(args)
-        if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return make(self, *args)
-    FakeMaker.make = pressed
-sys.argv.pop(1)
+make, calls = FakeMaker.make, []
+def pressed(self, *args):  # Ctrl-C in the midst of the third line
+    calls.append(args)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+    return make(self, *args)
+FakeMaker.make = pressed
 from looper.cli.main import main
 main()
 """
 TABLE = "prompt,bpm,variations,max_duration,seed\n" + "".join(f"slow,{90 + k},1,2,{k}\n" for k in range(5))
 
 
-def looper(*words, how="plain", text=None):
-    return subprocess.run(
-        [sys.executable, "-c", FAKE, how, "batch", *map(str, words)],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+@pytest.fixture
+def looper(monkeypatch):
+    """`looper batch`, with models that are stood in for."""
+    monkeypatch.setattr(LoopMaker, "load", FakeMaker.load)
+    return partial(run, "batch")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def manifest(out):
 
 
 @pytest.mark.slow
-def test_a_table_becomes_packs_and_the_summary_says_how_many(tmp_path, table):
+def test_a_table_becomes_packs_and_the_summary_says_how_many(looper, tmp_path, table):
     out = tmp_path / "packs"
     done = looper(table, "--out", out, "--model", "tiny", "--verify")
     assert done.returncode == 0, done.stderr
@@ -61,7 +61,7 @@ def test_a_table_becomes_packs_and_the_summary_says_how_many(tmp_path, table):
 
 
 @pytest.mark.slow
-def test_standard_input_is_read_and_a_failed_line_gives_exit_code_1(tmp_path):
+def test_standard_input_is_read_and_a_failed_line_gives_exit_code_1(looper, tmp_path):
     lines = [{"prompt": prompt, "max_duration": 2, "model": "tiny"} for prompt in ("house", "broken", "dub")]
     done = looper("-", "--out", tmp_path, text="\n".join(map(json.dumps, lines)))
     assert done.returncode == 1
@@ -72,7 +72,7 @@ def test_standard_input_is_read_and_a_failed_line_gives_exit_code_1(tmp_path):
     assert len(manifest(tmp_path)) == 3
 
 
-def test_bad_lines_are_all_named_before_anything_is_made(tmp_path, table):
+def test_bad_lines_are_all_named_before_anything_is_made(looper, tmp_path, table):
     table.write_text(TABLE + "house,999,1,2,1\nhouse,120,0,2,1\n")
     done = looper(table, "--out", tmp_path / "packs", "--model", "tiny")
     assert done.returncode == 1
@@ -82,10 +82,11 @@ def test_bad_lines_are_all_named_before_anything_is_made(tmp_path, table):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_it_with_130_and_the_same_command_goes_on(tmp_path, table):
+def test_ctrl_c_ends_it_with_130_and_the_same_command_goes_on(looper, tmp_path, table):
     out = tmp_path / "packs"
     words = (table, "--out", out, "--model", "tiny", "--in-flight", 1)
-    stopped = looper(*words, how="press")
+    command = [sys.executable, "-c", PRESSED, "batch", *map(str, words)]
+    stopped = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert stopped.returncode == 130, stopped.stderr
     assert "the same command goes on from here" in stopped.stderr and "Traceback" not in stopped.stderr
     assert len(manifest(out)) == 2
@@ -107,7 +108,7 @@ def test_ctrl_c_ends_it_with_130_and_the_same_command_goes_on(tmp_path, table):
         (["--model", "nothing"], "unknown model 'nothing'"),
     ],
 )
-def test_what_does_not_go_together_is_refused_before_the_work(tmp_path, table, words, said):
+def test_what_does_not_go_together_is_refused_before_the_work(looper, tmp_path, table, words, said):
     done = looper(table, "--out", tmp_path / "packs", *words)
     assert done.returncode == 1 and said in done.stderr
     assert not (tmp_path / "packs").exists()
@@ -117,13 +118,6 @@ def test_what_does_not_go_together_is_refused_before_the_work(tmp_path, table, w
 def test_packs_of_a_real_model_are_those_of_make_with_pack(tmp_path):
     wish = {"prompt": "techno", "bpm": 126, "variations": 2, "max_duration": 2, "seed": 1, "model": "tiny"}
     words = ("--bpm", 126, "-n", 2, "--max-duration", 2, "--seed", 1, "--model", "tiny", "--pack")
-    run = lambda *words, text=None: subprocess.run(
-        [sys.executable, "-m", "looper", *map(str, words)],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
     batch = run("batch", "-", "--out", tmp_path / "packs", text=json.dumps(wish))
     assert batch.returncode == 0, batch.stderr
     made = run("make", "techno", *words, "--out", tmp_path / "made")

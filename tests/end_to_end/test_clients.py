@@ -17,10 +17,10 @@ pytestmark = [pytest.mark.server, pytest.mark.xdist_group("cog server")]
 WISH = {"prompt": "deep house, warm chords", "bpm": 124, "variations": 4, "seed": 1}
 
 
-@pytest.fixture
-def expected(server, tmp_path_factory):
+@pytest.fixture(scope="module")
+def expected(keeper, tmp_path_factory):
     """Files of the four loops, asked for without a client."""
-    files = unpack(server.post(WISH).content, tmp_path_factory.mktemp("expected"))
+    files = unpack(keeper.get().post(WISH).content, tmp_path_factory.mktemp("expected"))
     assert len(files) == 4 and files[0].name.startswith("deep-house-warm-chords_124bpm_4bars_")
     return [file.read_bytes() for file in files]
 
