@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from math import log2
 from pathlib import Path
 
 import torch
@@ -11,25 +12,36 @@ import torch
 from testkit.checkpoints import write_t5
 
 
-def random_musicgen(text_width: int = 24, codebooks: int = 4):
-    """A `MusicgenForConditionalGeneration` with random weights, in evaluation mode."""
+def random_musicgen(text_width: int = 24, codebooks: int = 4, **decoder_config: int):
+    """A `MusicgenForConditionalGeneration` with random weights, in evaluation mode.
+
+    `decoder_config` goes to its `MusicgenDecoderConfig`; by default it is as small as can be.
+    """
     from transformers import EncodecConfig, MusicgenConfig, MusicgenForConditionalGeneration, T5Config
     from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
 
+    shape = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "ffn_dim": 128,
+    }
+    shape |= decoder_config
+    special = shape["vocab_size"]
     text = T5Config(
         d_model=text_width, vocab_size=256, d_kv=8, d_ff=48, num_layers=2, num_heads=2,
         pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
     )  # fmt: skip
     codec = EncodecConfig(
         sampling_rate=32_000, audio_channels=1, normalize=False, num_filters=2, hidden_size=16,
-        upsampling_ratios=[8, 5, 4, 4], codebook_size=64, codebook_dim=16, use_causal_conv=False,
-        target_bandwidths=[0.3 * codebooks], num_lstm_layers=1, use_conv_shortcut=False,
+        upsampling_ratios=[8, 5, 4, 4], codebook_size=shape["vocab_size"], codebook_dim=16, use_causal_conv=False,
+        target_bandwidths=[log2(special) * 50 / 1000 * codebooks], num_lstm_layers=1, use_conv_shortcut=False,
         pad_mode="constant", num_residual_layers=1,
     )  # fmt: skip
     decoder = MusicgenDecoderConfig(
-        vocab_size=64, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, ffn_dim=128,
-        num_codebooks=codebooks, pad_token_id=64, bos_token_id=64, initializer_factor=0.2,
-    )  # fmt: skip
+        **shape, num_codebooks=codebooks, pad_token_id=special, bos_token_id=special, initializer_factor=0.2
+    )
     torch.manual_seed(3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -43,8 +55,8 @@ def random_musicgen(text_width: int = 24, codebooks: int = 4):
     for head in model.decoder.lm_heads:  # decided enough that rounding changes no choice
         torch.nn.init.normal_(head.weight, std=1.0)
     model.generation_config.guidance_scale = 3.0
-    model.generation_config.decoder_start_token_id = 64
-    model.generation_config.pad_token_id = 64
+    model.generation_config.decoder_start_token_id = special
+    model.generation_config.pad_token_id = special
     return model.eval()
 
 

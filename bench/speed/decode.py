@@ -4,9 +4,10 @@
     python -m bench.speed.decode --shape medium --json        # random weights: speed does not depend on them
 
 Columns: `steps_per_s` of ours, audio seconds made per second, GB/s that the weights and the cache ask
-for and their share of the measured copy bandwidth, and two ratios of time: against one batched call of
+for and their share of the measured copy bandwidth, and three ratios of time: against one batched call of
 audiocraft's `LMModel.generate`, and against the original's way, one call after another. The latter is
-the time of one call times the rows, unless `--sequential` really makes them all. The JSON has the same
+the time of one call times the rows, unless `--sequential` really makes them all. A third is against
+transformers' MusicGen of the same shape, the best of its caches and thread counts. The JSON has the same
 ratios of CPU time, which say more where the machine is shared (and less where threads wait by spinning).
 """
 
@@ -29,7 +30,10 @@ from looper.model.musicgen import Model
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # an installed package is called tests, too
 
+from bench.speed import transformers_generate  # noqa: E402
+
 PROMPT = "deep house warm chords 120 bpm"
+PROMPT_TOKENS = 9  # about what T5 makes of it
 SHAPES = ("tiny", "dim512", "small", "medium", "large")
 
 
@@ -106,7 +110,7 @@ def audiocraft_seconds(
 
 
 def measure(
-    generator: Any, shape: str, rows: int, args: argparse.Namespace, bandwidth: float
+    generator: Any, peer: Any, shape: str, rows: int, args: argparse.Namespace, bandwidth: float
 ) -> dict[str, Any]:
     from looper.generation.messages import GenerationRequest
 
@@ -139,6 +143,7 @@ def measure(
         "load_average": os.getloadavg()[0],
         "ratio_vs_audiocraft": None,
         "ratio_vs_sequential": None,
+        "ratio_vs_transformers": None,
         "peak_gb": torch.cuda.max_memory_allocated() / 1e9
         if device == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
@@ -151,6 +156,10 @@ def measure(
         row["ratio_vs_sequential"] = one[0] * times / taken
         row["cpu_ratio_vs_audiocraft"] = batch[1] / cpu
         row["cpu_ratio_vs_sequential"] = one[1] * times / cpu
+        counts = tuple({1, generator.threads, os.cpu_count() or 1}) if device == "cpu" else (1,)
+        theirs = transformers_generate.fastest(peer, rows, frames, PROMPT_TOKENS, counts)
+        row["ratio_vs_transformers"] = theirs.seconds / taken
+        row["transformers"] = f"{theirs.cache} cache, {theirs.threads} threads"
     return row
 
 
@@ -163,7 +172,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="audio per variation")
     parser.add_argument("--repeats", type=int, default=2, help="runs of ours; the best counts")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--alone", action="store_true", help="leave audiocraft out")
+    parser.add_argument("--alone", action="store_true", help="leave audiocraft and transformers out")
     parser.add_argument(
         "--sequential", action="store_true", help="really make every one of the original's calls"
     )
@@ -173,11 +182,12 @@ def main() -> None:
     table = []
     for shape in args.shape or ["tiny", "dim512"]:
         generator = load(shape, args.device)
+        peer = None if args.alone else transformers_generate.model_like(generator.engine.transformer)
         for rows in args.rows:
-            table.append(measure(generator, shape, rows, args, bandwidth))
+            table.append(measure(generator, peer, shape, rows, args, bandwidth))
             if not args.json:
                 show(table[-1], header=len(table) == 1)
-        del generator  # room for the next one
+        del generator, peer  # room for the next one
     if args.json:
         print(json.dumps(table, indent=2))
     else:
@@ -195,6 +205,7 @@ def show(row: dict[str, Any], header: bool) -> None:
         "bandwidth_share",
         "ratio_vs_audiocraft",
         "ratio_vs_sequential",
+        "ratio_vs_transformers",
         "peak_gb",
     )
     if header:

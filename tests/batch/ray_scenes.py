@@ -124,7 +124,9 @@ def main(folder):
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **STORE})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **STORE}
+    )
     nodes = [cluster.add_node(num_cpus=1, **STORE) for _ in range(2)]
     plan = replace(PLAN, address=cluster.address)
     for scene in (faults, two_at_a_time, worker_killed, driver_killed, folder_gone):
