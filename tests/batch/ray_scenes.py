@@ -88,11 +88,13 @@ def folder_gone(out, plan):
 
 def node_killed(out, plan, cluster, node):
     """A node is killed, and another one joins later."""
+    joining = threading.Thread(target=join_later, args=(cluster,))
     for k, record in enumerate(run_on_ray(WISHES, out, plan)):
         tell(record)
         if k == 2:
             cluster.remove_node(node, allow_graceful=False)
-            threading.Thread(target=join_later, args=(cluster,), daemon=True).start()
+            joining.start()
+    joining.join()
 
 
 def join_later(cluster):

@@ -31,7 +31,7 @@ def played(tmp_path_factory):
     """The folder of each scene, and what was said in it, by its name."""
     folder = tmp_path_factory.mktemp("scenes")
     words = (*ALONE, sys.executable, "-m", "tests.batch.ray_scenes", str(folder))
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     return {path.stem: (folder / path.stem, path.read_text()) for path in folder.glob("*.txt")}
 
