@@ -23,6 +23,8 @@ settings.load_profile("same")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell that starts a job in the background has it ignore Ctrl-C, and all its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup a terminal's end
 
 
 FIRST = ("server", "browser", "slow")
