@@ -80,7 +80,7 @@ class Slots:
                 layer[HALVES * target + half, :, :columns] = layer[HALVES * source + half, :, :columns]
         tensors = [self.sequence, self.uniforms, self.position, self.check]
         tensors += [] if self.clock is None else [self.clock]
-        tensors += [] if self.cross is None else [*self.cross.layers, self.cross.mask]
+        tensors += [] if self.cross is None else [*self.cross.layers, self.cross.mask, self.cross.lengths]
         for tensor in tensors:
             tensor[target] = tensor[source]
         self.values.copy_row(source, target)

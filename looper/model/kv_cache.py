@@ -59,15 +59,19 @@ def row_windows(cache: Cache, rows: Tensor, length: int) -> tuple[RowWindow, ...
 
 
 class Cross:
-    """Keys and values of the texts, as in `Cache`; `mask` [rows, 1, 1, text] is 0 where there is text, else -inf."""
+    """Keys and values of the texts, as in `Cache`.
 
-    def __init__(self, layers: Cache, mask: Tensor) -> None:
-        self.layers, self.mask = layers, mask
+    `mask` [rows, 1, 1, text] is 0 where there is text, else -inf; `lengths` [rows] says the same in tokens.
+    """
+
+    def __init__(self, layers: Cache, mask: Tensor, lengths: Tensor) -> None:
+        self.layers, self.mask, self.lengths = layers, mask, lengths
         self.windows = windows(layers, mask.shape[-1])
 
     def of(self, rows: slice, length: int | None = None) -> Cross:
         """Take some of the rows, and of their room the first `length` tokens."""
-        return Cross(tuple(layer[rows, :, :length] for layer in self.layers), self.mask[rows, :, :, :length])
+        layers = tuple(layer[rows, :, :length] for layer in self.layers)
+        return Cross(layers, self.mask[rows, :, :, :length], self.lengths[rows])
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

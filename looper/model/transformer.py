@@ -209,7 +209,8 @@ class Transformer:
     def new_cross(self, rows: int, length: int) -> Cross:
         """Room for the keys and values of `rows` texts of up to `length` tokens."""
         mask = torch.full((rows, 1, 1, length), -torch.inf, dtype=self.dtype, device=self.device)
-        return Cross(self.new_cache(rows, length), mask)
+        lengths = torch.zeros(rows, dtype=torch.long, device=self.device)
+        return Cross(self.new_cache(rows, length), mask, lengths)
 
     def write_text(self, cross: Cross, rows: list[int], source: Tensor) -> None:
         """Compute the keys and values of one text [text, dim] and store them for `rows`."""
@@ -217,6 +218,7 @@ class Transformer:
         for layer, text in zip(self.layers, cross.layers, strict=True):
             text[rows, :, :length] = layer.text_keys(source)
         cross.mask[rows] = self.mask(torch.arange(cross.mask.shape[-1], device=self.device) < length)
+        cross.lengths[rows] = length
 
     def __call__(
         self,
