@@ -25,8 +25,9 @@ from torch import Tensor
 
 from looper.generation.batch import Row, check_rows
 from looper.generation.device_jobs import POLL_SECONDS, DeviceJobs, result_of
+from looper.generation.kernels.choice import choose_kernels
 from looper.generation.lane import ROUND, Lane
-from looper.generation.lane_pool import LanePool
+from looper.generation.lane_pool import MOST_ROWS, LanePool
 from looper.generation.sampling import check_sampling
 from looper.generation.scheduler import Scheduler
 from looper.generation.tasks import EngineStatus, RequestTask
@@ -55,6 +56,11 @@ class Engine:
         Run every step eagerly on CUDA too; so does the environment's `LOOPER_NO_CUDA_GRAPH=1`.
     threads, workers : int
         Threads within a product on a CPU, and lanes of a kind.
+
+    Raises
+    ------
+    ValueError, KernelError
+        See `looper.generation.kernels.choice.choose_kernels`.
     """
 
     def __init__(
@@ -71,7 +77,8 @@ class Engine:
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         graphs = graphs_wanted(self.transformer.device) and not disable_graphs
         self.pool = GraphPool(self.transformer.device) if graphs else None
-        self.lanes = LanePool(self.transformer, window, workers, self.pool)
+        self.kernels = choose_kernels(self.transformer, self.pool, MOST_ROWS)
+        self.lanes = LanePool(self.transformer, window, workers, self.pool, self.kernels)
         self._changed = threading.Condition()
         self._scheduler = Scheduler(self.lanes, self.delays)
         self._jobs = DeviceJobs()
@@ -144,6 +151,7 @@ class Engine:
                 self.lanes.used_bytes,
                 self._round_seconds / ROUND,
                 self.pool.counts if self.pool else StepCounts(),
+                self.kernels.used if self.kernels else (),
             )
 
     def release(self) -> None:

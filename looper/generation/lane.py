@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
 from looper.generation.batch import round_up, sharing
+from looper.generation.kernels.choice import Kernels
+from looper.generation.kernels.fused_step import make_fused_step
 from looper.generation.sampling import SamplingRule, any_rule, sampling_rule
 from looper.generation.slots import HALVES, Slots, row_bytes
 from looper.generation.step import finish_step, make_step
@@ -53,12 +56,20 @@ class Lane:
         Slots; their memory is taken when the first row joins.
     pool : GraphPool or None
         Where steps are captured; None runs them eagerly.
+    kernels : Kernels or None
+        What steps are made of; None for ATen's own step.
     """
 
     def __init__(
-        self, transformer: Transformer, kind: LaneKind, size: int, pool: GraphPool | None = None
+        self,
+        transformer: Transformer,
+        kind: LaneKind,
+        size: int,
+        pool: GraphPool | None = None,
+        kernels: Kernels | None = None,
     ) -> None:
         self.transformer, self.kind, self.size, self.pool = transformer, kind, size, pool
+        self.kernels = kernels
         self.slots: Slots | None = None
         self.running: list[RowTask] = []
         self.joining: list[RowTask] = []
@@ -174,9 +185,14 @@ class Lane:
         if key not in self._steps:
             while self.pool is None and len(self._steps) >= MOST_STEPS_KEPT:
                 del self._steps[next(iter(self._steps))]
-            assert self.slots is not None
-            self._steps[key] = Graphed(make_step(self.slots, *key), self.pool)
+            self._steps[key] = Graphed(self._make_step(key), self.pool)
         return self._steps[key]
+
+    def _make_step(self, key: StepKey) -> Callable[[], None]:
+        assert self.slots is not None
+        if self.kernels is None:
+            return make_step(self.slots, *key)
+        return make_fused_step(self.slots, key.rows, key.columns, self.kernels.operations)
 
     def _key(self, slots: Slots) -> StepKey:
         """The shapes of the next step: on CUDA few, so that few graphs serve all; else what the rows need."""
@@ -198,7 +214,9 @@ class Lane:
         return counts
 
     def _windows(self) -> list[int]:
-        """Columns to look at, in a few steps up to all there are."""
+        """Columns to look at, in a few steps up to all there are; all where attention reads how many rows need."""
+        if self.kernels is not None and self.kernels.read_lengths:
+            return [self.kind.columns]
         thirds = (self.kind.columns * part / CUDA_WINDOWS for part in range(1, CUDA_WINDOWS + 1))
         return [min(self.kind.columns, round_up(int(part), 64)) for part in thirds]
 

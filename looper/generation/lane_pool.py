@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from looper.generation.batch import round_up, text_length
+from looper.generation.kernels.choice import Kernels
 from looper.generation.lane import Lane, LaneKind
 from looper.generation.slots import row_bytes
 from looper.generation.tasks import RowTask
@@ -37,6 +38,8 @@ class LanePool:
         Lanes of a kind.
     graphs : GraphPool or None
         Where the lanes' CUDA graphs live.
+    kernels : Kernels or None
+        What the lanes' steps are made of.
 
     Attributes
     ----------
@@ -46,8 +49,15 @@ class LanePool:
         The lanes of each kind.
     """
 
-    def __init__(self, transformer: Transformer, window: int, workers: int, graphs: GraphPool | None) -> None:
-        self.transformer, self.workers, self.graphs = transformer, workers, graphs
+    def __init__(
+        self,
+        transformer: Transformer,
+        window: int,
+        workers: int,
+        graphs: GraphPool | None,
+        kernels: Kernels | None = None,
+    ) -> None:
+        self.transformer, self.workers, self.graphs, self.kernels = transformer, workers, graphs, kernels
         self.columns = sorted({min(SHORT_COLUMNS, round_up(window, 16)), round_up(window, 16)})
         self.by_kind: dict[LaneKind, list[Lane]] = {}
         self._sizes: dict[LaneKind, int] = {}  # that memory has taught
@@ -89,7 +99,7 @@ class LanePool:
         if kind not in self.by_kind:
             size = min(self._sizes.get(kind, MOST_ROWS), self._rows_that_fit(kind))
             self.by_kind[kind] = [
-                Lane(self.transformer, kind, size, self.graphs) for _ in range(self.workers)
+                Lane(self.transformer, kind, size, self.graphs, self.kernels) for _ in range(self.workers)
             ]
         return self.by_kind[kind]
 

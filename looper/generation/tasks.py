@@ -33,6 +33,8 @@ class EngineStatus:
         Of a step in the last round; 0 before the first.
     steps : StepCounts
         How steps ran on a GPU.
+    kernels : tuple of str
+        The operations of a step that run as kernels of ours.
     """
 
     rows_running: int
@@ -41,6 +43,7 @@ class EngineStatus:
     cache_bytes: int
     step_seconds: float
     steps: StepCounts
+    kernels: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)

@@ -32,6 +32,7 @@ GAUGES: dict[str, tuple[str, Value]] = {
     "slots": ("Rows there is memory for by now", lambda status: status.slots),
     "cache_bytes": ("Memory of the rows' caches", lambda status: status.cache_bytes),
     "step_seconds": ("Time of a step in the last round", lambda status: status.step_seconds),
+    "kernels": ("Operations of a step that run as kernels of ours, of 7", lambda status: len(status.kernels)),
 }
 COUNTERS: dict[str, tuple[str, Value]] = {
     "eager_steps": ("Steps that ran without a graph on a GPU", lambda status: status.steps.eager),

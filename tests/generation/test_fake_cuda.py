@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from looper.checkpoints import load, store
 from looper.generation.generator import Generator
+from looper.generation.kernels import choice
 from looper.generation.lane import ROUND, Lane
 from looper.generation.lane_pool import LanePool
 from looper.generation.messages import GenerationRequest, Passage
@@ -191,6 +192,7 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
         "looper.model.transformer.one_attention_kernel", lambda device: contextlib.nullcontext()
     )
     monkeypatch.setenv(cuda_graph.KILL_SWITCH, "1")
+    monkeypatch.setenv(choice.VARIABLE, "off")
     with FakeTensorMode(allow_non_fake_inputs=True), rules, OneTypeInAttention(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield rules

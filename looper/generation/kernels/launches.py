@@ -22,7 +22,8 @@ from looper.model.transformer import Norm
 TILE = 64  # rows of a product, halves counted: as many as a lane has at most
 PROGRAMS = 128  # of a product, at least, so that all of a card's processors read weights
 MOST_PARTS = 6  # that K is split into
-CHUNK = 64  # columns that attention takes at a time
+CHUNK = 128  # columns that attention takes at a time
+ATTENTION_WARPS = 8
 TEXT_CHUNK = 16
 STAGES = 4  # of a product's loads in flight
 DEPENDENT_LAUNCH = 9  # the capability that has it
@@ -60,7 +61,9 @@ def power_of_two(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *args: Any, warps: int = 4, stages: int = 3, **constants: Any) -> None:
+def launch(
+    kernel: Any, grid: tuple[int, ...], *args: Any, warps: int = 4, stages: int = 3, **constants: Any
+) -> None:
     """Run a kernel on the device that its tensors are on."""
     options = {"launch_pdl": True} if constants["PDL"] else {}
     kernel[grid](*args, **constants, num_warps=warps, num_stages=stages, **options)
@@ -196,6 +199,7 @@ class Launches:
             SPLIT=split,
             CHUNK=CHUNK,
             PDL=self.dependent,
+            warps=ATTENTION_WARPS,
         )
         return out
 

@@ -172,7 +172,7 @@ def self_attention(
     tl.store(keys + t * D + d, new_k)
     tl.store(values + t * D + d, new_v)
     top, weight, mixed = -float("inf"), 0.0, tl.zeros((D,), tl.float32)
-    for start in range(0, t + 1, CHUNK):
+    for start in tl.range(0, t + 1, CHUNK, num_stages=2):
         j = start + tl.arange(0, CHUNK)
         places, known = j[:, None] * D + d[None, :], j[:, None] < t
         # this column's own do not come through memory: nothing has to be waited for
