@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from testkit import checkpoints
-from testkit.kernel_launches import LaunchRecord, distinct, launches
+from testkit.kernel_launches import LaunchRecord, distinct, launches, two_layers
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 ARCHITECTURES = (80, 89, 90)
@@ -105,7 +105,7 @@ def main() -> None:
     for name, shape in (("medium", checkpoints.MEDIUM), ("large", checkpoints.LARGE)):
         print(f"{name}: registers, and bytes of shared memory, by architecture")
         by_capability = {
-            major: distinct(launches(_narrow(shape), 32, major)[0])
+            major: distinct(launches(two_layers(shape), 32, major)[0])
             for major in {a // 10 for a in ARCHITECTURES}
         }
         for place, record in enumerate(by_capability[9]):
@@ -113,11 +113,6 @@ def main() -> None:
             cells = "  ".join(f"sm_{c.architecture} {c.registers:3} {c.shared:6}" for c in found)
             told = f"{'tensor cores ' * found[0].tensor_cores}{'async copies' * found[0].async_copies}"
             print(f"{record.name:34} {cells}  {told}", flush=True)
-
-
-def _narrow(shape: checkpoints.Shape) -> checkpoints.Shape:
-    """Two layers have all the shapes there are."""
-    return replace(shape, num_layers=2)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ Fake tensors carry shapes, types and devices alone; the kernels' launches are wr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from omegaconf import OmegaConf
@@ -19,7 +20,9 @@ from torch.utils._pytree import tree_leaves
 from looper.checkpoints import load
 from looper.generation.kernels.fused_step import fused_step
 from looper.generation.kernels.launches import Launches
+from looper.generation.sampling import any_rule
 from looper.generation.slots import Slots
+from looper.generation.step import make_step
 from looper.model.transformer import Transformer
 from testkit import checkpoints
 from testkit.checkpoints import Shape
@@ -96,6 +99,26 @@ def launches(shape: Shape, rows: int, capability: int = 9) -> tuple[list[LaunchR
         with Nodes() as nodes:
             fused_step(slots, rows, COLUMNS, Launches(t.dtype, capability, note).operations())
     return records, nodes.names
+
+
+def aten_nodes(shape: Shape, rows: int) -> list[str]:
+    """What the plain step launches, by name."""
+    with on_a_gpu_of_air():
+        t = transformer(shape)
+        slots = Slots(t, rows, COLUMNS, TEXT)
+        step = make_step(slots, rows, COLUMNS, TEXT, any_rule(t.card))
+        # which kernel of attention there is only a driver knows
+        with (
+            Nodes() as nodes,
+            patch("looper.model.transformer.one_attention_kernel", lambda device: nullcontext()),
+        ):
+            step()
+    return nodes.names
+
+
+def two_layers(shape: Shape) -> Shape:
+    """A model's shape with as many layers as have all the launches there are."""
+    return replace(shape, num_layers=2)
 
 
 def distinct(records: list[LaunchRecord]) -> list[LaunchRecord]:
