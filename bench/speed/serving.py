@@ -93,11 +93,13 @@ Alone = dict[tuple[int, float], float]
 """Seconds of a request with nothing else under way, by its variations and longest duration."""
 
 
-def arrivals(per_second: float, seconds: float, longest: float, seed: int = 0) -> list[Arrival]:
-    """Requests with the times they come at."""
+def arrivals(
+    per_second: float, seconds: float, longest: float, seed: int = 0, mix: dict[int, int] = MIX
+) -> list[Arrival]:
+    """Requests with the times they come at; `mix` weighs numbers of variations."""
     chance, found, at = random.Random(seed), [], 0.0
     while (at := at + chance.expovariate(per_second)) < seconds:
-        (variations,) = chance.choices(list(MIX), list(MIX.values()))
+        (variations,) = chance.choices(list(mix), list(mix.values()))
         prompt, bpm = chance.choice(PROMPTS), chance.choice((90, 120, 126.5, 140))
         duration = longest if chance.random() < LONG_SHARE else SHORT_PART * longest
         request = LoopRequest(prompt, bpm=bpm, variations=variations, max_duration=duration, seed=len(found))
@@ -143,10 +145,10 @@ def measure(maker: LoopMaker, load: float, alone: Alone, args: argparse.Namespac
     return found
 
 
-def seconds_alone(maker: LoopMaker, longest: float) -> Alone:
+def seconds_alone(maker: LoopMaker, longest: float, mix: dict[int, int] = MIX) -> Alone:
     """Seconds of each kind of request when nothing else is served."""
     found: Alone = {}
-    for variations in MIX:
+    for variations in mix:
         for duration in (SHORT_PART * longest, longest):
             started = time.perf_counter()
             maker.make(LoopRequest(PROMPTS[0], bpm=120, variations=variations, max_duration=duration, seed=1))
@@ -154,10 +156,11 @@ def seconds_alone(maker: LoopMaker, longest: float) -> Alone:
     return found
 
 
-def mean_alone(alone: Alone, longest: float) -> float:
+def mean_alone(alone: Alone, longest: float, mix: dict[int, int] = MIX) -> float:
     """Mean seconds of a request of the mix."""
     shares = {longest: LONG_SHARE, SHORT_PART * longest: 1 - LONG_SHARE}
-    return sum(MIX[v] / 100 * shares[duration] * seconds for (v, duration), seconds in alone.items())
+    weights = sum(mix.values())
+    return sum(mix[v] / weights * shares[duration] * seconds for (v, duration), seconds in alone.items())
 
 
 def cpu_per_row_step(generator: Generator, requests: list[GenerationRequest]) -> float:
