@@ -282,5 +282,10 @@ def random_model(shape: Shape, device: str = "cpu", folder: Path | None = None) 
     lm.load_state_dict(state, assign=True)
     codec_cfg = OmegaConf.create(codec_config(shape))
     codec = load.build_codec(codec_cfg).to(device).eval()
+    for name, tensor in codec.state_dict().items():
+        if name.endswith("weight_g"):
+            tensor.fill_(1)
+        elif tensor.is_floating_point():
+            tensor.normal_(std=max(1, tensor[:1].numel()) ** -0.5, generator=generator)
     config = {"lm": config, "codec": codec_cfg, "looper": {}}
     return Model(lm.eval().requires_grad_(False), codec, config, "random", None, torch.device(device))
