@@ -90,6 +90,9 @@ def of_model(name: str, copy_gb_s: float, setting: Setting, note: Callable[[Find
         "faults": lambda: faults.all_findings(name, model, ours, plain, setting),
     }
     for section, find in sections.items():
+        plain.release()  # two engines' slots are more than a card may have
+        if setting.on_gpu:
+            torch.cuda.empty_cache()
         try:
             for finding in find():
                 note(finding)

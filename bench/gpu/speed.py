@@ -15,12 +15,14 @@ from looper.generation.engine import Engine
 from looper.generation.generator import Generator
 from looper.generation.kernels.fused_step import make_fused_step
 from looper.generation.lane import Lane, LaneKind
+from looper.generation.lane_pool import FREE_SHARE
 from looper.generation.sampling import any_rule
-from looper.generation.slots import Slots
+from looper.generation.slots import Slots, row_bytes
 from looper.generation.step import make_step
 from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
 from looper.runtime.cuda_graph import Graphed
+from looper.runtime.memory import free_bytes
 
 TEXT = 64
 EMPTY_NODES = 1000
@@ -51,7 +53,7 @@ def machine(setting: Setting, made: Engine) -> list[Finding]:
 def step_seconds(made: Engine, rows: int, seconds: float, kernels: bool, setting: Setting) -> float:
     """Of a step in the middle of rows of so many seconds."""
     t, position = made.transformer, int(seconds * 50 / 2)
-    columns = next(c for c in made.lanes.columns if seconds * 50 <= c)
+    columns = _columns(made, seconds)
     slots = Slots(t, rows, columns, TEXT)
     slots.cross.lengths.fill_(20)
     slots.cross.mask[..., :20] = 0
@@ -77,8 +79,12 @@ def step_seconds(made: Engine, rows: int, seconds: float, kernels: bool, setting
 def steps(name: str, made: Engine, copy_gb_s: float, setting: Setting) -> list[Finding]:
     """Milliseconds a step, with kernels and without, and their share of the peak and of a measured copy."""
     found, card, shape = [], setting.card, setting.shapes[name]
+    made.release()
     for rows in setting.rows:
         for seconds in setting.seconds:
+            if not _fits(made, rows, seconds):
+                found.append(Finding("steps", f"{name}, {rows} rows of {seconds:g} s: no room", None))
+                continue
             for way, kernels in (("kernels", True), ("ATen", False)):
                 taken = made.call(lambda: step_seconds(made, rows, seconds, kernels, setting))  # noqa: B023
                 moved = step_bytes(shape, rows, seconds * 50 / 2) / taken
@@ -91,6 +97,16 @@ def steps(name: str, made: Engine, copy_gb_s: float, setting: Setting) -> list[F
                     figures["goal_of_copy_on_h100"] = GOALS[name, rows]
                 found.append(Finding("steps", f"{name}, {rows} rows of {seconds:g} s, {way}", None, figures))
     return found
+
+
+def _columns(made: Engine, seconds: float) -> int:
+    return next(columns for columns in made.lanes.columns if seconds * 50 <= columns)
+
+
+def _fits(made: Engine, rows: int, seconds: float) -> bool:
+    """Whether the card has room for the rows' caches beside all else."""
+    needed = rows * row_bytes(made.transformer, _columns(made, seconds), TEXT)
+    return needed < FREE_SHARE * free_bytes(made.transformer.device)
 
 
 def profiled(name: str, made: Engine, setting: Setting) -> Finding:

@@ -151,7 +151,7 @@ class Engine:
                 self.lanes.used_bytes,
                 self._round_seconds / ROUND,
                 self.pool.counts if self.pool else StepCounts(),
-                self.kernels.used if self.kernels else (),
+                self.kernels.running if self.kernels else {},
             )
 
     def release(self) -> None:

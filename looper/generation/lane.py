@@ -57,7 +57,7 @@ class Lane:
     pool : GraphPool or None
         Where steps are captured; None runs them eagerly.
     kernels : Kernels or None
-        What steps are made of; None for ATen's own step.
+        What steps are made of; ATen's own step where it is None, or none of them is used.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Lane:
         kernels: Kernels | None = None,
     ) -> None:
         self.transformer, self.kind, self.size, self.pool = transformer, kind, size, pool
-        self.kernels = kernels
+        self.kernels = kernels if kernels is not None and kernels.used else None
         self.slots: Slots | None = None
         self.running: list[RowTask] = []
         self.joining: list[RowTask] = []

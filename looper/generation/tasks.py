@@ -33,8 +33,8 @@ class EngineStatus:
         Of a step in the last round; 0 before the first.
     steps : StepCounts
         How steps ran on a GPU.
-    kernels : tuple of str
-        The operations of a step that run as kernels of ours.
+    kernels : dict
+        Whether each operation of a step runs as a kernel of ours; empty where none was tried.
     """
 
     rows_running: int
@@ -43,7 +43,7 @@ class EngineStatus:
     cache_bytes: int
     step_seconds: float
     steps: StepCounts
-    kernels: tuple[str, ...] = ()
+    kernels: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(eq=False)

@@ -32,7 +32,6 @@ GAUGES: dict[str, tuple[str, Value]] = {
     "slots": ("Rows there is memory for by now", lambda status: status.slots),
     "cache_bytes": ("Memory of the rows' caches", lambda status: status.cache_bytes),
     "step_seconds": ("Time of a step in the last round", lambda status: status.step_seconds),
-    "kernels": ("Operations of a step that run as kernels of ours, of 7", lambda status: len(status.kernels)),
 }
 COUNTERS: dict[str, tuple[str, Value]] = {
     "eager_steps": ("Steps that ran without a graph on a GPU", lambda status: status.steps.eager),
@@ -113,7 +112,7 @@ class _Engines(Collector):
         self.engines = engines
 
     def collect(self) -> Iterator[Metric]:
-        """One family of samples after the other, each with one sample a model."""
+        """One family of samples after the other, each with one sample a model; of kernels, one for each of them."""
         found = self.engines()
         for name, (text, value) in GAUGES.items():
             gauge = GaugeMetricFamily(f"looper_engine_{name}", text, labels=["model"])
@@ -125,6 +124,15 @@ class _Engines(Collector):
             for model, status in found.items():
                 counter.add_metric([model], value(status))
             yield counter
+        kernels = GaugeMetricFamily(
+            "looper_engine_kernel",
+            "Whether a part of the step is a kernel of ours",
+            labels=["model", "kernel"],
+        )
+        for model, status in found.items():
+            for kernel, used in status.kernels.items():
+                kernels.add_metric([model, kernel], used)
+        yield kernels
 
 
 def _outcome(error: BaseException) -> str:

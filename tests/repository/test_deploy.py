@@ -154,7 +154,7 @@ def test_selectors_find_the_pods_they_are_meant_for():
 
 def test_metrics_in_queries_are_ones_that_are_exported():
     metrics = Metrics()
-    metrics.watch(lambda: {"medium": EngineStatus(0, 0, 0, 0, 0.0, StepCounts())})
+    metrics.watch(lambda: {"medium": EngineStatus(0, 0, 0, 0, 0.0, StepCounts(), {"embed": True})})
     exported = {
         sample.name
         for family in text_string_to_metric_families(metrics.text().decode())

@@ -5,7 +5,9 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from looper.generation.tasks import EngineStatus
 from looper.pipeline.maker import LoopMaker
+from looper.runtime.cuda_graph import StepCounts
 from looper.service import probe
 from looper.service.metrics import Metrics
 from looper.service.probes import PATHS, PORT_VARIABLE, Probes, port, start_probes
@@ -179,3 +181,14 @@ def test_the_probes_can_be_asked_by_a_command(probes, monkeypatch):
     assert probe.main(["steady"]) == probe.main([]) == 2
     monkeypatch.delenv(PORT_VARIABLE)
     assert probe.main(["ready"]) == 1
+
+
+def test_each_part_of_the_step_says_whether_it_is_a_kernel():
+    metrics = Metrics()
+    status = EngineStatus(0, 0, 0, 0, 0.0, StepCounts(), {"sample": True, "product": False})
+    metrics.watch(lambda: {"medium": status, "tiny": EngineStatus(0, 0, 0, 0, 0.0, StepCounts())})
+    read = lambda model, kernel: metrics.registry.get_sample_value(
+        "looper_engine_kernel", {"model": model, "kernel": kernel}
+    )
+    assert (read("medium", "sample"), read("medium", "product")) == (1, 0)
+    assert read("tiny", "sample") is None  # on a CPU there are none

@@ -26,7 +26,7 @@ HEAD_SIZES = (16, 32, 64, 128)
 
 
 class KernelError(RuntimeError):
-    """Kernels were required and not all of them can be used; the message says why."""
+    """Kernels were required, and one of them can't be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Kernels:
     operations: Operations
     used: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
+
+    @property
+    def running(self) -> dict[str, bool]:
+        """Whether each operation is a kernel."""
+        return {name: name in self.used for name in NAMES}
 
     @property
     def read_lengths(self) -> bool:
@@ -66,7 +71,7 @@ def kernels_wanted() -> str:
 
 
 def choose_kernels(transformer: Transformer, pool: GraphPool | None, rows: int) -> Kernels | None:
-    """The kernels for a model on its device; None where its steps are ATen's own, as on every CPU.
+    """The kernels for a model on its device; None where none is tried, as on every CPU.
 
     Parameters
     ----------
@@ -110,8 +115,8 @@ def tried(
     row_counts: Sequence[int],
     stopwatch: Stopwatch,
     required: bool = False,
-) -> Kernels | None:
-    """Take those of `candidate` that pass their trial, and ATen's in place of the others; None where none passes."""
+) -> Kernels:
+    """Take those of `candidate` that pass their trial, and ATen's in place of the others."""
     started = time.perf_counter()
     reference = aten(transformer.dtype)
     verdicts = trial(transformer, reference, candidate, row_counts, stopwatch)
@@ -125,8 +130,6 @@ def tried(
     used = tuple(verdict.name for verdict in verdicts if verdict.refused is None)
     told = ", ".join(f"{verdict.name} {verdict.speedup:.1f}x" for verdict in verdicts if verdict.name in used)
     logger.info("kernels in use (tried in %.1f s): %s", time.perf_counter() - started, told or "none")
-    if not used:
-        return None
     table = {name: getattr(candidate if name in used else reference, name) for name in NAMES}
     return Kernels(Operations(**table), used, tuple(verdicts))
 
