@@ -51,7 +51,7 @@ def with_index() -> None:
 def model(dtype: torch.dtype) -> Transformer:
     lm = checkpoints.random_model(SHAPE).lm
     lm.transformer.to(dtype)
-    return Transformer(lm)
+    return Transformer(lm, torch.randn(SHAPE.dim, 5, generator=torch.Generator().manual_seed(4)))
 
 
 def tried(dtype: torch.dtype) -> list[dict[str, Any]]:
@@ -74,6 +74,7 @@ def filled(t: Transformer) -> Slots:
         slots.sequence[row, 0, position + 2] = 7  # given
         t.write_text(slots.cross, [row], torch.randn(1 + 15 * row, t.dim, generator=random))
         slots.values.set([row], replace(SAMPLINGS[row], top_k=min(SAMPLINGS[row].top_k, 20)), t.card)
+    slots.clock.copy_(torch.randn(slots.clock.shape, generator=random))
     for layer in slots.cache:
         layer.copy_(torch.randn(layer.shape, generator=random))
     return slots

@@ -6,7 +6,6 @@ rows and without, and a step's worth of it takes less time; whatever it raises i
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +18,6 @@ from looper.generation.slots import HALVES, Slots
 from looper.model.transformer import Layer, Transformer
 from looper.request import Sampling
 from looper.runtime.cuda_graph import Graphed, GraphPool
-
-logger = logging.getLogger(__name__)
 
 # largest difference, in parts of the reference's largest number: a rounding or two of the weights' type
 TOLERANCE = {torch.float16: 4e-3, torch.bfloat16: 3e-2, torch.float32: 1e-4}
@@ -61,10 +58,7 @@ class Verdict:
 
 
 class Bench:
-    """Inputs of every operation for some rows, the same whatever their number.
-
-    `once` and `step` run an operation on one layer and on all of them.
-    """
+    """Inputs of every operation for `rows` rows, the first of those that `most` rows have."""
 
     def __init__(self, transformer: Transformer, rows: int, most: int) -> None:
         self.t, self.rows = transformer, rows
@@ -90,8 +84,11 @@ class Bench:
         slots.uniforms.copy_(
             torch.rand((most, *slots.uniforms.shape[1:]), generator=self.random, device=t.device)[:rows]
         )
-        tokens = torch.randint(t.card, (most, t.n_q), generator=self.random, device=t.device)
-        slots.sequence[:, :, 0] = tokens[:rows]
+        shape = (most, *slots.sequence.shape[1:])
+        slots.sequence.copy_(torch.randint(t.card, shape, generator=self.random, device=t.device)[:rows])
+        if slots.clock is not None:
+            shape = (most, *slots.clock.shape[1:])
+            slots.clock.copy_(torch.randn(shape, generator=self.random, device=t.device)[:rows])
         for row in range(rows):
             asked = SAMPLINGS[row % len(SAMPLINGS)]
             slots.values.set([row], replace(asked, top_k=min(asked.top_k, t.card)), t.card)
@@ -102,7 +99,7 @@ class Bench:
         return list(getattr(self, f"_{name}")(do, layers))
 
     def _embed(self, do: Operations, layers: Sequence[Layer]) -> Iterator[Tensor]:
-        self.slots.position.zero_()
+        self.slots.position.copy_(self.slots.rows % len(self.slots.columns))
         yield do.embed(self.slots, self.rows)
 
     def _add_norm(self, do: Operations, layers: Sequence[Layer]) -> Iterator[Tensor]:
