@@ -61,7 +61,7 @@ def row_windows(cache: Cache, rows: Tensor, length: int) -> tuple[RowWindow, ...
 class Cross:
     """Keys and values of the texts, as in `Cache`.
 
-    `mask` [rows, 1, 1, text] is 0 where there is text, else -inf; `lengths` [rows] says the same in tokens.
+    `mask` [rows, 1, 1, text] is 0 where there is text, else -inf; `lengths` [rows] is how many tokens there are.
     """
 
     def __init__(self, layers: Cache, mask: Tensor, lengths: Tensor) -> None:

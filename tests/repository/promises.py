@@ -542,6 +542,7 @@ NO_PROMISE = [
     "a disk that fills all the same",
     "check_rate: Raise ValueError for a sample rate that nothing is listened to at",
     "RayPlan: ",
+    "Verdict: ",
     "metrical_hypotheses: ",
     "phases: ",
     "find_period: ",

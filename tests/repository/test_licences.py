@@ -89,7 +89,8 @@ def test_every_package_that_the_product_imports_is_pinned():
     on_request = {
         "ray",
         "pyarrow",
-    }  # the extras `batch` and `parquet`, which `make` puts on a desk for the tests alone
+        "triton",
+    }  # the extras `batch` and `parquet`, for the tests alone; and what torch brings on Linux, done without elsewhere
     assert wanted <= {licences._name(pin.name) for pin in licences.pins()} | on_request
 
 

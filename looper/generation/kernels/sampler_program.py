@@ -95,7 +95,7 @@ def sample(
     SPLIT: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """One program for each row and codebook: guide, draw, and write the next column where nothing is given."""
+    """One program for each row and codebook: guide, draw, and write what of the next column is not given."""
     await_others(PDL)
     row = tl.program_id(0) // Q
     q = tl.program_id(0) % Q

@@ -58,7 +58,7 @@ class Verdict:
 
 
 class Bench:
-    """Inputs of every operation for `rows` rows, the first of those that `most` rows have."""
+    """Inputs of every operation for `rows` rows: the first of those that `most` rows have."""
 
     def __init__(self, transformer: Transformer, rows: int, most: int) -> None:
         self.t, self.rows = transformer, rows
