@@ -35,7 +35,8 @@ class Shape:
     dim: int = 32
     num_heads: int = 4
     num_layers: int = 3
-    n_q: int = 4
+    n_q: int = 4  # of each channel
+    stereo: bool = False
     card: int = 64
     text: str = "t5"
     custom: bool = False
@@ -55,6 +56,7 @@ TINY = Shape()
 SMALL = Shape(1024, 16, 24, card=2048, t5_dim=768, codec_filters=64, codec_dim=128, codec_lstm=2)
 DIM512 = Shape(512, 8, 12, card=2048, t5_dim=64, codec_filters=16, codec_dim=64)
 MEDIUM = Shape(1536, 24, 48, card=2048, t5_dim=768, codec_filters=64, codec_dim=128, codec_lstm=2)
+STEREO = Shape(stereo=True)
 LARGE = Shape(2048, 32, 48, card=2048, t5_dim=768, codec_filters=64, codec_dim=128, codec_lstm=2)
 
 
@@ -72,12 +74,16 @@ def lm_config(shape: Shape) -> dict:
         "device": "cuda",
         "dtype": "float16",
         "sample_rate": 32000,
-        "channels": 1,
+        "channels": 1 + shape.stereo,
+        "interleave_stereo_codebooks": {"use": shape.stereo, "per_timestep": False},
+        "compression_model_n_q": None,
         "dataset": {"segment_duration": shape.seconds},
         "codebooks_pattern": {
             "modeling": "delay",
             "delay": {
-                "delays": list(shape.delays or range(shape.n_q)),
+                "delays": list(
+                    shape.delays or (q for q in range(shape.n_q) for _ in range(1 + shape.stereo))
+                ),
                 "flatten_first": 0,
                 "empty_initial": 0,
             },
@@ -87,7 +93,7 @@ def lm_config(shape: Shape) -> dict:
             "num_heads": shape.num_heads,
             "num_layers": shape.num_layers,
             "hidden_scale": 4,
-            "n_q": shape.n_q,
+            "n_q": shape.n_q * (1 + shape.stereo),
             "card": shape.card,
             "dropout": 0.0,
             "emb_lr": None,

@@ -12,10 +12,12 @@ import torch
 from testkit.checkpoints import write_t5
 
 
-def random_musicgen(text_width: int = 24, codebooks: int = 4, **decoder_config: int):
+def random_musicgen(
+    text_width: int = 24, codebooks: int = 4, channels: int = 1, **decoder_config: int
+):
     """A `MusicgenForConditionalGeneration` with random weights, in evaluation mode.
 
-    `decoder_config` goes to its `MusicgenDecoderConfig`; by default it is as small as can be.
+    `codebooks` are of each channel. `decoder_config` goes to its `MusicgenDecoderConfig`; by default it is as small as can be.
     """
     from transformers import EncodecConfig, MusicgenConfig, MusicgenForConditionalGeneration, T5Config
     from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
@@ -40,8 +42,9 @@ def random_musicgen(text_width: int = 24, codebooks: int = 4, **decoder_config: 
         pad_mode="constant", num_residual_layers=1,
     )  # fmt: skip
     decoder = MusicgenDecoderConfig(
-        **shape, num_codebooks=codebooks, pad_token_id=special, bos_token_id=special, initializer_factor=0.2
-    )
+        **shape, num_codebooks=codebooks * channels, audio_channels=channels,
+        pad_token_id=special, bos_token_id=special, initializer_factor=0.2,
+    )  # fmt: skip
     torch.manual_seed(3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ WINDOW_SECONDS = 30
 
 def lm_config(decoder: dict[str, Any], state: dict[str, Tensor]) -> dict[str, Any]:
     """Audiocraft's config of the language model that transformers describes."""
-    codebooks = decoder["num_codebooks"]
+    codebooks, channels = decoder["num_codebooks"], decoder.get("audio_channels", 1)
     transformer = {
         "dim": decoder["hidden_size"],
         "num_heads": decoder["num_attention_heads"],
@@ -40,13 +40,15 @@ def lm_config(decoder: dict[str, Any], state: dict[str, Tensor]) -> dict[str, An
         "checkpointing": "none",
     }  # fmt: skip
     t5 = {"name": "t5-base", "finetune": False, "word_dropout": 0.0, "normalize_text": False}
-    delay = {"delays": list(range(codebooks)), "flatten_first": 0, "empty_initial": 0}
+    delays = [codebook // channels for codebook in range(codebooks)]
+    delay = {"delays": delays, "flatten_first": 0, "empty_initial": 0}
     return {
         "lm_model": "transformer_lm",
         "device": "cpu",
         "dtype": "float32",
         "sample_rate": SAMPLE_RATE,
-        "channels": 1,
+        "channels": channels,
+        **({"interleave_stereo_codebooks": {"use": True, "per_timestep": False}} if channels == 2 else {}),
         "dataset": {"segment_duration": WINDOW_SECONDS},
         "codebooks_pattern": {"modeling": "delay", "delay": delay},
         "transformer_lm": transformer,

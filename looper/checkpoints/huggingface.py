@@ -69,7 +69,7 @@ def convert_huggingface(
     Raises
     ------
     WeightsError
-        If it is no MusicGen for texts in mono, has pickles alone, or a file is missing or broken.
+        If it is no MusicGen for texts, has pickles alone, or a file is missing or broken.
     """
     source, out = Path(source), Path(out)
     config = _read_config(source)
@@ -89,8 +89,12 @@ def _read_config(source: Path) -> dict[str, Any]:
             raise WeightsError(f"{source} is {kind}: {OTHERS[kind]}, and is not supported")
         if kind != "musicgen" or config["text_encoder"].get("model_type") != "t5":
             raise WeightsError(f"{source} is no MusicGen: its config.json says model_type {kind!r:.40}")
-        if decoder.get("audio_channels", 1) != 1 or codec.get("audio_channels", 1) != 1:
-            raise WeightsError(f"{source} is a stereo model, which is not supported: name its mono sibling")
+        channels = decoder.get("audio_channels", 1)
+        if channels not in (1, 2) or codec.get("audio_channels", 1) != 1:
+            raise WeightsError(
+                f"{source} makes {channels!r:.20} channels with a codec of {codec['audio_channels']!r:.20}: MusicGen "
+                "makes one or two, coded one by one"
+            )
         if codec["sampling_rate"] != SAMPLE_RATE:
             raise WeightsError(f"{source} makes {codec['sampling_rate']} Hz; MusicGen makes {SAMPLE_RATE}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -148,7 +152,7 @@ def _write_parts(tensors: _Tensors, config: dict[str, Any], made: Path) -> None:
         elif not name.endswith("embed_positions.weights"):  # a sine, computed
             parts["lm"][name] = tensor
     try:
-        quantizers = int(config["decoder"]["num_codebooks"])
+        quantizers = _codebooks_of_a_channel(config["decoder"])
         parts["lm"] = _lm_state(parts["lm"], config["decoder"]["hidden_size"])
         parts["codec"] = _codec_state(parts["codec"], quantizers)
         configs = {
@@ -163,6 +167,13 @@ def _write_parts(tensors: _Tensors, config: dict[str, Any], made: Path) -> None:
     save_file(parts["codec"], made / "codec.safetensors")
     save_file(parts["t5"], made / "t5" / WHOLE, {"format": "pt"})
     (made / "config.yaml").write_text(yaml.safe_dump({**configs, "looper": {}}, sort_keys=False))
+
+
+def _codebooks_of_a_channel(decoder: dict[str, Any]) -> int:
+    codebooks, channels = int(decoder["num_codebooks"]), int(decoder.get("audio_channels", 1))
+    if codebooks % channels:
+        raise ValueError(f"{codebooks} codebooks are not as many for each of {channels} channels")
+    return codebooks // channels
 
 
 def _lm_state(state: dict[str, Tensor], dim: int) -> dict[str, Tensor]:

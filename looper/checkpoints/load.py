@@ -88,8 +88,24 @@ def _build(folder: Path, device: torch.device) -> Model:
     codec.requires_grad_(False)
     with described(folder / "config.yaml"):
         clock = Clock(extra[CLOCK_KEY], config["looper"].get("clock") or {}) if extra else None
-    name = str(read_manifest(folder).get("model", folder.name))
-    return Model(lm.eval(), codec.eval().to(device), config, name, clock, device)
+        name = str(read_manifest(folder).get("model", folder.name))
+        model = Model(lm.eval(), codec.eval().to(device), config, name, clock, device)
+        _check_codebooks(model)
+    return model
+
+
+def _check_codebooks(model: Model) -> None:
+    """Raise ValueError where the codec does not read what the language model writes."""
+    interleaved = model.config["lm"].get("interleave_stereo_codebooks")
+    if model.channels == 2 and interleaved.get("per_timestep"):
+        raise ValueError("its stereo channels take turns in time, and only turns of codebooks are known here")
+    if model.codec.channels != 1:
+        raise ValueError(f"its codec is for {model.codec.channels} channels, and MusicGen's is for one")
+    if model.lm.n_q != model.codec.num_codebooks * model.channels:
+        raise ValueError(
+            f"the language model writes {model.lm.n_q} codebooks and the codec reads {model.codec.num_codebooks} "
+            f"for each of {model.channels} channels: they are of different models"
+        )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

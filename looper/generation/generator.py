@@ -67,13 +67,15 @@ class Generator:
         small = sum(p.numel() for p in model.lm.transformer.parameters()) < SMALL_MODEL
         self.threads, self.workers = (1, min(here, 4)) if small else (here, 1)
         self.engine = Engine(model, disable_graphs, self.threads, self.workers)
-        self.codec = Codec(model.codec, model.device)
+        self.codec = Codec(model.codec, model.device, model.channels)
         self.hop_length = self.codec.hop_length
 
     @property
     def spec(self) -> ModelSpec:
         """What a plan must know of the model."""
-        return ModelSpec(self.frame_rate, self.hop_length, self.window_seconds, self.clocked)
+        return ModelSpec(
+            self.frame_rate, self.hop_length, self.window_seconds, self.clocked, self.model.channels
+        )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> Generator:
@@ -158,11 +160,11 @@ class Generator:
         return self.engine.call(lambda: encode_text(self.model.lm, prompt, tell))
 
     def encode_audio(self, samples: np.ndarray) -> Tensor:
-        """Encode samples [n * hop_length] to codes [n_q, n]."""
+        """Encode samples [n * hop_length], of a stereo model also [.., 2], to codes [n_q, n]."""
         return self.engine.call(lambda: self.codec.encode(samples))
 
     def decode_audio(self, codes: Tensor) -> np.ndarray:
-        """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]; -1 stands for silence."""
+        """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length], in stereo [.., 2]; -1 is silence."""
         return self.codec.decode(codes, self.engine.map)
 
     def _clock(self, clock: np.ndarray | None) -> np.ndarray | None:

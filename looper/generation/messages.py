@@ -34,12 +34,15 @@ class ModelSpec:
         Longest audio, prompt included.
     clocked : bool
         Whether the model takes a beat clock.
+    channels : int
+        Of its audio, 1 or 2.
     """
 
     frame_rate: float
     hop_length: int
     window_seconds: float
     clocked: bool
+    channels: int = 1
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class GenerationRequest:
         bit for bit on the same kind of device.
     sampling : Sampling
     audio_prompts : np.ndarray or None
-        [rows or 1, n * hop_length] samples to continue; they are encoded, and come back decoded at
-        the beginning of the result.
+        [rows or 1, n * hop_length] samples to continue, for a stereo model also [.., 2]; they are encoded, and
+        come back decoded at the beginning of the result.
     clock : np.ndarray or None
         Beat clock features [T, C] or [rows, T, C], for a clocked model.
 
@@ -103,7 +106,7 @@ class GenerationRequest:
     @property
     def prompt_samples(self) -> int:
         """Samples of the audio prompt; 0 where there is none."""
-        return 0 if self.audio_prompts is None else int(np.shape(self.audio_prompts)[-1])
+        return 0 if self.audio_prompts is None else int(np.shape(self.audio_prompts)[1])
 
     def check(self, spec: ModelSpec) -> None:
         """Raise ValueError for lengths or audio prompts that a model cannot take."""
@@ -117,8 +120,10 @@ class GenerationRequest:
 
     def _check_audio_prompts(self, spec: ModelSpec, audio_prompts: np.ndarray) -> None:
         shape, rows, hop = np.shape(audio_prompts), len(self.prompts), spec.hop_length
-        if len(shape) != 2 or shape[0] not in (1, rows) or shape[1] == 0 or shape[1] % hop:
-            raise ValueError(f"audio_prompts must be [{rows} or 1, n * {hop}] samples, got {shape}")
+        fits = shape[2:] == () or (shape[2:] == (2,) and spec.channels == 2)  # mono stands for both of two
+        if len(shape) < 2 or not fits or shape[0] not in (1, rows) or shape[1] == 0 or shape[1] % hop:
+            stereo = " or, in stereo, [.., 2]" if spec.channels == 2 else ""
+            raise ValueError(f"audio_prompts must be [{rows} or 1, n * {hop}] samples{stereo}, got {shape}")
         if not np.isfinite(audio_prompts).all():
             raise ValueError("audio_prompts holds samples that are not finite")
         frames = min(self.lengths)
@@ -136,7 +141,7 @@ class GenerationOutput:
     Attributes
     ----------
     samples : np.ndarray
-        float32 [rows, frames * hop_length]; silence after the end of a shorter row.
+        float32 [rows, frames * hop_length], of a stereo model [.., 2]; silence after the end of a shorter row.
     codes : np.ndarray or None
         The codes [rows, n_q, frames] it was decoded from, where there are any; -1 after the end of a
         shorter row.

@@ -54,3 +54,9 @@ class Model:
     def window_seconds(self) -> float:
         """Longest audio the model was trained on, prompt included, in seconds."""
         return float(self.config["lm"].dataset.segment_duration)
+
+    @property
+    def channels(self) -> int:
+        """Channels of its audio: 2 where each codebook of the left channel is followed by the right one's, else 1."""
+        interleaved = self.config["lm"].get("interleave_stereo_codebooks")
+        return 2 if interleaved and interleaved.get("use") else 1
