@@ -39,6 +39,7 @@ class Shape:
     stereo: bool = False
     card: int = 64
     text: str = "t5"
+    melody: bool = False
     custom: bool = False
     memory_efficient: bool = True
     bias: bool = False
@@ -69,6 +70,17 @@ def lm_config(shape: Shape) -> dict:
         },
         "lut": {"model": "lut", "lut": {"n_bins": 128, "dim": 16, "tokenizer": "noop", "pad_idx": 0}},
     }[shape.text]
+    chroma = {
+        "sample_rate": 32000,
+        "n_chroma": 12,
+        "radix2_exp": 14,
+        "argmax": True,
+        "match_len_on_eval": False,
+        "eval_wavs": None,
+        "n_eval_wavs": 100,
+        "cache_path": None,
+    }
+    melody = {"self_wav": {"model": "chroma_stem", "chroma_stem": chroma}} if shape.melody else {}
     return {
         "lm_model": "transformer_lm",
         "device": "cuda",
@@ -128,11 +140,11 @@ def lm_config(shape: Shape) -> dict:
             "cross_attention_pos_emb": False,
             "cross_attention_pos_emb_scale": 1,
             "sum": [],
-            "prepend": [],
-            "cross": ["description"],
+            "prepend": ["self_wav", "description"] if shape.melody else [],
+            "cross": [] if shape.melody else ["description"],
             "input_interpolate": [],
         },
-        "conditioners": {"description": conditioner},
+        "conditioners": {**melody, "description": conditioner},
     }
 
 
@@ -228,6 +240,11 @@ def publish(folder: Path, shape: Shape = TINY, seed: int = 0, scale: float = 1.0
     lm = load.build_lm(OmegaConf.create(cfg), t5, torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
     state = {name: _random(name, tensor, generator, scale) for name, tensor in lm.state_dict().items()}
+    if shape.melody:
+        stem = "condition_provider.conditioners.self_wav"
+        for name, like in (("weight", torch.empty(shape.dim, 12)), ("bias", torch.empty(shape.dim))):
+            state[f"{stem}.output_proj.{name}"] = _random(name, like, generator, scale)
+        state[f"{stem}.chroma.spec.window"] = torch.hann_window(2**14)
     _save(folder / "state_dict.bin", state, cfg)
     from audiocraft.models import builders  # checkpoint.build_codec draws no weights
 

@@ -48,6 +48,14 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
     )
 
 
+def takes_melody(folder: Path) -> bool:
+    """Whether the config of a model folder asks for melodies; loading it checks the rest."""
+    try:
+        return "chroma_stem" in (folder / "config.yaml").read_text()
+    except (OSError, UnicodeDecodeError):
+        return True  # what is wrong with it is said when it is loaded
+
+
 def list_models(root: Path | None = None) -> list[str]:
     """Names of the model folders under the weights root; if nobody named one, of what comes with looper too."""
     roots = [root or weights_root()]

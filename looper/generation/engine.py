@@ -30,6 +30,7 @@ from looper.generation.lane_pool import LanePool
 from looper.generation.sampling import check_sampling
 from looper.generation.scheduler import Scheduler
 from looper.generation.tasks import EngineStatus, RequestTask
+from looper.model.conditioning import usual_prefix
 from looper.model.musicgen import Model
 from looper.model.transformer import Transformer
 from looper.request import Sampling
@@ -71,7 +72,7 @@ class Engine:
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         graphs = graphs_wanted(self.transformer.device) and not disable_graphs
         self.pool = GraphPool(self.transformer.device) if graphs else None
-        self.lanes = LanePool(self.transformer, window, workers, self.pool)
+        self.lanes = LanePool(self.transformer, window, workers, self.pool, usual_prefix(model))
         self._changed = threading.Condition()
         self._scheduler = Scheduler(self.lanes, self.delays)
         self._jobs = DeviceJobs()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from looper.generation.batch import round_up, text_length
+from looper.generation.batch import prefix_length, round_up, text_length
 from looper.generation.lane import Lane, LaneKind
 from looper.generation.slots import row_bytes
 from looper.generation.tasks import RowTask
@@ -37,6 +37,8 @@ class LanePool:
         Lanes of a kind.
     graphs : GraphPool or None
         Where the lanes' CUDA graphs live.
+    ahead : int
+        Tokens that usually stand in front of the music.
 
     Attributes
     ----------
@@ -46,8 +48,15 @@ class LanePool:
         The lanes of each kind.
     """
 
-    def __init__(self, transformer: Transformer, window: int, workers: int, graphs: GraphPool | None) -> None:
-        self.transformer, self.workers, self.graphs = transformer, workers, graphs
+    def __init__(
+        self,
+        transformer: Transformer,
+        window: int,
+        workers: int,
+        graphs: GraphPool | None,
+        ahead: int = 0,
+    ) -> None:
+        self.transformer, self.workers, self.graphs, self.ahead = transformer, workers, graphs, ahead
         self.columns = sorted({min(SHORT_COLUMNS, round_up(window, 16)), round_up(window, 16)})
         self.by_kind: dict[LaneKind, list[Lane]] = {}
         self._sizes: dict[LaneKind, int] = {}  # that memory has taught
@@ -76,7 +85,7 @@ class LanePool:
         """
         text = 0 if task.row.text is None else text_length(task.row.text.shape[0])
         columns = next(columns for columns in self.columns if task.columns <= columns)
-        lanes = self.of(LaneKind(columns, text))
+        lanes = self.of(LaneKind(columns, text, prefix_length(task.ahead)))
         free = [lane for lane in lanes if len(lane.tasks) < lane.size]
         if not free:
             return None
@@ -96,7 +105,7 @@ class LanePool:
     def all_kinds(self) -> list[LaneKind]:
         """The kinds that requests with texts of a usual length need."""
         text = text_length(1) if self.transformer.has_cross else 0
-        return [LaneKind(columns, text) for columns in self.columns]
+        return [LaneKind(columns, text, prefix_length(self.ahead)) for columns in self.columns]
 
     def shrink(self, lane: Lane, rows: int) -> None:
         """Go on with half as many slots in lanes of this kind, of which `rows` were too many for the memory."""

@@ -8,8 +8,10 @@ from typing import NamedTuple, SupportsInt
 
 import numpy as np
 
+from looper.melody import NEEDS_ANOTHER_MODEL
 from looper.request import Sampling
-from looper.runtime.validation import whole
+from looper.runtime.validation import FieldError, whole
+from looper.samples import is_silent
 
 
 class NoiseKey(NamedTuple):
@@ -36,6 +38,8 @@ class ModelSpec:
         Whether the model takes a beat clock.
     channels : int
         Of its audio, 1 or 2.
+    melody_samples : int or None
+        Samples of the shortest melody it takes; None where it takes text alone.
     """
 
     frame_rate: float
@@ -43,6 +47,7 @@ class ModelSpec:
     window_seconds: float
     clocked: bool
     channels: int = 1
+    melody_samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class GenerationRequest:
         come back decoded at the beginning of the result.
     clock : np.ndarray or None
         Beat clock features [T, C] or [rows, T, C], for a clocked model.
+    melody : np.ndarray or None
+        Mono samples [T] of what shall be played from the first frame on, for a model that takes it.
 
     Raises
     ------
@@ -87,6 +94,7 @@ class GenerationRequest:
     sampling: Sampling = Sampling()  # noqa: RUF009  (frozen)
     audio_prompts: np.ndarray | None = None
     clock: np.ndarray | None = None
+    melody: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.prompts)
@@ -109,7 +117,7 @@ class GenerationRequest:
         return 0 if self.audio_prompts is None else int(np.shape(self.audio_prompts)[1])
 
     def check(self, spec: ModelSpec) -> None:
-        """Raise ValueError for lengths or audio prompts that a model cannot take."""
+        """Raise ValueError for lengths, audio prompts or a melody that a model cannot take."""
         window = int(spec.window_seconds * spec.frame_rate)
         for wrong in (length for length in self.lengths if not 1 <= length <= window):
             raise ValueError(
@@ -117,6 +125,8 @@ class GenerationRequest:
             )
         if self.audio_prompts is not None:
             self._check_audio_prompts(spec, self.audio_prompts)
+        if self.melody is not None:
+            check_melody(self.melody, spec)
 
     def _check_audio_prompts(self, spec: ModelSpec, audio_prompts: np.ndarray) -> None:
         shape, rows, hop = np.shape(audio_prompts), len(self.prompts), spec.hop_length
@@ -132,6 +142,24 @@ class GenerationRequest:
                 f"the audio prompt ({shape[1] / hop / spec.frame_rate:g} s) must be shorter than the "
                 f"{frames / spec.frame_rate:g} s to generate, which include it"
             )
+
+
+def check_melody(melody: np.ndarray, spec: ModelSpec) -> None:
+    """Raise FieldError where a melody, samples [T] at the model's rate, is none for the model."""
+    if spec.melody_samples is None:
+        raise FieldError("melody", NEEDS_ANOTHER_MODEL.format("this model"))
+    if np.ndim(melody) != 1 or not np.isfinite(melody).all():
+        raise FieldError("melody", f"must be finite samples [T] in mono, got {np.shape(melody)}")
+    if len(melody) < spec.melody_samples:
+        rate = spec.frame_rate * spec.hop_length
+        raise FieldError(
+            "melody",
+            f"must last {spec.melody_samples / rate:.2f} s or longer, got {len(melody) / rate:.2f} s: pass a phrase",
+        )
+    if is_silent(melody):
+        raise FieldError(
+            "melody", "must not be silent: there is nothing in it to follow; pass another recording"
+        )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from audiocraft.models.encodec import EncodecModel
     from audiocraft.models.lm import LMModel
 
+    from looper.model.melody import MelodyEncoder
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -41,6 +43,8 @@ class Model:
     clock : Clock or None
         None for MusicGen medium and large.
     device : torch.device
+    melody : MelodyEncoder or None
+        None for models that take text alone.
     """
 
     lm: LMModel
@@ -49,6 +53,7 @@ class Model:
     name: str
     clock: Clock | None
     device: torch.device
+    melody: MelodyEncoder | None = None
 
     @property
     def window_seconds(self) -> float:
