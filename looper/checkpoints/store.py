@@ -16,7 +16,7 @@ from looper.runtime import paths
 
 
 def find(name_or_folder: str | os.PathLike[str]) -> Path:
-    """Resolve a model name ("tiny", "medium", "large") or a folder to a model folder.
+    """Resolve a model name ("tiny", "medium", "melody" ...) or a folder to a model folder.
 
     Parameters
     ----------

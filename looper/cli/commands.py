@@ -131,7 +131,9 @@ def unpack(reply: opt.Reply, folder: opt.Folder = pathlib.Path("loops"), as_json
 
 @weights_app.command("get")
 def weights_get(
-    model: Annotated[str, typer.Argument(help="small, medium, large, a folder, or owner/name on the hub.")],
+    model: Annotated[
+        str, typer.Argument(help="A published model (`weights list`), a folder, or owner/name on the hub.")
+    ],
     name: Annotated[str | None, typer.Option(help="What to call a model of your own.")] = None,
     t5: Annotated[
         pathlib.Path | None,

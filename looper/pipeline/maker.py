@@ -41,7 +41,7 @@ class LoopMaker:
 
     @classmethod
     def load(cls, model: str = "medium", device: str | None = None) -> LoopMaker:
-        """Load a model by name ("tiny", "small", "medium", "large", or one of your own) or by folder.
+        """Load a model by name ("tiny", "medium", "stereo-large", "melody" ... or one of your own) or by folder.
 
         Raises
         ------

@@ -157,7 +157,8 @@ class LoopSession:
         rate, n = self.generator.sample_rate, len(self._melody)
         start, end = (round(seconds * rate) for seconds in (first.grid.loop_start, first.grid.loop_end))
         heard = np.arange(end - prompt_samples, end)
-        return self._melody[np.concatenate([heard, start + np.arange(n - prompt_samples)]) % n]
+        at = np.concatenate([heard, start + np.arange(n - prompt_samples)])
+        return np.take(self._melody, at, mode="wrap")
 
     def _clock(self, frames: int, start_beat: int) -> np.ndarray | None:
         """Beat clock features for a model that takes them; a few more frames than are drawn, for the delays."""
