@@ -46,7 +46,7 @@ Key = Annotated[
     str | None,
     typer.Option(help="A key such as 'A minor': a wish, not a promise; the report says what is heard."),
 ]
-Model = Annotated[str, typer.Option(help="medium, large, tiny, or a folder of weights.")]
+Model = Annotated[str, typer.Option(help="A model of `looper weights list`, or a folder of weights.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same loops; -1 draws one.")]
 BeatsPerBar = Annotated[int, typer.Option(help="Beats in a bar.")]
 TopK = Annotated[int, typer.Option(help="Sample from the k likeliest tokens.")]
