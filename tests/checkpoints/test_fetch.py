@@ -126,8 +126,8 @@ def test_only_known_models_are_fetched():
 
 def test_the_committed_pins_name_whole_revisions():
     pins = sources.read_sources(paths.WEIGHTS)
-    for model in pins["models"].values():
-        for repository in model.values():
+    for name in ("small", "medium", "large"):
+        for repository in pins["models"][name].values():
             assert len(pins["repositories"][repository]["revision"]) == 40
 
 
