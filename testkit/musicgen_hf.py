@@ -18,7 +18,7 @@ def random_musicgen(
 ):
     """A `Musicgen(Melody)ForConditionalGeneration` with random weights, in evaluation mode.
 
-    `codebooks` are of each channel. `decoder_config` goes to its `MusicgenDecoderConfig`; by default it is as small as can be.
+    `codebooks` are of each channel. `decoder_config` goes to its decoder's config; by default it is as small as can be.
     """
     import transformers
     from transformers import EncodecConfig, T5Config
