@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from looper.checkpoints.sources import WeightsError
     from looper.loops.cut import cut
     from looper.loops.loop import Loop
+    from looper.melody import Melody
     from looper.pipeline.maker import LoopMaker
     from looper.pipeline.result import Loops, Report
     from looper.request import LoopRequest
@@ -39,6 +40,7 @@ _HOMES = {
     "LoopMaker": "pipeline.maker",
     "LoopRequest": "request",
     "Loops": "pipeline.result",
+    "Melody": "melody",
     "Report": "pipeline.result",
     "WeightsError": "checkpoints.store",
     "analyse": "beats.grid",
@@ -52,6 +54,7 @@ __all__ = [
     "LoopMaker",
     "LoopRequest",
     "Loops",
+    "Melody",
     "Report",
     "WeightsError",
     "analyse",

@@ -35,9 +35,11 @@ class Shape:
     dim: int = 32
     num_heads: int = 4
     num_layers: int = 3
-    n_q: int = 4
+    n_q: int = 4  # of each channel
+    stereo: bool = False
     card: int = 64
     text: str = "t5"
+    melody: bool = False
     custom: bool = False
     memory_efficient: bool = True
     bias: bool = False
@@ -55,6 +57,7 @@ TINY = Shape()
 SMALL = Shape(1024, 16, 24, card=2048, t5_dim=768, codec_filters=64, codec_dim=128, codec_lstm=2)
 DIM512 = Shape(512, 8, 12, card=2048, t5_dim=64, codec_filters=16, codec_dim=64)
 MEDIUM = Shape(1536, 24, 48, card=2048, t5_dim=768, codec_filters=64, codec_dim=128, codec_lstm=2)
+STEREO = Shape(stereo=True)
 LARGE = Shape(2048, 32, 48, card=2048, t5_dim=768, codec_filters=64, codec_dim=128, codec_lstm=2)
 
 
@@ -67,17 +70,32 @@ def lm_config(shape: Shape) -> dict:
         },
         "lut": {"model": "lut", "lut": {"n_bins": 128, "dim": 16, "tokenizer": "noop", "pad_idx": 0}},
     }[shape.text]
+    chroma = {
+        "sample_rate": 32000,
+        "n_chroma": 12,
+        "radix2_exp": 14,
+        "argmax": True,
+        "match_len_on_eval": False,
+        "eval_wavs": None,
+        "n_eval_wavs": 100,
+        "cache_path": None,
+    }
+    melody = {"self_wav": {"model": "chroma_stem", "chroma_stem": chroma}} if shape.melody else {}
     return {
         "lm_model": "transformer_lm",
         "device": "cuda",
         "dtype": "float16",
         "sample_rate": 32000,
-        "channels": 1,
+        "channels": 1 + shape.stereo,
+        "interleave_stereo_codebooks": {"use": shape.stereo, "per_timestep": False},
+        "compression_model_n_q": None,
         "dataset": {"segment_duration": shape.seconds},
         "codebooks_pattern": {
             "modeling": "delay",
             "delay": {
-                "delays": list(shape.delays or range(shape.n_q)),
+                "delays": list(
+                    shape.delays or (q for q in range(shape.n_q) for _ in range(1 + shape.stereo))
+                ),
                 "flatten_first": 0,
                 "empty_initial": 0,
             },
@@ -87,7 +105,7 @@ def lm_config(shape: Shape) -> dict:
             "num_heads": shape.num_heads,
             "num_layers": shape.num_layers,
             "hidden_scale": 4,
-            "n_q": shape.n_q,
+            "n_q": shape.n_q * (1 + shape.stereo),
             "card": shape.card,
             "dropout": 0.0,
             "emb_lr": None,
@@ -122,11 +140,11 @@ def lm_config(shape: Shape) -> dict:
             "cross_attention_pos_emb": False,
             "cross_attention_pos_emb_scale": 1,
             "sum": [],
-            "prepend": [],
-            "cross": ["description"],
+            "prepend": ["self_wav", "description"] if shape.melody else [],
+            "cross": [] if shape.melody else ["description"],
             "input_interpolate": [],
         },
-        "conditioners": {"description": conditioner},
+        "conditioners": {**melody, "description": conditioner},
     }
 
 
@@ -222,6 +240,11 @@ def publish(folder: Path, shape: Shape = TINY, seed: int = 0, scale: float = 1.0
     lm = load.build_lm(OmegaConf.create(cfg), t5, torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
     state = {name: _random(name, tensor, generator, scale) for name, tensor in lm.state_dict().items()}
+    if shape.melody:
+        stem = "condition_provider.conditioners.self_wav"
+        for name, like in (("weight", torch.empty(shape.dim, 12)), ("bias", torch.empty(shape.dim))):
+            state[f"{stem}.output_proj.{name}"] = _random(name, like, generator, scale)
+        state[f"{stem}.chroma.spec.window"] = torch.hann_window(2**14)
     _save(folder / "state_dict.bin", state, cfg)
     from audiocraft.models import builders  # checkpoint.build_codec draws no weights
 

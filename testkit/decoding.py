@@ -17,6 +17,7 @@ SHAPES = {
         custom=True, memory_efficient=False, qk_layer_norm=True, bias=True, num_heads=2, num_layers=2
     ),
     "delays": Shape(n_q=4, delays=(0, 2, 3, 5), num_layers=1),
+    "stereo": Shape(stereo=True),
     "one codebook": Shape(n_q=1, num_layers=1, dim=64, card=100),
     # wide enough for the packed weights of oneDNN
     "wide": Shape(dim=256, num_heads=8, num_layers=1, card=128),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import warnings
 from math import log2
@@ -12,13 +13,19 @@ import torch
 from testkit.checkpoints import write_t5
 
 
-def random_musicgen(text_width: int = 24, codebooks: int = 4, **decoder_config: int):
-    """A `MusicgenForConditionalGeneration` with random weights, in evaluation mode.
+def random_musicgen(
+    text_width: int = 24, codebooks: int = 4, channels: int = 1, melody: bool = False, **decoder_config: int
+):
+    """A `Musicgen(Melody)ForConditionalGeneration` with random weights, in evaluation mode.
 
-    `decoder_config` goes to its `MusicgenDecoderConfig`; by default it is as small as can be.
+    `codebooks` are of each channel. `decoder_config` goes to its decoder's config; by default it is as small as can be.
     """
-    from transformers import EncodecConfig, MusicgenConfig, MusicgenForConditionalGeneration, T5Config
-    from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
+    import transformers
+    from transformers import EncodecConfig, T5Config
+
+    family = "MusicgenMelody" if melody else "Musicgen"
+    module = f"transformers.models.musicgen{'_melody' * melody}.configuration_musicgen{'_melody' * melody}"
+    MusicgenDecoderConfig = getattr(importlib.import_module(module), f"{family}DecoderConfig")  # noqa: N806
 
     shape = {
         "vocab_size": 64,
@@ -40,16 +47,16 @@ def random_musicgen(text_width: int = 24, codebooks: int = 4, **decoder_config: 
         pad_mode="constant", num_residual_layers=1,
     )  # fmt: skip
     decoder = MusicgenDecoderConfig(
-        **shape, num_codebooks=codebooks, pad_token_id=special, bos_token_id=special, initializer_factor=0.2
-    )
+        **shape, num_codebooks=codebooks * channels, audio_channels=channels,
+        pad_token_id=special, bos_token_id=special, initializer_factor=0.2,
+    )  # fmt: skip
     torch.manual_seed(3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = MusicgenForConditionalGeneration(
-            MusicgenConfig(
-                text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
-            )
+        config = getattr(transformers, f"{family}Config")(
+            text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
         )
+        model = getattr(transformers, f"{family}ForConditionalGeneration")(config)
     for q, layer in enumerate(model.audio_encoder.quantizer.layers):
         layer.codebook.embed.normal_(generator=torch.Generator().manual_seed(q))
     for head in model.decoder.lm_heads:  # decided enough that rounding changes no choice

@@ -9,11 +9,13 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 32_000  # Hz, of every MusicGen
 WINDOW_SECONDS = 30
+CHROMA_WINDOW = 14  # of a melody's spectra, as a power of two samples
+CHROMA_LENGTH = 1 + WINDOW_SECONDS * SAMPLE_RATE // (2**CHROMA_WINDOW // 4)
 
 
-def lm_config(decoder: dict[str, Any], state: dict[str, Tensor]) -> dict[str, Any]:
-    """Audiocraft's config of the language model that transformers describes."""
-    codebooks = decoder["num_codebooks"]
+def lm_config(decoder: dict[str, Any], state: dict[str, Tensor], chroma: int = 0) -> dict[str, Any]:
+    """Audiocraft's config of the language model that transformers describes; with `chroma` bins it takes melodies."""
+    codebooks, channels = decoder["num_codebooks"], decoder.get("audio_channels", 1)
     transformer = {
         "dim": decoder["hidden_size"],
         "num_heads": decoder["num_attention_heads"],
@@ -40,13 +42,17 @@ def lm_config(decoder: dict[str, Any], state: dict[str, Tensor]) -> dict[str, An
         "checkpointing": "none",
     }  # fmt: skip
     t5 = {"name": "t5-base", "finetune": False, "word_dropout": 0.0, "normalize_text": False}
-    delay = {"delays": list(range(codebooks)), "flatten_first": 0, "empty_initial": 0}
+    delays = [codebook // channels for codebook in range(codebooks)]
+    delay = {"delays": delays, "flatten_first": 0, "empty_initial": 0}
+    stem = {"sample_rate": SAMPLE_RATE, "n_chroma": chroma, "radix2_exp": CHROMA_WINDOW, "argmax": True}
+    melody = {"self_wav": {"model": "chroma_stem", "chroma_stem": stem}} if chroma else {}
     return {
         "lm_model": "transformer_lm",
         "device": "cpu",
         "dtype": "float32",
         "sample_rate": SAMPLE_RATE,
-        "channels": 1,
+        "channels": channels,
+        **({"interleave_stereo_codebooks": {"use": True, "per_timestep": False}} if channels == 2 else {}),
         "dataset": {"segment_duration": WINDOW_SECONDS},
         "codebooks_pattern": {"modeling": "delay", "delay": delay},
         "transformer_lm": transformer,
@@ -56,11 +62,11 @@ def lm_config(decoder: dict[str, Any], state: dict[str, Tensor]) -> dict[str, An
             "cross_attention_pos_emb": False,
             "cross_attention_pos_emb_scale": 1,
             "sum": [],
-            "prepend": [],
-            "cross": ["description"],
+            "prepend": ["self_wav", "description"] if chroma else [],
+            "cross": [] if chroma else ["description"],
             "input_interpolate": [],
         },
-        "conditioners": {"description": {"model": "t5", "t5": t5}},
+        "conditioners": {**melody, "description": {"model": "t5", "t5": t5}},
     }
 
 

@@ -1,7 +1,8 @@
 """From MusicGen's published files to a model folder of ours.
 
 Published (audiocraft 1.x): ``state_dict.bin`` and ``compression_state_dict.bin``, each a
-``torch.save`` of ``{"best_state": tensors, "xp.cfg": YAML, ...}``, and a T5 folder from the hub.
+``torch.save`` of ``{"best_state": tensors, "xp.cfg": YAML, ...}``, and a T5 folder from the hub. In place of a codec
+the second file may name the one that all of MusicGen's models share, as those in stereo do.
 The pickles are opened with ``weights_only=True``, once, here; the rest of the program reads
 safetensors.
 """
@@ -27,6 +28,11 @@ T5_FILES = (
     "special_tokens_map.json",
 )
 PUBLISHED = {"lm": "state_dict.bin", "codec": "compression_state_dict.bin"}
+SHARED_CODEC = "facebook/encodec_32khz"
+
+
+class NoCodecError(WeightsError):
+    """An export names the shared codec, and none was passed with it."""
 
 
 def convert(
@@ -34,6 +40,7 @@ def convert(
     t5_folder: str | os.PathLike[str] | None,
     out: str | os.PathLike[str],
     about: dict[str, Any] | None = None,
+    codec: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Convert published MusicGen files to a model folder.
 
@@ -48,6 +55,9 @@ def convert(
         The model folder to make; its name becomes the model's name. Replaced as a whole at the end.
     about : dict, optional
         More entries for the manifest, such as the source revisions.
+    codec : path, optional
+        Where MusicGen's shared codec is taken from if the files only name it: a model folder, or one with a
+        ``compression_state_dict.bin``.
 
     Returns
     -------
@@ -57,13 +67,14 @@ def convert(
     Raises
     ------
     WeightsError
-        If a file is missing, unsafe to load, or not in the published format.
+        If a file is missing, unsafe to load, or not in the published format; `NoCodecError` if it is the codec.
     """
     out = Path(out)
     with new_folder(out, about or {}) as made:
+        published = {part: Path(published_folder) / file for part, file in PUBLISHED.items()}
         configs = {
-            part: _convert_state(Path(published_folder) / file, made / f"{part}.safetensors")
-            for part, file in PUBLISHED.items()
+            "lm": _convert_state(published["lm"], made / "lm.safetensors"),
+            "codec": _convert_codec(published["codec"], codec, made / "codec.safetensors"),
         }
         _write_config(made / "config.yaml", configs)
         if t5_folder is not None:
@@ -90,12 +101,37 @@ def replace_folder(made: Path, out: Path) -> None:
     made.rename(out)
 
 
+def _convert_codec(source: Path, shared: str | os.PathLike[str] | None, target: Path) -> str:
+    """Write the codec, or the shared one where `source` names that, as safetensors and return its YAML config."""
+    import yaml
+
+    package = _load_package(source)
+    if "best_state" in package:
+        return _write_state(package, source, target)
+    if package["pretrained"] != SHARED_CODEC:
+        raise WeightsError(
+            f"{source} names {package['pretrained']!r:.100} for its codec: only {SHARED_CODEC} is known"
+        )
+    if shared is None:
+        raise NoCodecError(f"{source} names {SHARED_CODEC} for its codec and holds none")
+    if not (Path(shared) / "codec.safetensors").is_file():
+        return _convert_state(Path(shared) / PUBLISHED["codec"], target)
+    shutil.copyfile(Path(shared) / "codec.safetensors", target)
+    return str(yaml.safe_load((Path(shared) / "config.yaml").read_text())["codec"])
+
+
 def _convert_state(source: Path, target: Path) -> str:
     """Write a published state as safetensors and return its YAML config."""
+    package = _load_package(source)
+    if "best_state" not in package:
+        raise WeightsError(f"{source} has no best_state and xp.cfg: not a published MusicGen file")
+    return _write_state(package, source, target)
+
+
+def _write_state(package: dict[str, Any], source: Path, target: Path) -> str:
     import torch
     from safetensors.torch import save_file
 
-    package = _load_package(source)
     state = package["best_state"]
     if not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise WeightsError(f"{source}: best_state holds something that is not a tensor")
@@ -121,7 +157,9 @@ def _load_package(source: Path) -> dict[str, Any]:
         raise WeightsError(f"{source} is missing") from error
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
         raise WeightsError(f"{source} is not a published MusicGen file: {error}") from error
-    if not isinstance(package, dict) or not {"best_state", "xp.cfg"} <= set(package):
+    if not isinstance(package, dict) or not (
+        {"best_state", "xp.cfg"} <= set(package) or "pretrained" in package
+    ):
         raise WeightsError(f"{source} has no best_state and xp.cfg: not a published MusicGen file")
     return package
 

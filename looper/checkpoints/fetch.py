@@ -1,7 +1,9 @@
 """Fetch published models from the Hugging Face hub, pinned, and convert them.
 
 ``weights/sources.json`` names each repository's revision and, per file, size and sha256. What it does
-not know yet (null) is recorded from the first fetch, and every later one must match.
+not know yet (null) is recorded from the first fetch, and every later one must match: where it knows no revision,
+the first fetch takes the newest, and says so. Where published files may only name MusicGen's shared codec, the model
+names the repository that has it.
 
 Downloads and half-made folders lie in ``.fetch-<name>`` beside the model folder and outlive an
 interruption: the next fetch goes on from there, and removes them when it is done.
@@ -18,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from looper.checkpoints.convert import convert, replace_folder
+from looper.checkpoints.convert import PUBLISHED, convert, replace_folder
 from looper.checkpoints.download import TIMEOUT, Wanted, download
 from looper.checkpoints.manifest import read_manifest, verify
 from looper.checkpoints.sources import SOURCES, WeightsError, fetchable, read_sources, weights_root
@@ -44,7 +46,7 @@ def fetch(
     Parameters
     ----------
     name : str
-        "small", "medium" or "large".
+        As in `looper.checkpoints.sources.fetchable`: "medium", "melody", "stereo-large" ...
     root : path, optional
         Weights root; default as `looper.checkpoints.store.weights_root`.
     revision : str, optional
@@ -81,13 +83,21 @@ def _fetch(name: str, root: Path, revision: str | None, progress: Callable[[str]
     out = root / name
     sources = read_sources(root)
     repositories = sources["models"][name]
-    pins = {repository: sources["repositories"][repository] for repository in repositories.values()}
+    pins = {
+        repository: _pin(part, sources["repositories"][repository])
+        for part, repository in repositories.items()
+    }
     if revision:
         published = repositories["published"]
         pins[published] = {"revision": revision, "files": {file: {} for file in pins[published]["files"]}}
     if _is_here(out, pins):
         progress(f"{name} is here already, in {out}")
         return out
+    for repository, pin in pins.items():
+        if pin["revision"] is None:
+            progress(
+                f"no revision of {repository} is pinned yet: its newest is taken, recorded and held to from then on"
+            )
     scratch = root / f".fetch-{name}"
     try:
         used = download_all(name, pins, scratch, progress)
@@ -95,7 +105,9 @@ def _fetch(name: str, root: Path, revision: str | None, progress: Callable[[str]
         parts = {
             part: scratch / folder_name(repo, used[repo]["revision"]) for part, repo in repositories.items()
         }
-        made = convert(parts["published"], parts["t5"], scratch / "made" / name, {"source": used})
+        made = convert(
+            parts["published"], parts["t5"], scratch / "made" / name, {"source": used}, parts.get("codec")
+        )
         verify(made)
     except WeightsError as error:
         if not isinstance(error, UnfinishedError):  # what is refused once will be again
@@ -103,11 +115,25 @@ def _fetch(name: str, root: Path, revision: str | None, progress: Callable[[str]
         raise
     replace_folder(made, out)
     if revision is None:
-        sources["repositories"].update(used)
+        _record(sources["repositories"], used)
         _write(root / SOURCES, json.dumps(sources, indent=2) + "\n")
     shutil.rmtree(scratch)
     progress(f"{name} is ready in {out}")
     return out
+
+
+def _pin(part: str, pin: dict[str, Any]) -> dict[str, Any]:
+    """What to fetch of a repository for a part of a model: for a codec that file alone."""
+    if part != "codec":
+        return pin
+    return {**pin, "files": {PUBLISHED["codec"]: pin["files"][PUBLISHED["codec"]]}}
+
+
+def _record(pins: dict[str, Any], used: dict[str, Any]) -> None:
+    """Fill in the pins what was not known, or not so, before."""
+    for repository, entry in used.items():
+        files = {**pins[repository]["files"], **entry["files"]}
+        pins[repository] = {**entry, "files": files}
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """From a MusicGen in Hugging Face's format, as people publish their fine-tunes, to a model folder of ours.
 
-A `MusicgenForConditionalGeneration` saved by transformers: `config.json`, `model.safetensors` or its shards, and
-the files of T5's tokenizer. Only names change and projections are put together; the numbers stay as they are.
+A `MusicgenForConditionalGeneration`, or a `MusicgenMelodyForConditionalGeneration`, saved by transformers:
+`config.json`, `model.safetensors` or its shards, and the files of T5's tokenizer. Only names change and projections
+are put together; the numbers stay as they are.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from looper.checkpoints.audiocraft_config import SAMPLE_RATE, codec_config, lm_config
+from looper.checkpoints.audiocraft_config import CHROMA_LENGTH, SAMPLE_RATE, codec_config, lm_config
 from looper.checkpoints.convert import T5_FILES, new_folder
 from looper.checkpoints.sources import WeightsError
 
@@ -22,12 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
-OTHERS = {
-    "musicgen_melody": "a melody model takes its text in another way than text models",
-    "audiogen": "AudioGen makes sounds, not music",
-}
+MELODY = "musicgen_melody"
+OTHERS = {"audiogen": "AudioGen makes sounds, not music"}
 _PROJECTION = re.compile(r"(.+)\.(self_attn|encoder_attn)\.([qkv])_proj\.(weight|bias)")
 _LM_NAMES = (
+    ("audio_enc_to_dec_proj.", "condition_provider.conditioners.self_wav.output_proj."),
     ("decoder.lm_heads.", "linears."),
     ("decoder.model.decoder.embed_tokens.", "emb."),
     ("decoder.model.decoder.layer_norm.", "out_norm."),
@@ -69,7 +69,7 @@ def convert_huggingface(
     Raises
     ------
     WeightsError
-        If it is no MusicGen for texts in mono, has pickles alone, or a file is missing or broken.
+        If it is no MusicGen, has pickles alone, or a file is missing or broken.
     """
     source, out = Path(source), Path(out)
     config = _read_config(source)
@@ -87,10 +87,14 @@ def _read_config(source: Path) -> dict[str, Any]:
         kind, decoder, codec = config.get("model_type"), config["decoder"], config["audio_encoder"]
         if kind in OTHERS:
             raise WeightsError(f"{source} is {kind}: {OTHERS[kind]}, and is not supported")
-        if kind != "musicgen" or config["text_encoder"].get("model_type") != "t5":
+        if kind not in ("musicgen", MELODY) or config["text_encoder"].get("model_type") != "t5":
             raise WeightsError(f"{source} is no MusicGen: its config.json says model_type {kind!r:.40}")
-        if decoder.get("audio_channels", 1) != 1 or codec.get("audio_channels", 1) != 1:
-            raise WeightsError(f"{source} is a stereo model, which is not supported: name its mono sibling")
+        channels = decoder.get("audio_channels", 1)
+        if channels not in (1, 2) or codec.get("audio_channels", 1) != 1:
+            raise WeightsError(
+                f"{source} makes {channels!r:.20} channels with a codec of {codec['audio_channels']!r:.20}: MusicGen "
+                "makes one or two, coded one by one"
+            )
         if codec["sampling_rate"] != SAMPLE_RATE:
             raise WeightsError(f"{source} makes {codec['sampling_rate']} Hz; MusicGen makes {SAMPLE_RATE}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -148,11 +152,11 @@ def _write_parts(tensors: _Tensors, config: dict[str, Any], made: Path) -> None:
         elif not name.endswith("embed_positions.weights"):  # a sine, computed
             parts["lm"][name] = tensor
     try:
-        quantizers = int(config["decoder"]["num_codebooks"])
+        quantizers = _codebooks_of_a_channel(config["decoder"])
         parts["lm"] = _lm_state(parts["lm"], config["decoder"]["hidden_size"])
         parts["codec"] = _codec_state(parts["codec"], quantizers)
         configs = {
-            "lm": yaml.safe_dump(lm_config(config["decoder"], parts["lm"])),
+            "lm": yaml.safe_dump(lm_config(config["decoder"], parts["lm"], _chroma(config))),
             "codec": yaml.safe_dump(codec_config(config["audio_encoder"], quantizers)),
         }
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
@@ -163,6 +167,25 @@ def _write_parts(tensors: _Tensors, config: dict[str, Any], made: Path) -> None:
     save_file(parts["codec"], made / "codec.safetensors")
     save_file(parts["t5"], made / "t5" / WHOLE, {"format": "pt"})
     (made / "config.yaml").write_text(yaml.safe_dump({**configs, "looper": {}}, sort_keys=False))
+
+
+def _chroma(config: dict[str, Any]) -> int:
+    """Bins of the melodies that it takes; 0 for text alone."""
+    if config["model_type"] != MELODY:
+        return 0
+    bins, length = int(config.get("num_chroma", 12)), config.get("chroma_length", CHROMA_LENGTH)
+    if length != CHROMA_LENGTH or not bins:
+        raise ValueError(
+            f"melodies of {length} vectors of {bins}, and MusicGen's are {CHROMA_LENGTH} vectors long"
+        )
+    return bins
+
+
+def _codebooks_of_a_channel(decoder: dict[str, Any]) -> int:
+    codebooks, channels = int(decoder["num_codebooks"]), int(decoder.get("audio_channels", 1))
+    if codebooks % channels:
+        raise ValueError(f"{codebooks} codebooks are not as many for each of {channels} channels")
+    return codebooks // channels
 
 
 def _lm_state(state: dict[str, Tensor], dim: int) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from looper.checkpoints.config import check_size, described
 from looper.checkpoints.manifest import read_manifest, verifying
+from looper.checkpoints.melody import MELODY, MELODY_KEYS, melody_encoder, take_melody
 from looper.checkpoints.sources import WeightsError, remedy
 from looper.model.musicgen import Clock, Model
 from looper.runtime.device import find_device
@@ -80,16 +81,34 @@ def _build(folder: Path, device: torch.device) -> Model:
     with described(folder / "config.yaml"):
         check_size(config)
         lm = build_lm(config["lm"], folder / "t5", device)
-    extra = _fill(lm, folder / "lm.safetensors", device, allowed={CLOCK_KEY})
+    extra = _fill(lm, folder / "lm.safetensors", device, allowed={CLOCK_KEY, *MELODY_KEYS})
     with described(folder / "config.yaml"):
         codec = build_codec(config["codec"])
     _fill(codec, folder / "codec.safetensors", device)
     _fold_weight_norm(codec)
     codec.requires_grad_(False)
     with described(folder / "config.yaml"):
-        clock = Clock(extra[CLOCK_KEY], config["looper"].get("clock") or {}) if extra else None
-    name = str(read_manifest(folder).get("model", folder.name))
-    return Model(lm.eval(), codec.eval().to(device), config, name, clock, device)
+        clock_weight = extra.pop(CLOCK_KEY, None)
+        clock = None if clock_weight is None else Clock(clock_weight, config["looper"].get("clock") or {})
+        melody = melody_encoder(config["lm"], extra)
+        name = str(read_manifest(folder).get("model", folder.name))
+        model = Model(lm.eval(), codec.eval().to(device), config, name, clock, device, melody)
+        _check_codebooks(model)
+    return model
+
+
+def _check_codebooks(model: Model) -> None:
+    """Raise ValueError where the codec does not read what the language model writes."""
+    interleaved = model.config["lm"].get("interleave_stereo_codebooks")
+    if model.channels == 2 and interleaved.get("per_timestep"):
+        raise ValueError("its stereo channels take turns in time, and only turns of codebooks are known here")
+    if model.codec.channels != 1:
+        raise ValueError(f"its codec is for {model.codec.channels} channels, and MusicGen's is for one")
+    if model.lm.n_q != model.codec.num_codebooks * model.channels:
+        raise ValueError(
+            f"the language model writes {model.lm.n_q} codebooks and the codec reads {model.codec.num_codebooks} "
+            f"for each of {model.channels} channels: they are of different models"
+        )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -120,6 +139,7 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
     cfg.device = device.type
     _check_conditioners(cfg)
     _use_local_t5(cfg, t5_folder)
+    texts = take_melody(cfg)
     kwargs = dict_from_config(cfg.transformer_lm)
     kwargs.pop("q_modeling", None)
     for init in ("weight_init", "depthwise_init", "zero_bias_init"):
@@ -127,7 +147,7 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
     fuser = builders.get_condition_fuser(cfg)
     if fuser.fuse2cond["cross"]:
         kwargs["cross_attention"] = True
-    conditioners = builders.get_conditioner_provider(kwargs["dim"], cfg)
+    conditioners = builders.get_conditioner_provider(kwargs["dim"], texts)
     pattern = builders.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern)
     with torch.device("meta"), EmptyWeights(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -167,15 +187,19 @@ def _fold_weight_norm(codec: torch.nn.Module) -> None:
 
 
 def _check_conditioners(cfg: Any) -> None:
-    """Raise ValueError for a conditioner that MusicGen's text models do not have: others fetch or run things."""
+    """Raise ValueError for a conditioner that MusicGen does not have: others fetch or run things."""
     for name, section in cfg.conditioners.items():
         kind = None if name == "args" else section.get("model")
         if kind == "t5":
             for option in ("finetune", "normalize_text"):  # normalizing loads a spaCy model
                 if section.t5.get(option):
                     raise ValueError(f"its T5 conditioner asks for {option}, which is for training only")
-        elif name != "args" and (kind != "lut" or section.lut.get("tokenizer") != "noop"):
-            raise ValueError(f"its conditioner {name!r:.40} is {kind!r:.40}: only T5 is known here")
+        elif (name, kind) == (MELODY, "chroma_stem") or name == "args":
+            continue
+        elif kind != "lut" or section.lut.get("tokenizer") != "noop":
+            raise ValueError(
+                f"its conditioner {name!r:.40} is {kind!r:.40}: only T5 and melodies are known here"
+            )
 
 
 def _use_local_t5(cfg: Any, folder: Path) -> None:

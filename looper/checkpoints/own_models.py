@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from looper.checkpoints.convert import PUBLISHED, T5_FILES, convert, replace_folder
+from looper.checkpoints.convert import PUBLISHED, T5_FILES, NoCodecError, convert, replace_folder
 from looper.checkpoints.fetch import UnfinishedError, alone, download_all, folder_name
 from looper.checkpoints.huggingface import INDEX, WHOLE, convert_huggingface, is_huggingface
 from looper.checkpoints.manifest import MANIFEST, verify
@@ -93,6 +93,7 @@ def _from_folder(
     t5: str | os.PathLike[str] | None,
     about: Mapping[str, Any],
     progress: Callable[[str], None],
+    weights: Path | None = None,
 ) -> Path:
     progress(f"converting {source.name}")
     if (source / MANIFEST).is_file():
@@ -100,7 +101,8 @@ def _from_folder(
     if is_huggingface(source):
         made = convert_huggingface(source, out, about)
     elif all((source / file).is_file() for file in PUBLISHED.values()):
-        made = convert(source, _text_encoder(str(source), [source / "t5"], t5, out.parent), out, dict(about))
+        root = weights if weights is not None else out.parent
+        made = _from_export(source, out, _text_encoder(str(source), [source / "t5"], t5, root), about, root)
     else:
         raise WeightsError(
             f"{source} holds no model: neither {' and '.join(PUBLISHED.values())} (audiocraft's export) nor "
@@ -108,6 +110,16 @@ def _from_folder(
         )
     verify(made)
     return made
+
+
+def _from_export(source: Path, out: Path, t5: Path, about: Mapping[str, Any], root: Path) -> Path:
+    """Convert an audiocraft export; the codec that it may only name is that of a fetched model, which all share."""
+    codecs = (root / name for name in fetchable())
+    codec = next((folder for folder in codecs if (folder / "codec.safetensors").is_file()), None)
+    try:
+        return convert(source, t5, out, dict(about), codec)
+    except NoCodecError as error:  # what was downloaded is good
+        raise UnfinishedError(f"{error}: run `looper weights get medium` first, whose codec it is") from error
 
 
 def _text_encoder(source: str, own: list[Path], t5: str | os.PathLike[str] | None, root: Path) -> Path:
@@ -146,7 +158,9 @@ def _from_hub(
             t5 = _text_encoder(repository, [], t5, out.parent)
         used = download_all(out.name, pins, scratch, progress)
         fetched = scratch / folder_name(repository, used[repository]["revision"])
-        made = _from_folder(fetched, scratch / "made" / out.name, t5, {"source": used}, progress)
+        made = _from_folder(
+            fetched, scratch / "made" / out.name, t5, {"source": used}, progress, weights=out.parent
+        )
     except WeightsError as error:
         if not isinstance(error, UnfinishedError):
             shutil.rmtree(scratch, ignore_errors=True)

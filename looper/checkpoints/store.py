@@ -16,7 +16,7 @@ from looper.runtime import paths
 
 
 def find(name_or_folder: str | os.PathLike[str]) -> Path:
-    """Resolve a model name ("tiny", "medium", "large") or a folder to a model folder.
+    """Resolve a model name ("tiny", "medium", "melody" ...) or a folder to a model folder.
 
     Parameters
     ----------
@@ -46,6 +46,14 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
         f"unknown model {given!r}: neither a folder with a {MANIFEST} nor one of: {known}. "
         "Set LOOPER_WEIGHTS if the weights live elsewhere."
     )
+
+
+def takes_melody(folder: Path) -> bool:
+    """Whether the config of a model folder asks for melodies; loading it checks the rest."""
+    try:
+        return "chroma_stem" in (folder / "config.yaml").read_text()
+    except (OSError, UnicodeDecodeError):
+        return True  # what is wrong with it is said when it is loaded
 
 
 def list_models(root: Path | None = None) -> list[str]:

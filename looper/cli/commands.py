@@ -56,6 +56,7 @@ def make(
     max_duration: opt.MaxDuration = None,
     bars: opt.Bars = None,
     key: opt.Key = None,
+    melody: opt.MelodyFile = None,
     model: opt.Model = "medium",
     seed: opt.Seed = -1,
     beats_per_bar: opt.BeatsPerBar = 4,
@@ -90,13 +91,16 @@ def make(
         top_k, top_p, temperature, guidance, seed, bars, key,
     )  # fmt: skip
     need("audiocraft")
-    find(model)  # what takes seconds to import comes after all that can be refused without it
+    weights = find(model)  # what takes seconds to import comes after all that can be refused without it
+    opt.check_not_recording(plot, melody)
+    tune = None if melody is None else opt.read_melody(melody, weights)
     from looper.export.pack import check_room, write_loops
 
     if pack:
         check_room(request, folder)
     with progress_bars(as_json) as shown:
-        loops = load_and(lambda maker: maker.make(request, show_on(shown)), model, device, shown)
+        make = lambda maker: maker.make(request, show_on(shown), melody=tune)
+        loops = load_and(make, model, device, shown)
         with loops.report.timed("export"):
             loops = loops if rate is None else loops.at_rate(rate)
             files = write_loops(loops, folder, style, pack=pack)
@@ -127,7 +131,9 @@ def unpack(reply: opt.Reply, folder: opt.Folder = pathlib.Path("loops"), as_json
 
 @weights_app.command("get")
 def weights_get(
-    model: Annotated[str, typer.Argument(help="small, medium, large, a folder, or owner/name on the hub.")],
+    model: Annotated[
+        str, typer.Argument(help="A published model (`weights list`), a folder, or owner/name on the hub.")
+    ],
     name: Annotated[str | None, typer.Option(help="What to call a model of your own.")] = None,
     t5: Annotated[
         pathlib.Path | None,

@@ -18,12 +18,13 @@ from looper.runtime.validation import FieldError
 
 if TYPE_CHECKING:
     from looper.export.style import FileStyle
+    from looper.melody import Melody
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 _NAMES = {"cfg_coef": "--guidance", "prompt": "the prompt"}
 _OPTIONS = (
     *("bpm", "variations", "max_duration", "bars", "beats_per_bar", "seed", "top_k", "top_p", "temperature"),
-    *("min_start", "key", "format", "depth", "plot", "device", "rate", "names"),
+    *("min_start", "key", "format", "depth", "plot", "device", "rate", "names", "melody"),
 )
 NAMES = ("plain", "splice")
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
@@ -45,7 +46,7 @@ Key = Annotated[
     str | None,
     typer.Option(help="A key such as 'A minor': a wish, not a promise; the report says what is heard."),
 ]
-Model = Annotated[str, typer.Option(help="medium, large, tiny, or a folder of weights.")]
+Model = Annotated[str, typer.Option(help="A model of `looper weights list`, or a folder of weights.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same loops; -1 draws one.")]
 BeatsPerBar = Annotated[int, typer.Option(help="Beats in a bar.")]
 TopK = Annotated[int, typer.Option(help="Sample from the k likeliest tokens.")]
@@ -56,6 +57,13 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; the GPU w
 Pack = Annotated[bool, typer.Option("--pack", help="Write a folder with pack.json and a zip of it.")]
 LoopsPlot = Annotated[
     pathlib.Path | None, typer.Option("--plot", help="Also write a picture of the loops and their seams.")
+]
+
+MelodyFile = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        "--melody", help="A recording whose tune the loops follow, at the asked tempo; with melody models."
+    ),
 ]
 
 Recording = Annotated[pathlib.Path, typer.Argument(help="Any recording that libsndfile or ffmpeg reads.")]
@@ -95,6 +103,17 @@ def file_style(format: str, depth: str | None, names: str, rate: int | None) -> 
     if rate is not None:
         check_rate(rate)
     return FileStyle(format, subtype, one_of("names", names, NAMES))
+
+
+def read_melody(file: pathlib.Path, model: pathlib.Path) -> Melody:
+    """The melody in a recording, or what is wrong with it or with the model folder for it."""
+    from looper.checkpoints.store import takes_melody
+    from looper.files.read import read
+    from looper.melody import NEEDS_ANOTHER_MODEL, Melody
+
+    if not takes_melody(model):
+        raise FieldError("melody", NEEDS_ANOTHER_MODEL.format(model.name))
+    return Melody(*read(file))
 
 
 def _subtype(format: str, depth: str | None) -> str | None:
@@ -159,9 +178,9 @@ def _check_picture(plot: pathlib.Path, folder: pathlib.Path) -> None:
         ) from error
 
 
-def check_not_recording(plot: pathlib.Path | None, recording: pathlib.Path) -> None:
+def check_not_recording(plot: pathlib.Path | None, recording: pathlib.Path | None) -> None:
     """Refuse a picture in the recording's own place, under whatever name it is reached."""
-    if plot is None or not recording.exists():
+    if plot is None or recording is None or not recording.exists():
         return
     place = plot.resolve()  # its folder may only be made later, and hold a way back
     if place.exists() and place.samefile(recording):

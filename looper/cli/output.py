@@ -103,6 +103,7 @@ def made_facts(loops: Loops, files: list[pathlib.Path]) -> dict[str, Any]:
                 "seconds": loop.seconds,
                 "samples": len(loop.samples),
                 "sample_rate": loop.sample_rate,
+                "channels": loop.channels,
                 "measured_bpm": round(report.measured_bpm[k], 3),
                 "confidence": round(report.confidence[k], 3),
                 "click_ratio": round(loop.seam.click_ratio, 3),
@@ -185,6 +186,7 @@ def tell_made(loops: Loops, files: list[pathlib.Path], as_json: bool, *, names: 
     )
     where = files[0].parent / f"{shared}…" if shared else files[0].parent
     out.print(
-        f"{where}: {tempo(facts['bpm'])} BPM, seed {facts['seed']}, model {facts['model']}; {took}",
+        f"{where}: {tempo(facts['bpm'])} BPM{', stereo' * (loops[0].channels == 2)}, seed {facts['seed']}, "
+        f"model {facts['model']}; {took}",
         markup=False,
     )

@@ -13,6 +13,11 @@ from torch import Tensor
 from looper.generation.messages import NoiseKey
 
 TEXT_LENGTHS = (64, 512)  # most prompts, and the longest that T5 takes
+PREFIX_LENGTHS = (
+    64,
+    320,
+    768,
+)  # as many texts in front of the music; melodies of 30 s and most prompts; the longest
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Row:
         Beat clock features [columns, C]; the last row is repeated where there are too few.
     frames : int or None
         Length of this row, prompt included; as long as the call's rows may be where None.
+    prefix : torch.Tensor or None
+        What stands in front of the music, [2, tokens, dim]: with the condition, and without it.
     """
 
     text: Tensor | None
@@ -38,6 +45,7 @@ class Row:
     prompt: Tensor | None = None
     clock: Tensor | None = None
     frames: int | None = None
+    prefix: Tensor | None = None
 
 
 def sharing(rows: Sequence[Any], what: Callable[[Any], tuple[Any, ...]]) -> list[list[int]]:
@@ -56,6 +64,11 @@ def split(batch: list[int], size: int) -> list[list[int]]:
 def text_length(tokens: int) -> int:
     """Room for a text of so many tokens."""
     return next((room for room in TEXT_LENGTHS if tokens <= room), round_up(tokens, 16))
+
+
+def prefix_length(tokens: int) -> int:
+    """Room for so many tokens in front of the music."""
+    return next((room for room in (0, *PREFIX_LENGTHS) if tokens <= room), round_up(tokens, 16))
 
 
 def check_rows(rows: Sequence[Row], frames: int) -> None:

@@ -31,6 +31,7 @@ from looper.generation.lane_pool import MOST_ROWS, LanePool
 from looper.generation.sampling import check_sampling
 from looper.generation.scheduler import Scheduler
 from looper.generation.tasks import EngineStatus, RequestTask
+from looper.model.conditioning import usual_prefix
 from looper.model.musicgen import Model
 from looper.model.transformer import Transformer
 from looper.request import Sampling
@@ -78,7 +79,7 @@ class Engine:
         graphs = graphs_wanted(self.transformer.device) and not disable_graphs
         self.pool = GraphPool(self.transformer.device) if graphs else None
         self.kernels = choose_kernels(self.transformer, self.pool, MOST_ROWS)
-        self.lanes = LanePool(self.transformer, window, workers, self.pool, self.kernels)
+        self.lanes = LanePool(self.transformer, window, workers, self.pool, self.kernels, usual_prefix(model))
         self._changed = threading.Condition()
         self._scheduler = Scheduler(self.lanes, self.delays)
         self._jobs = DeviceJobs()

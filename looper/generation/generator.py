@@ -20,7 +20,7 @@ from looper.generation.engine import Engine, Progress
 from looper.generation.likelihood import log_likelihoods
 from looper.generation.messages import GenerationOutput, GenerationRequest, ModelSpec, Passage
 from looper.model.codec import Codec
-from looper.model.conditioning import encode_text
+from looper.model.conditioning import Condition, condition, encode_text
 from looper.model.musicgen import Model
 from looper.runtime.threads import cores
 
@@ -67,13 +67,21 @@ class Generator:
         small = sum(p.numel() for p in model.lm.transformer.parameters()) < SMALL_MODEL
         self.threads, self.workers = (1, min(here, 4)) if small else (here, 1)
         self.engine = Engine(model, disable_graphs, self.threads, self.workers)
-        self.codec = Codec(model.codec, model.device)
+        self.codec = Codec(model.codec, model.device, model.channels)
         self.hop_length = self.codec.hop_length
 
     @property
     def spec(self) -> ModelSpec:
         """What a plan must know of the model."""
-        return ModelSpec(self.frame_rate, self.hop_length, self.window_seconds, self.clocked)
+        melody = self.model.melody
+        return ModelSpec(
+            self.frame_rate,
+            self.hop_length,
+            self.window_seconds,
+            self.clocked,
+            self.model.channels,
+            None if melody is None else melody.shortest,
+        )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> Generator:
@@ -135,34 +143,49 @@ class Generator:
         prompts, lengths = request.prompts, request.lengths
         # what continues an audio prompt comes after what told of its text
         tell = request.audio_prompts is None
-        texts = {prompt: self.encode_text(prompt, tell) for prompt in dict.fromkeys(prompts)}
+        melody = self._encode_melody(request.melody)
+        told = {p: self._condition(self.encode_text(p, tell), melody) for p in dict.fromkeys(prompts)}
         heard = _spread(request.audio_prompts, len(prompts), self.encode_audio)
         clocks = _spread(self._clock(request.clock), len(prompts), torch.from_numpy)
         rows = [
-            Row(texts[prompt], key, audio, clock, length)
+            Row(told[prompt].text, key, audio, clock, length, told[prompt].prefix)
             for prompt, key, audio, clock, length in zip(
                 prompts, request.keys, heard, clocks, lengths, strict=True
             )
         ]
         return self.engine.decode(rows, max(lengths), request.sampling, progress)
 
-    def log_likelihoods(self, prompt: str, passages: Sequence[Passage]) -> np.ndarray:
+    def log_likelihoods(
+        self, prompt: str, passages: Sequence[Passage], melody: np.ndarray | None = None
+    ) -> np.ndarray:
         """How likely the model finds the ends of passages under a text: nats per token, float32 [passages]."""
-        text = self.encode_text(prompt, tell=False)
+        told = self._condition(self.encode_text(prompt, tell=False), self._encode_melody(melody))
         judged = [passage if self.clocked else replace(passage, clock=None) for passage in passages]
-        texts = [text] * len(judged)
-        return self.engine.call(lambda: log_likelihoods(self.engine.transformer, judged, texts)).numpy()
+        texts = [told.text] * len(judged)
+        front = None if told.prefix is None else told.prefix[0]
+        return self.engine.call(
+            lambda: log_likelihoods(self.engine.transformer, judged, texts, front)
+        ).numpy()
+
+    def _condition(self, text: Tensor, melody: Tensor | None) -> Condition:
+        return self.engine.call(lambda: condition(self.model, text, melody))
+
+    def _encode_melody(self, samples: np.ndarray | None) -> Tensor | None:
+        encoder = self.model.melody
+        return (
+            None if samples is None or encoder is None else self.engine.call(lambda: encoder.encode(samples))
+        )
 
     def encode_text(self, prompt: str, tell: bool = True) -> Tensor:
         """Encode one text, [tokens, dim]; see `looper.model.conditioning.encode_text`."""
         return self.engine.call(lambda: encode_text(self.model.lm, prompt, tell))
 
     def encode_audio(self, samples: np.ndarray) -> Tensor:
-        """Encode samples [n * hop_length] to codes [n_q, n]."""
+        """Encode samples [n * hop_length], of a stereo model also [.., 2], to codes [n_q, n]."""
         return self.engine.call(lambda: self.codec.encode(samples))
 
     def decode_audio(self, codes: Tensor) -> np.ndarray:
-        """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]; -1 stands for silence."""
+        """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length], in stereo [.., 2]; -1 is silence."""
         return self.codec.decode(codes, self.engine.map)
 
     def _clock(self, clock: np.ndarray | None) -> np.ndarray | None:

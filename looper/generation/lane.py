@@ -29,6 +29,12 @@ class LaneKind(NamedTuple):
 
     columns: int
     text: int
+    ahead: int = 0
+
+    @property
+    def cached(self) -> int:
+        """Columns of the caches."""
+        return self.ahead + self.columns
 
 
 class StepKey(NamedTuple):
@@ -127,7 +133,7 @@ class Lane:
             last = self.running.pop()
             if last is not task:
                 assert self.slots is not None
-                self.slots.move(last.slot, task.slot, min(last.position, self.kind.columns))
+                self.slots.move(last.slot, task.slot, min(last.ahead + last.position, self.kind.cached))
                 self.running[task.slot] = last
                 last.slot = task.slot
 
@@ -144,7 +150,9 @@ class Lane:
             slots.fill(task)
         for mates in sharing(joining, lambda task: (id(task.row.text), id(task.row.clock))):
             slots.fill_shared([joining[i] for i in mates])
-        prompts = lambda task: (id(task.row.text), id(task.row.prompt), id(task.row.clock))
+        prompts = lambda task: tuple(
+            id(part) for part in (task.row.text, task.row.prefix, task.row.prompt, task.row.clock)
+        )
         for mates in sharing(joining, prompts):
             self._prefill(slots, [joining[i] for i in mates])
         for _ in range(min(ROUND, max(task.remaining for task in self.running))):
@@ -197,7 +205,7 @@ class Lane:
     def _key(self, slots: Slots) -> StepKey:
         """The shapes of the next step: on CUDA few, so that few graphs serve all; else what the rows need."""
         count = len(self.running)
-        needed = min(self.kind.columns, 1 + max(task.position for task in self.running))
+        needed = min(self.kind.cached, 1 + max(task.ahead + task.position for task in self.running))
         if few_shapes(self.transformer.device):
             rows = next(rows for rows in self._row_counts() if rows >= count)
             columns = next(columns for columns in self._windows() if columns >= needed)
@@ -216,22 +224,20 @@ class Lane:
     def _windows(self) -> list[int]:
         """Columns to look at, in a few steps up to all there are; all where attention reads how many rows need."""
         if self.kernels is not None and self.kernels.read_lengths:
-            return [self.kind.columns]
-        thirds = (self.kind.columns * part / CUDA_WINDOWS for part in range(1, CUDA_WINDOWS + 1))
-        return [min(self.kind.columns, round_up(int(part), 64)) for part in thirds]
+            return [self.kind.cached]
+        thirds = (self.kind.cached * part / CUDA_WINDOWS for part in range(1, CUDA_WINDOWS + 1))
+        return [min(self.kind.cached, round_up(int(part), 64)) for part in thirds]
 
     def _prefill(self, slots: Slots, tasks: list[RowTask]) -> None:
         """Feed what is given to rows that share it in one pass, and draw their next columns."""
         t, one = self.transformer, tasks[0]
-        position = torch.arange(one.start, device=t.device)
-        x = t.embed(slots.sequence[one.slot : one.slot + 1, :, : one.start]) + slots.positions[: one.start]
-        if slots.clock is not None:
-            x = x + slots.clock[one.slot : one.slot + 1, : one.start]
+        length = one.ahead + one.start
+        position = torch.arange(length, device=t.device)
         cross = slots.cross and slots.cross.of(slice(one.slot, one.slot + 1))
-        scratch = t.new_cache(HALVES, one.start)
+        scratch = t.new_cache(HALVES, length)
         causal = t.mask(position[None, :] <= position[:, None])
-        hidden = t(x.repeat(HALVES, 1, 1), windows(scratch, one.start), cross, position, causal)
-        slots.store([task.slot for task in tasks], scratch, one.start)
+        hidden = t(slots.given(one), windows(scratch, length), cross, position, causal)
+        slots.store([task.slot for task in tasks], scratch, length)
         rows = torch.tensor([task.slot for task in tasks], device=t.device)
         rule = sampling_rule((task.sampling for task in tasks), t.card)
         both = hidden.repeat(len(tasks), 1)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from looper.generation.batch import round_up, text_length
+from looper.generation.batch import prefix_length, round_up, text_length
 from looper.generation.kernels.choice import Kernels
 from looper.generation.lane import Lane, LaneKind
 from looper.generation.slots import row_bytes
@@ -40,6 +40,8 @@ class LanePool:
         Where the lanes' CUDA graphs live.
     kernels : Kernels or None
         What the lanes' steps are made of.
+    ahead : int
+        Tokens that usually stand in front of the music.
 
     Attributes
     ----------
@@ -56,8 +58,10 @@ class LanePool:
         workers: int,
         graphs: GraphPool | None,
         kernels: Kernels | None = None,
+        ahead: int = 0,
     ) -> None:
-        self.transformer, self.workers, self.graphs, self.kernels = transformer, workers, graphs, kernels
+        self.transformer, self.workers, self.graphs = transformer, workers, graphs
+        self.kernels, self.ahead = kernels, ahead
         self.columns = sorted({min(SHORT_COLUMNS, round_up(window, 16)), round_up(window, 16)})
         self.by_kind: dict[LaneKind, list[Lane]] = {}
         self._sizes: dict[LaneKind, int] = {}  # that memory has taught
@@ -86,7 +90,7 @@ class LanePool:
         """
         text = 0 if task.row.text is None else text_length(task.row.text.shape[0])
         columns = next(columns for columns in self.columns if task.columns <= columns)
-        lanes = self.of(LaneKind(columns, text))
+        lanes = self.of(LaneKind(columns, text, prefix_length(task.ahead)))
         free = [lane for lane in lanes if len(lane.tasks) < lane.size]
         if not free:
             return None
@@ -106,7 +110,7 @@ class LanePool:
     def all_kinds(self) -> list[LaneKind]:
         """The kinds that requests with texts of a usual length need."""
         text = text_length(1) if self.transformer.has_cross else 0
-        return [LaneKind(columns, text) for columns in self.columns]
+        return [LaneKind(columns, text, prefix_length(self.ahead)) for columns in self.columns]
 
     def shrink(self, lane: Lane, rows: int) -> None:
         """Go on with half as many slots in lanes of this kind, of which `rows` were too many for the memory."""

@@ -23,7 +23,10 @@ MOST_AT_ONCE = 64  # passages in one pass
 
 @torch.inference_mode()
 def log_likelihoods(
-    transformer: Transformer, passages: Sequence[Passage], texts: Sequence[Tensor | None]
+    transformer: Transformer,
+    passages: Sequence[Passage],
+    texts: Sequence[Tensor | None],
+    prefix: Tensor | None = None,
 ) -> Tensor:
     """Mean log-likelihood per token of the frames from `start` on, in nats, float32 [passages] on the CPU.
 
@@ -34,6 +37,8 @@ def log_likelihoods(
         Of any lengths; up to 64 go through the model together.
     texts : sequence of torch.Tensor or None
         Encoded text [tokens, dim] of each passage; those that share the object share the work on it.
+    prefix : torch.Tensor, optional
+        What stands in front of all passages, [tokens, dim].
 
     Raises
     ------
@@ -52,7 +57,7 @@ def log_likelihoods(
     while queue:
         batch = queue.pop(0)
         try:
-            means = _means(transformer, [passages[i] for i in batch], [texts[i] for i in batch])
+            means = _means(transformer, [passages[i] for i in batch], [texts[i] for i in batch], prefix)
         except RuntimeError as error:
             if len(batch) == 1 or not out_of_memory(error):
                 raise
@@ -62,11 +67,14 @@ def log_likelihoods(
     return torch.tensor([found[i] for i in range(len(passages))])
 
 
-def _means(transformer: Transformer, passages: list[Passage], texts: list[Tensor | None]) -> Tensor:
+def _means(
+    transformer: Transformer, passages: list[Passage], texts: list[Tensor | None], prefix: Tensor | None
+) -> Tensor:
     t, rows = transformer, len(passages)
     frames = max(passage.codes.shape[1] for passage in passages)
     sequence = torch.cat([_sequence(t, passage, frames) for passage in passages]).to(t.device)
-    hidden = t.out_norm(_hidden(t, passages, texts, sequence[:, :, :-1])).view(rows, -1, t.dim)
+    hidden = t.out_norm(_hidden(t, passages, texts, sequence[:, :, :-1], prefix)).view(rows, -1, t.dim)
+    hidden = hidden[:, 0 if prefix is None else len(prefix) :]
     means = []
     for passage, tokens, states in zip(passages, sequence, hidden, strict=True):
         # column c foretells column c + 1, where codebook q of frame c - delay_q stands
@@ -92,11 +100,17 @@ def _sequence(transformer: Transformer, passage: Passage, frames: int) -> Tensor
 
 
 def _hidden(
-    transformer: Transformer, passages: list[Passage], texts: list[Tensor | None], tokens: Tensor
+    transformer: Transformer,
+    passages: list[Passage],
+    texts: list[Tensor | None],
+    tokens: Tensor,
+    prefix: Tensor | None,
 ) -> Tensor:
-    """Run the layers over [rows, n_q, columns]; [rows * columns, dim]."""
+    """Run the layers over what stands in front and [rows, n_q, columns]; [rows * (tokens + columns), dim]."""
     t, (rows, _, columns) = transformer, tokens.shape
-    x = t.embed(tokens) + t.positions(columns)
+    ahead = 0 if prefix is None else len(prefix)
+    positions = t.positions(ahead + columns)
+    x = t.embed(tokens) + positions[ahead:]
     cross = None
     lengths = [text.shape[0] for text in texts if text is not None]
     if t.has_cross and lengths:
@@ -107,9 +121,11 @@ def _hidden(
             t.write_text(cross, mates, text)
     if t.clock_weight is not None:
         x = x + torch.stack([t.clock(_tensor(passage.clock), columns) for passage in passages])
-    position = torch.arange(columns, device=t.device)
+    if prefix is not None:
+        x = torch.cat([(prefix.to(x) + positions[:ahead]).expand(rows, -1, -1), x], dim=1)
+    position = torch.arange(ahead + columns, device=t.device)
     # every layer fills the whole cache before it looks: one serves them all
-    cache = windows(t.new_cache(rows, columns, layers=1), columns) * len(t.layers)
+    cache = windows(t.new_cache(rows, ahead + columns, layers=1), ahead + columns) * len(t.layers)
     causal = t.mask(position[None, :] <= position[:, None])
     return t.run(x, cache, cross, position, causal)
 

@@ -8,8 +8,10 @@ from typing import NamedTuple, SupportsInt
 
 import numpy as np
 
+from looper.melody import NEEDS_ANOTHER_MODEL
 from looper.request import Sampling
-from looper.runtime.validation import whole
+from looper.runtime.validation import FieldError, whole
+from looper.samples import is_silent
 
 
 class NoiseKey(NamedTuple):
@@ -34,12 +36,18 @@ class ModelSpec:
         Longest audio, prompt included.
     clocked : bool
         Whether the model takes a beat clock.
+    channels : int
+        Of its audio, 1 or 2.
+    melody_samples : int or None
+        Samples of the shortest melody it takes; None where it takes text alone.
     """
 
     frame_rate: float
     hop_length: int
     window_seconds: float
     clocked: bool
+    channels: int = 1
+    melody_samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,12 @@ class GenerationRequest:
         bit for bit on the same kind of device.
     sampling : Sampling
     audio_prompts : np.ndarray or None
-        [rows or 1, n * hop_length] samples to continue; they are encoded, and come back decoded at
-        the beginning of the result.
+        [rows or 1, n * hop_length] samples to continue, for a stereo model also [.., 2]; they are encoded, and
+        come back decoded at the beginning of the result.
     clock : np.ndarray or None
         Beat clock features [T, C] or [rows, T, C], for a clocked model.
+    melody : np.ndarray or None
+        Mono samples [T] of what shall be played from the first frame on, for a model that takes it.
 
     Raises
     ------
@@ -84,6 +94,7 @@ class GenerationRequest:
     sampling: Sampling = Sampling()  # noqa: RUF009  (frozen)
     audio_prompts: np.ndarray | None = None
     clock: np.ndarray | None = None
+    melody: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.prompts)
@@ -103,10 +114,10 @@ class GenerationRequest:
     @property
     def prompt_samples(self) -> int:
         """Samples of the audio prompt; 0 where there is none."""
-        return 0 if self.audio_prompts is None else int(np.shape(self.audio_prompts)[-1])
+        return 0 if self.audio_prompts is None else int(np.shape(self.audio_prompts)[1])
 
     def check(self, spec: ModelSpec) -> None:
-        """Raise ValueError for lengths or audio prompts that a model cannot take."""
+        """Raise ValueError for lengths, audio prompts or a melody that a model cannot take."""
         window = int(spec.window_seconds * spec.frame_rate)
         for wrong in (length for length in self.lengths if not 1 <= length <= window):
             raise ValueError(
@@ -114,11 +125,15 @@ class GenerationRequest:
             )
         if self.audio_prompts is not None:
             self._check_audio_prompts(spec, self.audio_prompts)
+        if self.melody is not None:
+            check_melody(self.melody, spec)
 
     def _check_audio_prompts(self, spec: ModelSpec, audio_prompts: np.ndarray) -> None:
         shape, rows, hop = np.shape(audio_prompts), len(self.prompts), spec.hop_length
-        if len(shape) != 2 or shape[0] not in (1, rows) or shape[1] == 0 or shape[1] % hop:
-            raise ValueError(f"audio_prompts must be [{rows} or 1, n * {hop}] samples, got {shape}")
+        fits = shape[2:] == () or (shape[2:] == (2,) and spec.channels == 2)  # mono stands for both of two
+        if len(shape) < 2 or not fits or shape[0] not in (1, rows) or shape[1] == 0 or shape[1] % hop:
+            stereo = " or, in stereo, [.., 2]" if spec.channels == 2 else ""
+            raise ValueError(f"audio_prompts must be [{rows} or 1, n * {hop}] samples{stereo}, got {shape}")
         if not np.isfinite(audio_prompts).all():
             raise ValueError("audio_prompts holds samples that are not finite")
         frames = min(self.lengths)
@@ -129,6 +144,24 @@ class GenerationRequest:
             )
 
 
+def check_melody(melody: np.ndarray, spec: ModelSpec) -> None:
+    """Raise FieldError where a melody, samples [T] at the model's rate, is none for the model."""
+    if spec.melody_samples is None:
+        raise FieldError("melody", NEEDS_ANOTHER_MODEL.format("this model"))
+    if np.ndim(melody) != 1 or not np.isfinite(melody).all():
+        raise FieldError("melody", f"must be finite samples [T] in mono, got {np.shape(melody)}")
+    if len(melody) < spec.melody_samples:
+        rate = spec.frame_rate * spec.hop_length
+        raise FieldError(
+            "melody",
+            f"must last {spec.melody_samples / rate:.2f} s or longer, got {len(melody) / rate:.2f} s: pass a phrase",
+        )
+    if is_silent(melody):
+        raise FieldError(
+            "melody", "must not be silent: there is nothing in it to follow; pass another recording"
+        )
+
+
 @dataclass(frozen=True)
 class GenerationOutput:
     """What a generator gives for a batch.
@@ -136,7 +169,7 @@ class GenerationOutput:
     Attributes
     ----------
     samples : np.ndarray
-        float32 [rows, frames * hop_length]; silence after the end of a shorter row.
+        float32 [rows, frames * hop_length], of a stereo model [.., 2]; silence after the end of a shorter row.
     codes : np.ndarray or None
         The codes [rows, n_q, frames] it was decoded from, where there are any; -1 after the end of a
         shorter row.

@@ -25,22 +25,26 @@ class Slots:
     transformer : Transformer
     count : int
         Rows there is room for.
-    columns, text_length : int
-        Room of each row; a `text_length` of 0 is a model without text.
+    columns, text_length, ahead : int
+        Room of each row, for music, text and what stands in front of the music; a `text_length` of 0 is a model
+        without cross-attention.
     """
 
-    def __init__(self, transformer: Transformer, count: int, columns: int, text_length: int) -> None:
+    def __init__(
+        self, transformer: Transformer, count: int, columns: int, text_length: int, ahead: int = 0
+    ) -> None:
         t, device = transformer, transformer.device
-        self.transformer, self.count = transformer, count
-        self.cache = t.new_cache(HALVES * count, columns)
+        self.transformer, self.count, self.last = transformer, count, columns - 1
+        self.cache = t.new_cache(HALVES * count, ahead + columns)
         self.cross = t.new_cross(count, text_length) if text_length else None
         self.sequence = torch.full((count, t.n_q, columns + 1), t.special, dtype=torch.long, device=device)
         self.uniforms = zeros((count, columns + 1, t.n_q), torch.float32, device)
-        self.positions = t.positions(columns)
+        self.positions = t.positions(ahead + columns)
         clocked = t.clock_weight is not None
         self.clock = zeros((count, columns, t.dim), torch.float32, device) if clocked else None
         self.position = torch.zeros(count, dtype=torch.long, device=device)
-        self.columns = torch.arange(columns, device=device)
+        self.ahead = torch.zeros(count, dtype=torch.long, device=device) if ahead else None
+        self.columns = torch.arange(ahead + columns, device=device)
         self.rows = torch.arange(count, device=device)
         self.halves = torch.arange(HALVES * count, device=device)
         self.check = torch.zeros(count, device=device)
@@ -51,6 +55,8 @@ class Slots:
         t, slot, end = self.transformer, task.slot, task.columns + 1
         self.check[slot] = 0
         self.position[slot] = task.start
+        if self.ahead is not None:
+            self.ahead[slot] = task.ahead
         given = given_sequence([task.row], task.frames, t.delays, t.special)[0]
         self.sequence[slot, :, :end] = given.to(t.device)
         numbers = torch.from_numpy(row_uniforms([task.row.key], end, t.n_q)[0])
@@ -66,6 +72,18 @@ class Slots:
             assert row.text is not None
             t.write_text(self.cross, rows, row.text)
 
+    def given(self, task: RowTask) -> Tensor:
+        """What a row's layers are fed first: what stands in front, and what is given; [HALVES, time, dim]."""
+        t, slot, ahead = self.transformer, task.slot, task.ahead
+        x = t.embed(self.sequence[slot : slot + 1, :, : task.start])
+        x = x + self.positions[ahead : ahead + task.start]
+        if self.clock is not None:
+            x = x + self.clock[slot : slot + 1, : task.start]
+        x = x.repeat(HALVES, 1, 1)
+        if task.row.prefix is None:
+            return x
+        return torch.cat([task.row.prefix.to(x) + self.positions[:ahead], x], dim=1)
+
     def store(self, slots: list[int], scratch: tuple[Tensor, ...], length: int) -> None:
         """Copy one row's keys and values of the first `length` columns to some slots."""
         for half in range(HALVES):
@@ -74,12 +92,13 @@ class Slots:
                 target[there, :, :length] = source[half]
 
     def move(self, source: int, target: int, columns: int) -> None:
-        """Let a row go on in another slot; it stands before `columns`."""
+        """Let a row go on in another slot; of its caches `columns` are filled."""
         for layer in self.cache:
             for half in range(HALVES):
                 layer[HALVES * target + half, :, :columns] = layer[HALVES * source + half, :, :columns]
         tensors = [self.sequence, self.uniforms, self.position, self.check]
         tensors += [] if self.clock is None else [self.clock]
+        tensors += [] if self.ahead is None else [self.ahead]
         tensors += [] if self.cross is None else [*self.cross.layers, self.cross.mask, self.cross.lengths]
         for tensor in tensors:
             tensor[target] = tensor[source]
@@ -96,8 +115,8 @@ class Slots:
         return codes_of(self.sequence[task.slot], task.frames, self.transformer.delays).cpu().clone()
 
 
-def row_bytes(transformer: Transformer, columns: int, text_length: int) -> int:
+def row_bytes(transformer: Transformer, columns: int, text_length: int, ahead: int = 0) -> int:
     """Bytes that a row's caches take."""
     t = transformer
     size = torch.finfo(t.dtype).bits // 8
-    return 2 * len(t.layers) * t.dim * (HALVES * columns + text_length) * size
+    return 2 * len(t.layers) * t.dim * (HALVES * (columns + ahead) + text_length) * size

@@ -27,14 +27,15 @@ def step(slots: Slots, window: tuple[RowWindow, ...], cross: Cross | None, rule:
     t = slots.transformer
     count = len(window[0].rows) // HALVES
     rows, position = slots.rows[:count], slots.position[:count]
-    x = t.embed(slots.sequence[rows, :, position][..., None])[:, 0] + slots.positions[position]
+    place = position if slots.ahead is None else position + slots.ahead[:count]  # in caches
+    x = t.embed(slots.sequence[rows, :, position][..., None])[:, 0] + slots.positions[place]
     if slots.clock is not None:
         x = x + slots.clock[rows, position]
-    both = position.repeat_interleave(HALVES)
+    both = place.repeat_interleave(HALVES)
     mask = t.mask(slots.columns[: window[0].k.shape[2]] <= both[:, None])[:, None, None]
     hidden = t(x.repeat_interleave(HALVES, dim=0)[:, None], window, cross, both, mask)
     finish_step(slots, hidden, rows, position + 1, slots.values.of(count), rule)
-    position.add_(1).clamp_(max=len(slots.columns) - 1)  # a row that is done goes on until it leaves
+    position.add_(1).clamp_(max=slots.last)  # a row that is done goes on until it leaves
 
 
 def finish_step(

@@ -81,6 +81,11 @@ class RowTask:
         self.slot, self.position, self.steps = -1, self.start, 0
 
     @property
+    def ahead(self) -> int:
+        """Tokens that stand in front of its music."""
+        return 0 if self.row.prefix is None else self.row.prefix.shape[1]
+
+    @property
     def remaining(self) -> int:
         """Steps until the last column is drawn."""
         return self.columns - self.position

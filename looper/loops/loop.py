@@ -74,10 +74,11 @@ class Loop:
         Returns
         -------
         str
-            Such as "<Loop: 4 bars at 124 BPM, 7.742 s, 32000 Hz>".
+            Such as "<Loop: 4 bars at 124 BPM, 7.742 s, 32000 Hz>", with ", stereo" where it is.
         """
         size = f"{self.bars:g} bar{'s' * (self.bars != 1)} at {tempo(self.bpm)} BPM"
-        return f"<Loop: {size}, {self.seconds:.3f} s, {self.sample_rate} Hz>"
+        stereo = ", stereo" * (self.channels == 2)
+        return f"<Loop: {size}, {self.seconds:.3f} s, {self.sample_rate} Hz{stereo}>"
 
     def _repr_html_(self) -> str:
         """A player and a picture, in a notebook."""
@@ -89,6 +90,11 @@ class Loop:
     def bars(self) -> float:
         """Length in bars; below one for a loop of a few beats."""
         return self.beats / self.beats_per_bar
+
+    @property
+    def channels(self) -> int:
+        """How many there are in `samples`."""
+        return 1 if self.samples.ndim == 1 else int(self.samples.shape[1])
 
     @property
     def seconds(self) -> float:

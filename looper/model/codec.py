@@ -23,7 +23,10 @@ class Codec:
     Parameters
     ----------
     model : audiocraft.models.encodec.EncodecModel
+        For one channel.
     device : torch.device
+    channels : int
+        Of two, each is coded by itself, and their codebooks take turns: left 0, right 0, left 1, right 1 ...
 
     Attributes
     ----------
@@ -32,24 +35,36 @@ class Codec:
         under the music.
     """
 
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self.model, self.device = model, device
+    def __init__(self, model: Any, device: torch.device, channels: int = 1) -> None:
+        self.model, self.device, self.channels = model, device, channels
         self.hop_length = round(model.sample_rate / model.frame_rate)
         self.half = device.type == "cuda"
 
     @torch.inference_mode()
     def encode(self, samples: np.ndarray) -> Tensor:
-        """Encode samples [n * hop_length] to codes [n_q, n]."""
-        audio = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)).to(self.device)
+        """Encode samples [n * hop_length], or with channels [.., C], to codes [n_q, n]; mono stands for all channels."""
+        each = [samples] * self.channels if samples.ndim == 1 else list(samples.T)
         with _repeatable(self.device):
-            codes, _ = self.model.encode(audio[None, None])
-        return codes[0]
+            codes = [self.model.encode(self._tensor(channel)[None, None])[0][0] for channel in each]
+        return torch.stack(codes, dim=1).flatten(0, 1)
+
+    def _tensor(self, channel: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(channel, dtype=np.float32)).to(self.device)
 
     def decode(self, codes: Tensor, each: Callable[..., Iterable[np.ndarray]] = map) -> np.ndarray:
         """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length]; -1 stands for silence.
 
-        `each` maps a function over blocks of rows, in any thread and order of time.
+        With two channels the samples are [rows, frames * hop_length, 2]. `each` maps a function over blocks of rows,
+        in any thread and order of time.
         """
+        channels = codes.unflatten(1, (-1, self.channels)).transpose(1, 2).flatten(0, 1)
+        samples = self._decode_channels(channels, each)
+        if self.channels == 1:
+            return samples
+        return np.ascontiguousarray(samples.reshape(len(codes), self.channels, -1).swapaxes(1, 2))
+
+    def _decode_channels(self, codes: Tensor, each: Callable[..., Iterable[np.ndarray]]) -> np.ndarray:
+        """As `decode`, each row being one channel."""
         ends = (codes[:, 0] >= 0).sum(dim=1).tolist()
         samples = np.zeros((len(codes), codes.shape[-1] * self.hop_length), np.float32)
         blocks = [block for end in sorted(set(ends)) for block in self._blocks(ends, end)]

@@ -1,8 +1,9 @@
-"""Text to the vectors that the transformer attends to."""
+"""Text and melody to the vectors that the transformer attends to, or that stand in front of the music."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,9 +12,56 @@ from torch import Tensor
 if TYPE_CHECKING:
     from audiocraft.models.lm import LMModel
 
+    from looper.model.musicgen import Model
+
 logger = logging.getLogger(__name__)
 
 MAX_TEXT_TOKENS = 512  # what T5 was trained on
+USUAL_TOKENS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """What a row is told of the music that is wanted.
+
+    Attributes
+    ----------
+    text : torch.Tensor or None
+        Encoded text [tokens, dim] for cross-attention.
+    prefix : torch.Tensor or None
+        What stands in front of the music, [2, tokens, dim]: with the condition, and without it.
+    """
+
+    text: Tensor | None
+    prefix: Tensor | None = None
+
+
+@torch.inference_mode()
+def condition(model: Model, text: Tensor, melody: Tensor | None) -> Condition:
+    """Put an encoded text [tokens, dim] and an encoded melody [length, dim] where the model wants them.
+
+    As audiocraft does: the melody before the text, and for the half without a condition zeros in the text's place
+    and silence in the melody's.
+    """
+    front = list(model.lm.fuser.fuse2cond["prepend"])
+    if not front:
+        return Condition(text)
+    (name,) = model.lm.condition_provider.conditioners
+    told = [text] if name in front else []
+    untold = [torch.zeros_like(part) for part in told]
+    if model.melody is not None:
+        silence = model.melody.encode(None)
+        told.insert(0, silence if melody is None else melody)
+        untold.insert(0, silence)
+    prefix = torch.stack([torch.cat(told), torch.cat(untold)])
+    return Condition(None if name in front else text, prefix)
+
+
+def usual_prefix(model: Model) -> int:
+    """Tokens that stand in front of the music where a text is of a usual length."""
+    front = list(model.lm.fuser.fuse2cond["prepend"])
+    text = USUAL_TOKENS if any(name in front for name in model.lm.condition_provider.conditioners) else 0
+    return text + (0 if model.melody is None else model.melody.length)
 
 
 @torch.inference_mode()

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from audiocraft.models.encodec import EncodecModel
     from audiocraft.models.lm import LMModel
 
+    from looper.model.melody import MelodyEncoder
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -41,6 +43,8 @@ class Model:
     clock : Clock or None
         None for MusicGen medium and large.
     device : torch.device
+    melody : MelodyEncoder or None
+        None for models that take text alone.
     """
 
     lm: LMModel
@@ -49,8 +53,15 @@ class Model:
     name: str
     clock: Clock | None
     device: torch.device
+    melody: MelodyEncoder | None = None
 
     @property
     def window_seconds(self) -> float:
         """Longest audio the model was trained on, prompt included, in seconds."""
         return float(self.config["lm"].dataset.segment_duration)
+
+    @property
+    def channels(self) -> int:
+        """Channels of its audio: 2 where each codebook of the left channel is followed by the right one's, else 1."""
+        interleaved = self.config["lm"].get("interleave_stereo_codebooks")
+        return 2 if interleaved and interleaved.get("use") else 1

@@ -290,8 +290,8 @@ def _check_supported(lm: LMModel) -> None:
         (layer.self_attn.kv_repeat != 1, "repeated keys"),
         (lm.fuser.cross_attention_pos_emb, "positions in cross-attention"),
         (
-            any(lm.fuser.fuse2cond[how] for how in ("sum", "prepend", "input_interpolate")),
-            "conditions beside text",
+            any(lm.fuser.fuse2cond[how] for how in ("sum", "input_interpolate")),
+            "conditions that are added to the music",
         ),
     ):
         if unsupported:

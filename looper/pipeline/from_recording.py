@@ -1,7 +1,7 @@
 """Variations of a recording: its loop found, its last bar continued, the results made a set with it.
 
 The source is cut and closed at its own sample rate and with its own channels. What the model hears is that loop as
-one round at the model's rate, mono, at the tempo that the model will play.
+one round at the model's rate, mono unless the model makes stereo, at the tempo that the model will play.
 """
 
 from __future__ import annotations
@@ -184,9 +184,11 @@ class RecordingSession(LoopSession):
     def _note_what_is_planned(self) -> None:
         for words in self._source_notes:
             self.report.note(words)
-        if self.source.samples.ndim == 2 and self.source.samples.shape[1] == 2:
+        if self._channels != self.generator.spec.channels:
             self.report.note(
                 "the recording is stereo and the model makes mono: the variations are mono, in two equal channels"
+                if self._channels == 2
+                else "the recording is mono and the model makes stereo: its variations are mixed to mono"
             )
         if self.plan.prompt_beats < min(self.request.beats_per_bar, self.source.beats):
             self.report.note(
@@ -208,15 +210,22 @@ class RecordingSession(LoopSession):
         self.report_keys(kept)
         return Loops(kept, self.request, self.report)
 
+    @property
+    def _channels(self) -> int:
+        return 1 if self.source.samples.ndim == 1 else self.source.samples.shape[1]
+
     def _take(self) -> Take:
-        """The source as the model's own first loop would be: one round, mono, at the tempo that is played."""
+        """The source as the model's own first loop would be: one round at the tempo that is played."""
         rate, beats = self.generator.sample_rate, self.source.beats
-        ring = mono(np.roll(self.source.samples, -self._preroll, axis=0))
+        ring = np.roll(self.source.samples, -self._preroll, axis=0)
+        stereo = self._channels == self.generator.spec.channels == 2
+        ring = ring - ring.mean(axis=0) if stereo else mono(ring)
         ring = resampled(ring, loop_length(beats, self.request.bpm, rate)).astype(np.float32)
         if self.plan.bpm != self.request.bpm:
-            found = _at_tempo(ring[:, None], rate, self.plan.bpm, beats, self.request.beats_per_bar)
+            columns = ring.reshape(len(ring), -1)
+            found = _at_tempo(columns, rate, self.plan.bpm, beats, self.request.beats_per_bar)
             ahead = round(found.seam.preroll_ms * rate / 1000)
-            ring = np.roll(found.samples[:, 0], -ahead)
+            ring = np.roll(found.samples, -ahead, axis=0).reshape(-1, *ring.shape[1:])
         grid = replace(_spanning(self.source.grid, 0.0, len(ring) / rate, beats), bpm=self.plan.bpm)
         return Take(ring, grid, attempt=0, score=0.0, drifted=False)
 
@@ -229,8 +238,10 @@ class RecordingSession(LoopSession):
         """The loop at the source's rate, with its channels, and with the name of what it varies."""
         loop = at_any_rate(loop, self.source.sample_rate)
         samples = loop.samples
-        if self.source.samples.ndim == 2:
-            samples = np.repeat(samples[:, None], self.source.samples.shape[1], axis=1)
+        if samples.ndim == 2 and self._channels == 1:
+            samples = samples.mean(axis=1)
+        if samples.ndim == 1 and self.source.samples.ndim == 2:
+            samples = np.repeat(samples[:, None], self._channels, axis=1)
         return replace(loop, samples=samples, info={**loop.info, "source": self._identity})
 
     @property

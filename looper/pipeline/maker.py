@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from looper.generation.generator import Generator
+    from looper.melody import Melody
     from looper.pipeline.result import Loops
 
 
@@ -40,7 +41,7 @@ class LoopMaker:
 
     @classmethod
     def load(cls, model: str = "medium", device: str | None = None) -> LoopMaker:
-        """Load a model by name ("tiny", "small", "medium", "large", or one of your own) or by folder.
+        """Load a model by name ("tiny", "medium", "stereo-large", "melody" ... or one of your own) or by folder.
 
         Raises
         ------
@@ -52,7 +53,9 @@ class LoopMaker:
 
         return cls(Generator.load(find(model), device))
 
-    def make(self, request: LoopRequest, progress: Progress | None = None) -> Loops:
+    def make(
+        self, request: LoopRequest, progress: Progress | None = None, *, melody: Melody | None = None
+    ) -> Loops:
         """Make the loops of `request`: exactly `request.variations` of them, or an error.
 
         Parameters
@@ -61,13 +64,20 @@ class LoopMaker:
             What is asked for; a seed of -1 is drawn here and reported.
         progress : callable, optional
             Called as (stage, done, total).
+        melody : Melody, optional
+            The tune to follow, for a model that takes melodies.
 
         Returns
         -------
         Loops
             Variation k is the same whatever the number of variations asked for.
+
+        Raises
+        ------
+        FieldError
+            If there is a melody and the model takes text alone.
         """
-        return LoopSession(self.generator, request.with_seed(), progress or _quiet).run()
+        return LoopSession(self.generator, request.with_seed(), progress or _quiet, melody=melody).run()
 
     def vary(
         self,

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from looper.generation.messages import GenerationOutput, GenerationRequest, NoiseKey
+from looper.generation.messages import GenerationOutput, GenerationRequest, NoiseKey, check_melody
 from looper.loops.cut import cut
 from looper.loops.loop import Loop
 from looper.loops.matching import finish
+from looper.melody import NEEDS_ANOTHER_MODEL, Melody
 from looper.model.beat_clock import clock_features
 from looper.pipeline.plan import plan
 from looper.pipeline.result import Loops, Report, key_note
@@ -26,6 +27,7 @@ from looper.pipeline.takes import (
 )
 from looper.request import LoopRequest
 from looper.runtime.threads import map_in_threads
+from looper.runtime.validation import FieldError
 
 if TYPE_CHECKING:
     from looper.generation.generator import Generator
@@ -45,14 +47,34 @@ class LoopSession:
     """One request on its way from candidates to finished loops."""
 
     def __init__(
-        self, generator: Generator, request: LoopRequest, progress: Progress, beats: int | None = None
+        self,
+        generator: Generator,
+        request: LoopRequest,
+        progress: Progress,
+        beats: int | None = None,
+        melody: Melody | None = None,
     ) -> None:
         self.generator = generator
         self.request = request
         self.progress = progress
         self.plan = plan(request, generator.spec, beats)
         self.report = Report(request.seed, generator.name, self.plan.beats / request.beats_per_bar)
+        self._info = {} if melody is None else {"melody": melody.identity}
+        self._melody = None if melody is None else self._as_heard(melody)
         self._note_what_is_planned()
+
+    def _as_heard(self, melody: Melody) -> np.ndarray:
+        """The melody at the model's rate, repeated or cut to the length of the model's window, [T]."""
+        spec, rate = self.generator.spec, self.generator.sample_rate
+        if spec.melody_samples is None:
+            raise FieldError("melody", NEEDS_ANOTHER_MODEL.format(self.generator.name))
+        if melody.seconds > spec.window_seconds:
+            self.report.note(
+                f"the melody lasts {melody.seconds:.0f} s: its first {spec.window_seconds:g} s are followed"
+            )
+        samples = melody.at_rate(rate)
+        check_melody(samples, spec)
+        return np.resize(samples, round(spec.window_seconds * rate))
 
     def _note_what_is_planned(self) -> None:
         for words in self.request.replaced_tempi:
@@ -108,7 +130,9 @@ class LoopSession:
     def draw_candidates(self, attempts: Sequence[int]) -> list[Take]:
         """Draw first loops, each in all its cuts."""
         clock = self._clock(self.plan.first_frames, start_beat=0)
-        output = self._generate("candidates", [1] * len(attempts), attempts, self.plan.first_frames, clock)
+        output = self._generate(
+            "candidates", [1] * len(attempts), attempts, self.plan.first_frames, clock, melody=self._melody
+        )
         takes = self._score(output, attempts, clock, downbeat=None)
         if output.codes is not None:
             takes = [cut for take in takes for cut in other_cuts(take, self.request.beats_per_bar)]
@@ -119,9 +143,22 @@ class LoopSession:
         prompt = self._audio_prompt(first)
         clock = self._clock(self.plan.next_frames, self._start_beat(first))
         attempts = [attempt] * len(variations)
-        output = self._generate("variations", variations, attempts, self.plan.next_frames, clock, prompt)
+        melody = self._melody_after(first, len(prompt))
+        output = self._generate(
+            "variations", variations, attempts, self.plan.next_frames, clock, prompt, melody
+        )
         takes = self._score(output, attempts, clock, downbeat=len(prompt) / self.generator.sample_rate)
         return self._with_seams(takes)
+
+    def _melody_after(self, first: Take, prompt_samples: int) -> np.ndarray | None:
+        """The melody as variations hear it: that of their audio prompt, then from the first loop's beginning on."""
+        if self._melody is None:
+            return None
+        rate, n = self.generator.sample_rate, len(self._melody)
+        start, end = (round(seconds * rate) for seconds in (first.grid.loop_start, first.grid.loop_end))
+        heard = np.arange(end - prompt_samples, end)
+        at = np.concatenate([heard, start + np.arange(n - prompt_samples)])
+        return np.take(self._melody, at, mode="wrap")
 
     def _clock(self, frames: int, start_beat: int) -> np.ndarray | None:
         """Beat clock features for a model that takes them; a few more frames than are drawn, for the delays."""
@@ -137,6 +174,7 @@ class LoopSession:
         frames: int,
         clock: np.ndarray | None,
         prompt: np.ndarray | None = None,
+        melody: np.ndarray | None = None,
     ) -> GenerationOutput:
         request = self.request
         asked = GenerationRequest(
@@ -146,6 +184,7 @@ class LoopSession:
             sampling=request.sampling,
             audio_prompts=None if prompt is None else prompt[None],
             clock=clock,
+            melody=melody,
         )
         output = self.generator.generate(asked, lambda done, total: self.progress(stage, done, total))
         self.report.steps_per_second[stage] = output.steps_per_second
@@ -176,7 +215,8 @@ class LoopSession:
             return takes
         rate, beats = self.generator.frame_rate, self.request.beats_per_bar
         passages = [passage for take in takes for passage in seam_passages(take, rate, beats)]
-        seams, places = self.generator.log_likelihoods(self.request.model_text, passages).reshape(-1, 2).T
+        text = self.request.model_text
+        seams, places = self.generator.log_likelihoods(text, passages, self._melody).reshape(-1, 2).T
         return [
             replace(take, seam_log_likelihood=float(seam)) if np.isfinite(seam) else take
             for take, seam in zip(takes, seams - places, strict=True)
@@ -205,7 +245,8 @@ class LoopSession:
             frames = min(frames, int(bar * self.generator.sample_rate) // hop)
         head = first.samples[max(0, end - frames * hop) : end]
         missing = frames * hop - len(head)
-        return head if missing <= 0 else np.concatenate([np.zeros(missing, head.dtype), head])
+        silence = np.zeros((max(0, missing), *head.shape[1:]), head.dtype)
+        return head if missing <= 0 else np.concatenate([silence, head])
 
     def _start_beat(self, first: Take) -> int:
         """Beat of the clock's bar on which the audio prompt begins: the loop may end in the middle of one."""
@@ -244,6 +285,7 @@ class LoopSession:
                 "seed": r.seed,
                 "variation": variation,
                 "model": self.generator.name,
+                **self._info,
             }
             return replace(loop, info=info)
 

@@ -36,7 +36,7 @@ class Take:
     Attributes
     ----------
     samples : np.ndarray
-        float32 [T].
+        float32 [T], of a stereo model [T, 2].
     grid : BeatGrid
         Its beats and its best loop.
     attempt : int
@@ -82,7 +82,7 @@ def score_take(
     Parameters
     ----------
     samples : np.ndarray
-        float32 [T].
+        float32 [T] or [T, 2].
     sample_rate : int
         Hz.
     plan : Plan

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import json
 import pickle
 import shutil
@@ -9,6 +10,7 @@ import signal
 import socket
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,10 +18,12 @@ import pytest
 import torch
 
 from looper.checkpoints import download, fetch, load, manifest, sources, store
+from looper.checkpoints.convert import SHARED_CODEC
 from looper.checkpoints.sources import WeightsError
 from looper.runtime import paths
+from testkit import stand_ins
 from testkit.hostile import Malicious
-from testkit.hub import LARGE, MUSICGEN, REVISIONS, T5
+from testkit.hub import LARGE, MINI, MUSICGEN, REVISIONS, T5
 
 BIG = "state_dict.bin"
 
@@ -122,8 +126,8 @@ def test_only_known_models_are_fetched():
 
 def test_the_committed_pins_name_whole_revisions():
     pins = sources.read_sources(paths.WEIGHTS)
-    for model in pins["models"].values():
-        for repository in model.values():
+    for name in ("small", "medium", "large"):
+        for repository in pins["models"][name].values():
             assert len(pins["repositories"][repository]["revision"]) == 40
 
 
@@ -502,3 +506,69 @@ def test_a_hub_that_makes_no_sense_is_refused_and_names_no_folder(hub, info):
     with pytest.raises(WeightsError, match=r"hub|has no"):
         get()
     assert sorted(path.name for path in hub.root.parent.iterdir() if path.name != "weights") == []
+
+
+# --- published models of other kinds ---------------------------------------------------------------
+
+
+@pytest.fixture
+def stereo_hub(hub, monkeypatch, tmp_path):
+    """The hub with a stereo model that, as the published ones, only names its codec; nobody has pinned it."""
+    published = stand_ins.publish(tmp_path / "stereo", replace(MINI, stereo=True))
+    repository = "facebook/musicgen-stereo-small"
+    pointer = io.BytesIO()
+    torch.save({"pretrained": SHARED_CODEC, "exported": True, "version": "1.3.0"}, pointer)
+    hub.files[repository, BIG] = (published / BIG).read_bytes()
+    hub.files[repository, "compression_state_dict.bin"] = pointer.getvalue()
+    monkeypatch.setitem(REVISIONS, repository, "d" * 40)
+    known = json.loads((hub.root / "sources.json").read_text())
+    known["models"]["stereo-small"] = {"published": repository, "t5": T5, "codec": MUSICGEN}
+    known["repositories"][repository] = {
+        "revision": None,
+        "files": {n: {"size": None, "sha256": None} for n in (BIG, "compression_state_dict.bin")},
+    }
+    (hub.root / "sources.json").write_text(json.dumps(known))
+    return hub
+
+
+def test_a_stereo_model_that_names_its_codec_gets_it_from_another_repository_alone(stereo_hub):
+    lines = []
+    out = fetch.fetch("stereo-small", progress=lines.append)
+    model = load.load(out)
+    assert (model.channels, model.lm.n_q) == (2, 8)
+    assert stereo_hub.sent(BIG) == len(stereo_hub.files["facebook/musicgen-stereo-small", BIG])
+    assert any("no revision of facebook/musicgen-stereo-small is pinned yet" in line for line in lines)
+
+
+def test_what_a_fetch_takes_of_a_repository_forgets_nothing_of_its_other_files(stereo_hub):
+    fetch.fetch("stereo-small", progress=lambda line: None)
+    recorded = json.loads((stereo_hub.root / "sources.json").read_text())["repositories"]
+    assert recorded["facebook/musicgen-stereo-small"]["revision"] == "d" * 40
+    assert recorded[MUSICGEN]["files"][BIG] == {"size": None, "sha256": None}
+    assert recorded[MUSICGEN]["files"]["compression_state_dict.bin"]["size"] > 0
+    lines = []
+    fetch.fetch("stereo-small", progress=lines.append)
+    assert "is here already" in lines[-1]
+    manifest.verify(get())
+
+
+def test_the_published_models_are_known_by_name_and_pinned_where_a_revision_is_known():
+    known = json.loads((paths.WEIGHTS / "sources.json").read_text())
+    assert {
+        "melody",
+        "melody-large",
+        "stereo-small",
+        "stereo-medium",
+        "stereo-large",
+        "stereo-melody",
+    } <= set(known["models"])
+    for name, parts in known["models"].items():
+        assert parts["published"] == f"facebook/musicgen-{name}"
+        for repository in parts.values():
+            pin = known["repositories"][repository]
+            assert pin["revision"] is None or len(pin["revision"]) == 40
+        if parts.get("codec"):
+            assert (
+                known["repositories"][parts["codec"]]["files"]["compression_state_dict.bin"]["size"]
+                == 236_001_935
+            )

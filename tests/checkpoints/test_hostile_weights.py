@@ -262,9 +262,10 @@ def test_a_config_cannot_name_other_weights_for_the_text_encoder(folder, tmp_pat
     [
         (
             {"model": "lut", "lut": {"n_bins": 8, "dim": 8, "tokenizer": "whitespace"}},
-            "only T5 is known here",
+            "only T5 and melodies are known here",
         ),
-        ({"model": "clap", "clap": {"checkpoint": "x"}}, "only T5 is known here"),
+        ({"model": "chroma_stem", "chroma_stem": {"eval_wavs": "x"}}, "only T5 and melodies are known here"),
+        ({"model": "clap", "clap": {"checkpoint": "x"}}, "only T5 and melodies are known here"),
         (
             {"model": "t5", "t5": {"name": "t5-base", "finetune": False, "normalize_text": True}},
             "normalize_text",

@@ -13,10 +13,23 @@ from looper.checkpoints.sources import WeightsError
 from looper.generation.generator import Generator
 from looper.generation.messages import GenerationRequest
 from looper.request import Sampling
+from testkit.melody import tune
 from testkit.musicgen_hf import random_musicgen, save
 
 TEXT = "deep house warm chords"
 GREEDY = Sampling(temperature=0, cfg_coef=3.0)
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["mono", "stereo"])
+def both(request):
+    """A mono and a stereo model, one after the other."""
+    return random_musicgen(channels=request.param)
+
+
+@pytest.fixture(scope="module")
+def both_ours(both, tmp_path_factory):
+    saved = save(both, tmp_path_factory.mktemp("hf") / "mine")
+    return Generator.load(convert_huggingface(saved, tmp_path_factory.mktemp("w") / "mine"), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +79,59 @@ def generated(theirs, inputs, frames, **more):
         )
     finally:
         del theirs.audio_encoder.decode
-    return seen[0][0]
+    return torch.stack([codes[0] for codes in seen], dim=2).flatten(
+        1, 2
+    )  # left and right, one after the other
 
 
 @pytest.mark.parametrize("text", [TEXT, "jazz"])
-def test_greedy_codes_are_those_of_transformers_own_generate(theirs, ours, text):
-    expected = generated(theirs, tokens(ours, text), 40)
-    found = codes_of(ours, [text], expected.shape[-1])
+def test_greedy_codes_are_those_of_transformers_own_generate(both, both_ours, text):
+    expected = generated(both, tokens(both_ours, text), 40)
+    found = codes_of(both_ours, [text], expected.shape[-1])
     assert found.shape[-1] >= 40 and torch.equal(found, expected)
+    assert len(found.unique()) > 3 and found.shape[1] == both.config.decoder.num_codebooks
+
+
+@torch.inference_mode()
+def test_the_sound_of_a_stereo_model_is_that_of_transformers_own_generate(tmp_path):
+    theirs = random_musicgen(channels=2)
+    ours = Generator.load(convert_huggingface(save(theirs, tmp_path / "hf"), tmp_path / "w" / "x"), "cpu")
+    inputs = tokens(ours, TEXT)
+    sound = theirs.generate(
+        **inputs, do_sample=False, guidance_scale=3.0, max_new_tokens=33, min_new_tokens=33
+    )[0].numpy()
+    frames = sound.shape[-1] // 640
+    found = ours.decode_audio(codes_of(ours, [TEXT], frames))[0]
+    assert sound.shape[0] == 2 and not np.allclose(sound[0], sound[1])
+    np.testing.assert_allclose(found, sound.T[: frames * 640], atol=1e-5)
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["mono", "stereo"])
+def melodic(request, tmp_path_factory):
+    theirs = random_musicgen(channels=request.param, melody=True)
+    saved = save(theirs, tmp_path_factory.mktemp("hf") / "mine")
+    made = convert_huggingface(saved, tmp_path_factory.mktemp("w") / "mine")
+    verify(made)
+    return theirs, Generator.load(made, "cpu")
+
+
+@pytest.mark.parametrize("seconds", [None, 2, 31])
+def test_greedy_codes_of_a_melody_model_are_those_of_transformers_own_generate(melodic, seconds):
+    """Without its cache: with one, transformers 5.17 forgets text and melody before the first step."""
+    from transformers import MusicgenMelodyFeatureExtractor
+
+    theirs, ours = melodic
+    melody = None if seconds is None else tune(seconds)
+    more = {"use_cache": False}
+    if melody is not None:
+        heard = MusicgenMelodyFeatureExtractor(sampling_rate=32_000)(
+            melody, sampling_rate=32_000, return_tensors="pt"
+        )
+        more["input_features"] = heard["input_features"]
+    expected = generated(theirs, tokens(ours, TEXT), 30, **more)
+    found = codes_of(ours, [TEXT], expected.shape[-1], melody=melody)
+    assert found.shape[-1] >= 30 and torch.equal(found, expected)
+    assert len(found.unique()) > 3
 
 
 @torch.inference_mode()
@@ -149,9 +207,12 @@ def test_the_folder_is_verified_and_loops_can_be_made_of_it(saved, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model_type": "musicgen_melody"}, "melody"),
+        ({"model_type": "audiogen"}, "sounds, not music"),
+        ({"model_type": "musicgen_melody", "chroma_length": 100}, "melodies of 100 vectors"),
         ({"model_type": "bert"}, "no MusicGen"),
-        ({"decoder": {"audio_channels": 2}}, "stereo"),
+        ({"decoder": {"audio_channels": 3}}, "makes 3 channels"),
+        ({"decoder": {"audio_channels": 2, "num_codebooks": 7}}, "7 codebooks are not"),
+        ({"audio_encoder": {"audio_channels": 2}}, "with a codec of 2"),
         ({"audio_encoder": {"sampling_rate": 24_000}}, "24000 Hz"),
         ({"audio_encoder": {"num_filters": None}}, "does not say"),
         ({"decoder": {"num_codebooks": None}}, "does not say"),

@@ -34,6 +34,7 @@ from looper.request import Sampling
 from looper.runtime import cuda_graph
 from testkit import stand_ins
 from testkit.checkpoints import Shape
+from testkit.melody import tune
 
 aten = torch.ops.aten
 # in inference mode composed operators come as they are called
@@ -205,6 +206,7 @@ SHAPES = {
     "custom": Shape(
         custom=True, memory_efficient=False, qk_layer_norm=True, bias=True, num_heads=2, num_layers=2
     ),
+    "melody": Shape(melody=True, stereo=True, num_layers=1),
 }
 
 
@@ -218,7 +220,7 @@ def folder(request, tmp_path_factory):
 @pytest.mark.parametrize(
     ("folder", "sampling"),
     [
-        *((name, Sampling(top_k=20)) for name in ("biases", "custom", "tiny")),
+        *((name, Sampling(top_k=20)) for name in ("biases", "custom", "tiny", "melody")),
         ("t5", Sampling(top_p=0.9, cfg_coef=1)),
     ],
     indirect=["folder"],
@@ -231,16 +233,19 @@ def test_a_whole_request_keeps_to_one_device_and_its_types(folder, sampling, rul
     clock = clock_features(78, 25) if generator.clocked else None
     lengths = [70, 70, 9, 33, 70, 20, 33, 12, 12, 12, 12, 12]
     heard = np.zeros((1, 5 * generator.hop_length), np.float32)
+    channels, melody = (2,) * (generator.spec.channels - 1), None
+    if generator.spec.melody_samples is not None:
+        melody = tune(2)
     for prompt in (None, heard):
         keys = [(1, k, 0) for k in range(12)]
         drawn = generator.generate(
-            GenerationRequest(["deep house", "x" * 40] * 6, lengths, keys, sampling, prompt, clock)
+            GenerationRequest(["deep house", "x" * 40] * 6, lengths, keys, sampling, prompt, clock, melody)
         )
-        assert drawn.samples.shape == (12, 70 * generator.hop_length)
+        assert drawn.samples.shape == (12, 70 * generator.hop_length, *channels)
     assert rules.steps > 70
     assert set(rules.convolved) == {torch.float16, torch.float32}  # decoding, and encoding
     passages = [Passage(np.zeros((t.n_q, n), np.int64), 3, clock) for n in (10, 77, 200)]
-    assert generator.log_likelihoods("deep house", passages).shape == (3,)
+    assert generator.log_likelihoods("deep house", passages, melody).shape == (3,)
 
 
 @pytest.mark.parametrize("folder", ["t5"], indirect=True)

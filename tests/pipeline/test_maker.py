@@ -126,7 +126,7 @@ class Listener(FakeGenerator):
         codes = np.broadcast_to(rows, (count, 4, request.frames)).copy()  # a row's codes say which it is
         return GenerationOutput(super().generate(request, progress).samples, codes, 50.0)
 
-    def log_likelihoods(self, prompt, passages):
+    def log_likelihoods(self, prompt, passages, melody=None):
         self.heard.append(list(passages))
         # first of each pair: after the loop's own end, second: in place
         return np.array(

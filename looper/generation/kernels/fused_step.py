@@ -16,7 +16,7 @@ def make_fused_step(slots: Slots, rows: int, length: int, operations: Operations
 def fused_step(slots: Slots, rows: int, length: int, operations: Operations) -> None:
     """Do what `looper.generation.step.step` does, for models that `looper.generation.kernels.choice` lets through."""
     do, t, cross, position = operations, slots.transformer, slots.cross, slots.position[:rows]
-    assert cross is not None
+    assert cross is not None and slots.ahead is None
     norms = [*(layer.norm1 for layer in t.layers[1:]), t.out_norm]
     x = do.embed(slots, rows)
     normed = do.add_norm(x, None, t.layers[0].norm1, 1)
@@ -29,4 +29,4 @@ def fused_step(slots: Slots, rows: int, length: int, operations: Operations) -> 
         wide = do.product_gelu(layer.up, normed)
         normed = do.add_norm(x, do.product(layer.down, wide), next_norm, 1)
     do.sample(do.product(t.output, normed), slots, rows)
-    position.add_(1).clamp_(max=len(slots.columns) - 1)  # a row that is done goes on until it leaves
+    position.add_(1).clamp_(max=slots.last)  # a row that is done goes on until it leaves
