@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,20 +110,24 @@ async def run(arguments: list[str]) -> int:
     while line := (await firefox.stderr.readline()).decode(errors="replace"):
         if found := _LISTENING.match(line):
             port = int(found[2])
-            server = await asyncio.start_server(lambda r, w: relay(r, w, port), "127.0.0.1", 0, limit=2**24)
+            server = await asyncio.start_server(partial(relay, port=port), "127.0.0.1", 0, limit=2**24)
             line = f"{found[1]}:{server.sockets[0].getsockname()[1]}{line[found.end() :]}"
         sys.stderr.write(line)
         sys.stderr.flush()
     return await firefox.wait()
 
 
-def wrapper() -> Path:
-    """An executable file that Playwright can start as Firefox."""
-    file = Path(tempfile.mkdtemp(prefix="looper-firefox-")) / "firefox"
-    root = Path(__file__).parents[1]
-    file.write_text(f'#!/bin/sh\nPYTHONPATH="{root}" exec "{sys.executable}" -m testkit.firefox "$@"\n')
-    os.chmod(file, 0o755)
-    return file
+@contextmanager
+def wrapper() -> Iterator[str]:
+    """The path of a program that Playwright can start as Firefox, while the block lasts."""
+    with tempfile.TemporaryDirectory(prefix="looper-firefox-") as folder:
+        program = Path(folder) / "firefox"
+        root = Path(__file__).parents[1]
+        program.write_text(
+            f"#!/bin/sh\nPYTHONPATH='{root}' exec '{sys.executable}' -m testkit.firefox \"$@\"\n"
+        )
+        program.chmod(0o755)
+        yield str(program)
 
 
 if __name__ == "__main__":

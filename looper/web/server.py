@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +25,7 @@ from looper.runtime import paths
 from looper.web.cog_process import CogServer
 from looper.web.guard import Guard, any_name, is_loopback
 from looper.web.proxy import CogProxy, problem
+from looper.web.served import ServedModel
 from looper.web.shelf import PackShelf
 
 
@@ -38,6 +40,7 @@ def create_app(
     proxy: CogProxy | None = None,
     library: PackShelf | None = None,
     answers_to: Callable[[str], bool] = any_name,
+    models: Mapping[str, ServedModel] | None = None,
 ) -> Starlette:
     """Build the page server as an ASGI application.
 
@@ -50,7 +53,10 @@ def create_app(
     answers_to : callable
         Tells of a host name whether it is ours; against DNS rebinding, a loopback server answers to loopback
         names only.
+    models : mapping, optional
+        What plays under each model's name, for the page to say before the first click.
     """
+    told = {name: asdict(model) for name, model in (models or {}).items()}
 
     async def session(request: Request) -> Response:
         key = request.query_params.get("mine", "")  # nobody is told of others' predictions
@@ -61,7 +67,8 @@ def create_app(
             listing = await run_in_threadpool(library.listing, pack) if library else None
         except OSError as error:
             return problem(503, str(error))
-        return JSONResponse({"model": proxy is not None, "running": running, "library": listing})
+        answer = {"model": proxy is not None, "models": told, "running": running, "library": listing}
+        return JSONResponse(answer)
 
     async def loop(request: Request) -> Response:
         try:
@@ -126,6 +133,7 @@ def serve(
     tiny: bool = False,
     root: str | Path = paths.PROJECT,
     at_once: int = 1,
+    models: Mapping[str, ServedModel] | None = None,
 ) -> None:
     """Serve the player until Ctrl-C or SIGTERM, with a Cog server behind it or a folder of loops.
 
@@ -143,6 +151,8 @@ def serve(
         Folder of predict.py.
     at_once : int
         Predictions that the Cog server makes at once; further ones of the page wait in line.
+    models : mapping, optional
+        What plays under each model's name.
 
     Raises
     ------
@@ -170,7 +180,7 @@ def serve(
     # by the address that it came to, however that was spelled
     answers_to = is_loopback if is_loopback(sock.getsockname()[0]) else any_name
     config = uvicorn.Config(
-        create_app(proxy, library, answers_to), log_level="warning", timeout_graceful_shutdown=3
+        create_app(proxy, library, answers_to, models), log_level="warning", timeout_graceful_shutdown=3
     )
     server = _Server(config)
     if library and (note := library.listing()["note"]):

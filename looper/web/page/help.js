@@ -2,12 +2,12 @@
 
 export const HELP = {
   prompt: { label: "What should it sound like?", help: "Genre, instruments, mood. Leave the tempo to the field below." },
-  bpm: { label: "Tempo (BPM)", help: "Kept to the sample, decimals too." },
-  variations: { label: "Variations", help: "Loops of one set: each runs into every other." },
-  max_duration: { label: "Longest loop (s)", help: "The most bars that fit, in powers of two." },
+  bpm: { label: "Tempo (BPM)", help: "Kept exactly." },
+  variations: { label: "Variations", help: "Each runs into every other." },
+  max_duration: { label: "Longest loop (s)", help: "As many bars as fit, in powers of two." },
   model_version: { label: "Model", help: "" },
-  output_format: { label: "File format", help: "WAV keeps every sample; MP3 is smaller." },
-  seed: { label: "Seed", help: "The same seed and settings make the same loops." },
+  output_format: { label: "File format", help: "WAV is exact, MP3 small." },
+  seed: { label: "Seed", help: "The same seed makes the same loops." },
   temperature: { label: "Temperature", help: "Below 1 plays safer, above 1 wilder." },
   classifier_free_guidance: { label: "Follow the words", help: "Higher keeps closer to your words, and varies less. 3 is usual." },
   top_k: { label: "Choices (top k)", help: "At each step, draw from so many of the likeliest sounds. Fewer is tamer." },
