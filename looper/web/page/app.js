@@ -64,7 +64,7 @@ async function deliver(id, done, values) {
   const { predict_time: seconds, model } = done.metrics ?? {};
   const set = { id, made: Date.now(), values, seed, model, seconds, stars: [], sure: confidences(done.logs), files: await files(done.output) };
   await show(set);
-  sets.add(set);
+  await sets.add(set);
   form.tellSeed(seed);
   $("health").textContent = [`${set.files.length} made`, model && `by ${model}`, seconds && `in ${seconds.toFixed(1)} s`, seed >= 0 && `from seed ${seed}`].filter(Boolean).join(" ");
 }

@@ -21,12 +21,13 @@ export class History {
     this.draw();
   }
 
-  add(set) {
+  /** Resolves when it is kept. */
+  async add(set) {
     const before = this.sets;
     this.sets = add(this.sets, set);
-    keep(set);
-    for (const { id } of before) if (!this.sets.some((one) => one.id === id)) forget(id);
     this.show(set.id);
+    for (const { id } of before) if (!this.sets.some((one) => one.id === id)) forget(id);
+    await keep(set);
   }
 
   show(id) {
