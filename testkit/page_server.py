@@ -27,7 +27,7 @@ from looper.web.shelf import PackShelf
 
 RATE = 32_000
 MODELS = {
-    "medium": ServedModel(here=True, model="tiny", licence="Apache-2.0", demo=True),
+    "medium": ServedModel(here=True, model="tiny", licence="Apache-2.0", demo=True, folder="tiny"),
     "large": ServedModel(here=False, remedy="no weights for 'large': run `looper weights get large`"),
 }
 BEATS, BPM = 8, 127.003  # two bars whose beats are no whole samples
@@ -97,7 +97,9 @@ class StandIn:
         states = [{"status": "processing", "logs": logs}]
         n = body["input"]["variations"]
         url = lambda k: "data:audio/wav;base64," + base64.b64encode(wav(k)).decode()
-        told = "".join(f"variation {k:02d}: played at 127.10 BPM, confidence 0.9{k % 10}\n" for k in range(1, n + 1))
+        told = "".join(
+            f"variation {k:02d}: played at 127.10 BPM, confidence 0.9{k % 10}\n" for k in range(1, n + 1)
+        )
         done = {
             "status": "succeeded",
             "logs": logs + told,

@@ -34,4 +34,5 @@ def _served(name_or_folder: str) -> ServedModel:
         return ServedModel(here=False, remedy=str(error))
     usual = MUSICGEN_LICENCE if folder.name in fetchable() else ""
     licence = str(manifest.get("licence") or usual)
-    return ServedModel(here=True, model=folder.name, licence=licence, demo=folder.name == "tiny")
+    demo = folder.name == "tiny"
+    return ServedModel(here=True, model=folder.name, licence=licence, demo=demo, folder=str(folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class ServedModel:
         Whether it is the small demonstration, and no MusicGen.
     remedy : str
         Where it is not here, what brings it.
+    folder : str
+        Of its weights; the page is not told.
 
     Examples
     --------
@@ -33,3 +35,8 @@ class ServedModel:
     licence: str = ""
     demo: bool = False
     remedy: str = ""
+    folder: str = ""
+
+    def told(self) -> dict[str, object]:
+        """What the page may know of it."""
+        return {name: value for name, value in asdict(self).items() if name != "folder"}

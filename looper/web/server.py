@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 
 from looper.runtime import paths
 from looper.web.cog_process import CogServer
+from looper.web.continuations import Continuations
 from looper.web.guard import Guard, any_name, is_loopback
 from looper.web.proxy import CogProxy, problem
 from looper.web.served import ServedModel
@@ -56,7 +56,9 @@ def create_app(
     models : mapping, optional
         What plays under each model's name, for the page to say before the first click.
     """
-    told = {name: asdict(model) for name, model in (models or {}).items()}
+    told = {name: model.told() for name, model in (models or {}).items()}
+    folders = {name: model.folder for name, model in (models or {}).items() if model.folder}
+    continuations = Continuations(proxy.predictions, folders) if proxy and folders else None
 
     async def session(request: Request) -> Response:
         key = request.query_params.get("mine", "")  # nobody is told of others' predictions
@@ -67,8 +69,8 @@ def create_app(
             listing = await run_in_threadpool(library.listing, pack) if library else None
         except OSError as error:
             return problem(503, str(error))
-        answer = {"model": proxy is not None, "models": told, "running": running, "library": listing}
-        return JSONResponse(answer)
+        plays = {"model": proxy is not None, "models": told, "continues": continuations is not None}
+        return JSONResponse({**plays, "running": running, "library": listing})
 
     async def loop(request: Request) -> Response:
         try:
@@ -86,6 +88,8 @@ def create_app(
             if proxy:
                 stack.push_async_callback(proxy.client.aclose)
                 stack.callback(proxy.line.stop)
+            if continuations:
+                stack.push_async_callback(continuations.stop)
             if proxy and proxy.child:
                 await stack.enter_async_context(proxy.child)
                 watcher = asyncio.create_task(proxy.watch())
@@ -96,6 +100,7 @@ def create_app(
         Route("/session.json", session),
         Route("/loops/{name:path}", loop),
         *(proxy.routes() if proxy else []),
+        *(continuations.routes() if continuations else []),
         Mount("/", _Static(directory=paths.PAGE, html=True)),
     ]
     guard = Middleware(Guard, answers_to=answers_to)

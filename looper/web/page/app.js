@@ -10,18 +10,22 @@ import { believable } from "./audio/wav.js";
 import { gather } from "./files/open.js";
 import { watchForFiles } from "./open.js";
 import { nameFiles, present, showStars } from "./player.js";
-import { cancel, files, follow, mine, start, usedSeed } from "./predictions.js";
+import { cancel, continueFrom, files, follow, mine, start, typed, usedSeed } from "./predictions.js";
 import { back, good, ready } from "./server.js";
-import { moreLikeThis } from "./session/history.js";
+import { isContinued, moreLikeThis } from "./session/history.js";
 import { History } from "./session/panel.js";
 import { bringUp, fail, note, showProgress } from "./status.js";
 
 const $ = (id) => document.getElementById(id);
 const fromHash = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 let form;
+let continues = false; // whether the server makes variations of recordings
 
 const sets = new History({
-  open: (set) => show(set).catch(fail),
+  open: (set) => show(set).then(() => {
+    form.write({ ...form.read(), ...set.values });
+    form.tellSeed(set.seed);
+  }, fail),
   openStars: (stars) => showStarred(stars).catch(fail),
   more: (set) => make(moreLikeThis(set)),
 });
@@ -37,7 +41,7 @@ async function attend(id, values) {
   for (const button of [$("make"), $("more")]) button.disabled = true;
   $("cancel").onclick = () => {
     $("cancel").disabled = true;
-    cancel(id).catch(() => giveUp.abort());
+    cancel(id, values).catch(() => giveUp.abort());
   };
   try {
     const done = await follow(id, values, (state) => showProgress(state, values.variations), giveUp.signal);
@@ -50,13 +54,26 @@ async function attend(id, values) {
   for (const button of [$("make"), $("more"), $("cancel")]) button.disabled = false;
 }
 
-/** Ask for loops and follow them to the page. */
-async function make(values) {
+/** Ask for loops, by `ask(values)`, and follow them to the page. */
+async function make(values, ask = start) {
   fail(null);
   note();
   $("make").disabled = true;
-  const id = await start(values).catch((error) => { fail(error); $("make").disabled = false; });
+  const id = await ask(values).catch((error) => { fail(error); $("make").disabled = false; });
   if (id) await attend(id, values);
+}
+
+/** Make variations that go on from a loop: in the words of the form, or where there are none, in the loop's own. */
+function vary(loop, own) {
+  const { bpm, variations, model_version, output_format, ...asked } = form.read();
+  const prompt = asked.prompt || own;
+  if (!prompt) {
+    note("Say in the form what it should sound like, then choose Continue again.");
+    document.querySelector("[name=prompt]").focus();
+    return;
+  }
+  const values = { prompt, bpm: loop.bpm ?? bpm, variations, model_version, output_format, continued: true };
+  make(values, (asked) => continueFrom(loop.bytes, asked));
 }
 
 async function deliver(id, done, values) {
@@ -69,28 +86,33 @@ async function deliver(id, done, values) {
   $("health").textContent = [`${set.files.length} made`, model && `by ${model}`, seconds && `in ${seconds.toFixed(1)} s`, seed >= 0 && `from seed ${seed}`].filter(Boolean).join(" ");
 }
 
-/** Show a set that was made, now or before, and fill the form with what it was asked for. */
+/** The number of a set's first loop: what it goes on from, where it does, is number 0. */
+const first = (set) => (isContinued(set) ? 0 : 1);
+
+/** Show a set that was made, now or before, with what can be done with it. */
 async function show(set) {
   const { values, seed, files: found, sure = [] } = set;
   const hints = values.bpm ? { bpm: values.bpm } : {};
-  const rows = found.map(({ bytes }, i) => ({ name: `variation ${i + 1}`, label: `Variation ${i + 1}`, bytes, hints, sure: sure[i] }));
-  await present(rows, { onStar: (index) => showStars(sets.turnStar(set.id, index)) });
+  const from = first(set);
+  const label = (k) => (k ? `Variation ${k}` : "The loop itself");
+  const rows = found.map(({ bytes }, i) => ({ name: `variation ${i + from}`, label: label(i + from), bytes, hints, sure: sure[i + from - 1] }));
+  await present(rows, { onStar: (index) => showStars(sets.turnStar(set.id, index)), onVary: continues && ((loop) => vary(loop, values.prompt)) });
   showStars(set.stars);
-  nameFiles((loop, i) => fileName({ ...values, seed }, loop, i + 1, found[i].extension));
+  nameFiles((loop, i) => fileName({ ...values, seed }, loop, i + from, found[i].extension));
   $("player-title").textContent = values.prompt || "Loops";
-  $("share").hidden = $("more").hidden = false;
+  $("share").hidden = $("more").hidden = !from; // what goes on from a recording is not in a link
   $("more").onclick = () => make(moreLikeThis(set));
   sets.show(set.id);
   fail(null);
-  if (found.length) history.replaceState(null, "", form.hash({ ...values, ...(Number.isInteger(seed) && { seed }) }));
+  if (found.length && from) history.replaceState(null, "", form.hash({ ...values, ...(Number.isInteger(seed) && { seed }) }));
   bringUp("player");
 }
 
 /** Show the starred loops of all sets, side by side. */
 async function showStarred(stars) {
   const rows = stars.map(({ set, index }) => ({
-    name: `star ${index + 1}`, label: `${set.values.prompt || "Loop"}, ${index + 1}`, bytes: set.files[index].bytes,
-    hints: set.values.bpm ? { bpm: set.values.bpm } : {}, sure: set.sure?.[index],
+    name: `star ${index}`, label: `${set.values.prompt || "Loop"}, ${index + first(set)}`, bytes: set.files[index].bytes,
+    hints: set.values.bpm ? { bpm: set.values.bpm } : {}, sure: set.sure?.[index + first(set) - 1],
   }));
   const left = new Set(stars);
   const turn = (at) => {
@@ -98,9 +120,12 @@ async function showStarred(stars) {
     if (!left.delete(stars[at])) left.add(stars[at]);
     showStars([...stars.keys()].filter((k) => left.has(stars[k])));
   };
-  await present(rows, { name: "starred", onStar: turn });
+  await present(rows, { name: "starred", onStar: turn, onVary: continues && ((loop) => vary(loop)) });
   showStars([...stars.keys()]);
-  nameFiles((loop, i) => fileName({ ...stars[i].set.values, seed: stars[i].set.seed }, loop, stars[i].index + 1, stars[i].set.files[stars[i].index].extension));
+  nameFiles((loop, i) => {
+    const { set, index } = stars[i];
+    return fileName({ ...set.values, seed: set.seed }, loop, index + first(set), set.files[index].extension);
+  });
   $("player-title").textContent = "Starred";
   $("share").hidden = $("more").hidden = true;
   sets.show(null);
@@ -149,7 +174,7 @@ async function openSet({ name, loops, pack }) {
   const rows = Array.isArray(pack?.loops) ? pack.loops : [];
   const said = Object.fromEntries(rows.filter(Boolean).map((entry) => [entry.file ?? entry.name, believable(entry)]));
   const load = async ({ name: file, read }) => ({ name: file, hints: said[file], bytes: await read() });
-  await present(await Promise.all(loops.map(load)), { name: name.replace(/\.zip$/i, "") });
+  await present(await Promise.all(loops.map(load)), { name: name.replace(/\.zip$/i, ""), onVary: continues && ((loop) => vary(loop)) });
   document.title = `${name} – musicgen-looper`;
   $("player-title").textContent = pack?.title ?? pack?.prompt ?? name;
   sets.show(null);
@@ -195,7 +220,8 @@ $("share").addEventListener("click", async () => {
 async function boot() {
   const asked = new URLSearchParams(location.search); // a pack of the folder that is served
   asked.set("mine", mine());
-  const { model, models, running, library } = await (await good(`session.json?${asked}`)).json();
+  const { model, models, continues: can, running, library } = await (await good(`session.json?${asked}`)).json();
+  continues = can;
   $("share").hidden = !model; // a folder is not in the link
   if (!model) $("empty").textContent = "Open or drop loops, a folder or a pack's .zip: they play in time with each other.";
   if (library) await openLibrary(library);
@@ -205,8 +231,9 @@ async function boot() {
   await makeForm(models);
   await sets.restore();
   if (!running) return;
-  form.write({ ...running.input });
-  await attend(running.id, running.input);
+  const values = typed(running.input);
+  form.write(values);
+  await attend(running.id, values);
 }
 
 watchForFiles(openLocal);

@@ -63,10 +63,11 @@ export function journey(logs, variations = 4) {
 }
 
 /** What a state says of the way so far: {words, percent, left}; one that waits in line has a place and no percent. */
-export function whereabouts({ place, logs, away, resent } = {}, variations = 4) {
+export function whereabouts({ place, logs, away, resent, continuing } = {}, variations = 4) {
   if (away) return { words: "The server does not answer. Your request is kept, and goes on when it is back…", left: "" };
   if (resent) return { words: "The server is back and knew nothing of this request: it was asked for again", left: "" };
   if (place) return { words: place === 1 ? "Next in line" : `Place ${place} in line`, left: "" };
+  if (continuing) return { words: "Playing on from the end of this loop; the model is loaded for it first…", left: "" };
   return journey(logs, variations);
 }
 

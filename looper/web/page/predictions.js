@@ -33,10 +33,11 @@ function listen(id, tell) {
 
 /**
  * Follow prediction `id` to its end; resolves to {output, metrics, logs}, or null when it was canceled or `signal` gave up.
- * While the server is away it waits; of one that was started anew `input` is asked for again, once.
+ * While the server is away it waits; of one that was started anew `input` is asked for again, once. What goes on from a
+ * recording is not: that is not in `input`.
  */
 export async function follow(id, input, tell, signal) {
-  for (let asked = Boolean(input); !signal?.aborted;) {
+  for (let asked = !input.continued; !signal?.aborted;) {
     const { state, heard } = await listen(id, tell);
     if (state?.status === "failed") throw new Error(plain(state.error));
     if (state) return state.status === "canceled" ? null : state;
@@ -67,7 +68,19 @@ export async function start(input) {
 /** The id of the prediction that this browser started last. */
 export const mine = () => localStorage.getItem("prediction") ?? "";
 
-export const cancel = (id) => good(`predictions/${id}/cancel`, { method: "POST" });
+export const cancel = (id, values) => good(`${values.continued ? "continuations" : "predictions"}/${id}/cancel`, { method: "POST" });
+
+/** Ask for variations that go on from a recording, a way of this page's server alone; resolves to an id to follow. */
+export async function continueFrom(bytes, values) {
+  const id = newId();
+  await good(`continuations/${id}?${new URLSearchParams(values)}`, { method: "POST", body: bytes });
+  localStorage.setItem("prediction", id);
+  return id;
+}
+
+/** What was asked for, as it stands in a URL or in the server's memory, with its numbers. */
+export const typed = (values) => Object.fromEntries(Object.entries(values).map(([name, value]) =>
+  [name, ["bpm", "variations", "seed"].includes(name) ? Number(value) : value]));
 
 /** The seed that was used, wherever the server tells it. */
 export function usedSeed({ metrics, logs }, asked) {

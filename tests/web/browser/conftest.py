@@ -85,7 +85,9 @@ def visit(browser):
         page = context.new_page()
         page.set_default_timeout(60_000)
         if quiet:
-            page.on("console", lambda message: None if stream_ended(message.text) else said.append(message.text))
+            page.on(
+                "console", lambda message: None if stream_ended(message.text) else said.append(message.text)
+            )
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(site.url + path)
         return page

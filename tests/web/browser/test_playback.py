@@ -165,7 +165,9 @@ def test_layers_are_the_sum_of_the_loops_to_the_sample(page):
     one, three = (sound(k)[(np.arange(3 * FRAMES) - LEAD) % FRAMES] for k in (1, 3))
     settled = 2 * FADE + 256
     assert np.array_equal(heard[LEAD:5120], one[LEAD:5120])
-    assert heard[5120 + settled : 51_200] == pytest.approx((one + three)[5120 + settled : 51_200] / 2, abs=1e-6)
+    assert heard[5120 + settled : 51_200] == pytest.approx(
+        (one + three)[5120 + settled : 51_200] / 2, abs=1e-6
+    )
     assert np.array_equal(heard[51_200 + settled :], three[51_200 + settled :])
     assert np.abs(heard).max() <= 1
 

@@ -86,7 +86,11 @@ def test_progress_shows_stage_steps_and_time_left_and_cancel_ends_it(visit, stud
     assert page.is_disabled("#make")
     page.click("#cancel")
     page.wait_for_selector("#progress", state="hidden")
-    assert page.inner_text("#live") == page.inner_text("#note") == "Canceled: nothing was made. The form is as you left it."
+    assert (
+        page.inner_text("#live")
+        == page.inner_text("#note")
+        == "Canceled: nothing was made. The form is as you left it."
+    )
     assert page.input_value("[name=prompt]") == "deep house"
     assert page.is_enabled("#make") and page.is_hidden("#error")
 

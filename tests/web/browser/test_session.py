@@ -1,6 +1,7 @@
 """A session on the page: what was made stays, stars, layers, drags, and a server that goes and comes back."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from playwright.sync_api import expect
 
 from looper.loops.clicks import click_ratio
 from looper.runtime import paths
+from looper.web import continuations
 from looper.web.shelf import PackShelf
 from testkit.page_server import Site, StandIn, sound, wav
 from tests.web.browser.test_player import ask, cards
+from tests.web.test_continuations import SCRIPT
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 AXE = paths.PROJECT / "tests/web/js/node_modules/axe-core/axe.min.js"
@@ -131,7 +134,10 @@ def test_what_plays_and_its_licence_are_said_before_the_first_click(visit, studi
     page = opened(visit, studio)
     said = page.locator("#in-model_version-help")
     assert "Plays “tiny”, a small demonstration" in said.inner_text() and "Apache-2.0" in said.inner_text()
-    assert page.locator("[name=model_version] option").all_inner_texts() == ["medium: plays tiny", "large: not here"]
+    assert page.locator("[name=model_version] option").all_inner_texts() == [
+        "medium: plays tiny",
+        "large: not here",
+    ]
     page.select_option("[name=model_version]", "large")
     assert "run `looper weights get large`" in said.inner_text()
     assert "lower-varience" not in page.inner_text("#form") and "None" not in page.inner_text("#form")
@@ -145,11 +151,37 @@ def test_an_empty_page_has_words_to_try_and_a_set_to_hear(visit, studio, cog):
     page.click("#hear")
     cards(page, 3)
     assert page.inner_text("#facts").replace("\xa0", " ") == "128 BPM · 2 bars · 3.75 s"
-    frames = page.evaluate("import('./player.js').then(({ engine }) => engine.loops.map(({ buffer }) => buffer.length))")
+    frames = page.evaluate(
+        "import('./player.js').then(({ engine }) => engine.loops.map(({ buffer }) => buffer.length))"
+    )
     assert frames == [120_000] * 3
     page.click("#make")
     cards(page, 4)
     assert cog.inputs[0]["bpm"] == 93.7
+
+
+@pytest.mark.both
+def test_a_loop_of_mine_or_of_the_page_is_continued(visit, studio, monkeypatch):
+    monkeypatch.setattr(continuations, "_COMMAND", (sys.executable, "-c", SCRIPT))
+    page = opened(visit, studio)
+    page.set_input_files("#pick-files", [{"name": "mine_127.003bpm.wav", "mimeType": "", "buffer": wav(1)}])
+    cards(page, 1)
+    page.get_by_role("button", name="Continue mine").click()
+    expect(page.locator("#note")).to_contain_text("Say in the form what it should sound like")
+    page.fill("[name=prompt]", "dusty drums")
+    page.get_by_role("button", name="Continue mine").click()
+    assert cards(page, 3).locator(".name").all_inner_texts() == [
+        "The loop itself",
+        "Variation 1",
+        "Variation 2",
+    ]
+    expect(page.locator("#sets li")).to_have_count(1)
+    assert page.is_hidden("#more") and page.is_hidden("#share")
+    assert "beat 90 % sure" in page.locator("#loops li").nth(1).inner_text().replace("\xa0", " ")
+    page.wait_for_selector("#progress", state="hidden")
+    page.get_by_role("button", name="Continue Variation 2").click()
+    expect(page.locator("#sets li")).to_have_count(2)
+    assert page.locator("#sets .name").all_inner_texts() == ["dusty drums"] * 2
 
 
 def test_a_seams_measure_is_the_servers_own(visit, site):

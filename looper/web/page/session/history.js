@@ -21,6 +21,9 @@ export const remove = (sets, id) => sets.filter((set) => set.id !== id);
 /** All starred loops, newest set first: [{set, index}]. */
 export const starred = (sets) => sets.flatMap((set) => set.stars.map((index) => ({ set, index })));
 
+/** Whether `set` goes on from a recording, which then is its first file. */
+export const isContinued = ({ values }) => Boolean(values.continued);
+
 /** What to ask for to get more like `set`: the same words and settings, the next seed. */
 export const moreLikeThis = ({ values, seed }) => ({ ...values, seed: seed + 1 });
 

@@ -1,7 +1,7 @@
 // The list of what was made, on the page and in this browser's store.
 
 import { el } from "../form.js";
-import { add, remove, starred, summary, turnStar } from "./history.js";
+import { add, isContinued, remove, starred, summary, turnStar } from "./history.js";
 import { forget, keep, kept } from "./store.js";
 
 const $ = (id) => document.getElementById(id);
@@ -59,7 +59,7 @@ export class History {
       el("span", { className: "name", textContent: title }), el("small", { textContent: summary(set) }));
     if (set.id === this.shown) open.setAttribute("aria-current", "true");
     open.addEventListener("click", () => this.acts.open(set));
-    const again = set.values.continued ? [] : [el("button", { type: "button", textContent: "More", title: "More like this: the same words and settings, the next seed", ariaLabel: `More like ${title}` })];
+    const again = isContinued(set) ? [] : [el("button", { type: "button", textContent: "More", title: "More like this: the same words and settings, the next seed", ariaLabel: `More like ${title}` })];
     again[0]?.addEventListener("click", () => this.acts.more(set));
     const gone = el("button", { type: "button", textContent: "✕", title: "Remove from the list", ariaLabel: `Remove ${title}` });
     const row = el("li", {}, open, ...again, gone);
