@@ -80,9 +80,9 @@ export function card(loop, index, { full, known, acts }) {
   get.addEventListener("click", acts.save);
   const drag = el("span", { className: "drag", textContent: "⠿", title: "Drag this loop into your DAW or a folder (Chrome, Edge); or download it", ariaHidden: "true" });
   dragOut(drag, loop);
-  const star = acts.star && el("button", { type: "button", className: "star", textContent: "☆", ariaLabel: `Star ${name}`, ariaPressed: "false" });
+  const star = acts.star ? el("button", { type: "button", className: "star", textContent: "☆", ariaLabel: `Star ${name}`, ariaPressed: "false" }) : null;
   star?.addEventListener("click", acts.star);
-  const vary = acts.vary && el("button", { type: "button", className: "vary", textContent: "Continue", title: "Make variations that go on from the end of this loop", ariaLabel: `Continue ${name}` });
+  const vary = acts.vary ? el("button", { type: "button", className: "vary", textContent: "Continue", title: "Make variations that go on from the end of this loop", ariaLabel: `Continue ${name}` }) : null;
   vary?.addEventListener("click", acts.vary);
   const playhead = el("i", { className: "playhead" });
   const strip = el("div", { className: "wave", ariaLabel: `Position in ${name}` }, wave(loop, full), playhead);

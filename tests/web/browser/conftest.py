@@ -79,16 +79,18 @@ def visit(browser):
     said: list[str] = []
     contexts = []
 
+    def note(text):
+        if not stream_ended(text):
+            said.append(text)
+
     def open_page(site: Site, path: str = "/", quiet: bool = True, **how):
         context = browser.new_context(accept_downloads=True, **how)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
         if quiet:
-            page.on(
-                "console", lambda message: None if stream_ended(message.text) else said.append(message.text)
-            )
-        page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("console", lambda message: note(message.text))
+        page.on("pageerror", lambda error: note(str(error)))
         page.goto(site.url + path)
         return page
 
