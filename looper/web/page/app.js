@@ -83,7 +83,6 @@ async function deliver(id, done, values) {
   await show(set);
   await sets.add(set);
   form.tellSeed(seed);
-  $("health").textContent = [`${set.files.length} made`, model && `by ${model}`, seconds && `in ${seconds.toFixed(1)} s`, seed >= 0 && `from seed ${seed}`].filter(Boolean).join(" ");
 }
 
 /** The number of a set's first loop: what it goes on from, where it does, is number 0. */
@@ -91,7 +90,7 @@ const first = (set) => (isContinued(set) ? 0 : 1);
 
 /** Show a set that was made, now or before, with what can be done with it. */
 async function show(set) {
-  const { values, seed, files: found, sure = [] } = set;
+  const { values, seed, model, seconds, files: found, sure = [] } = set;
   const hints = values.bpm ? { bpm: values.bpm } : {};
   const from = first(set);
   const label = (k) => (k ? `Variation ${k}` : "The loop itself");
@@ -103,6 +102,7 @@ async function show(set) {
   $("share").hidden = $("more").hidden = !from; // what goes on from a recording is not in a link
   $("more").onclick = () => make(moreLikeThis(set));
   sets.show(set.id);
+  $("health").textContent = [`${found.length} made`, model && `by ${model}`, seconds && `in ${seconds.toFixed(1)} s`, seed >= 0 && `from seed ${seed}`].filter(Boolean).join(" ");
   fail(null);
   if (found.length && from) history.replaceState(null, "", form.hash({ ...values, ...(Number.isInteger(seed) && { seed }) }));
   bringUp("player");
@@ -127,6 +127,7 @@ async function showStarred(stars) {
     return fileName({ ...set.values, seed: set.seed }, loop, index + first(set), set.files[index].extension);
   });
   $("player-title").textContent = "Starred";
+  $("health").textContent = "Ready";
   $("share").hidden = $("more").hidden = true;
   sets.show(null);
   bringUp("player");
