@@ -33,8 +33,9 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="package")  # while it is there an event loop runs, and other tests' asyncio.run cannot
 def playwright():
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=60_000)  # the machine may have much else to do
     with sync_playwright() as driver:
         yield driver
 
