@@ -21,10 +21,15 @@ from starlette.routing import Route
 from looper.files import wav_chunks
 from looper.runtime import paths
 from looper.web.proxy import CogProxy
+from looper.web.served import ServedModel
 from looper.web.server import create_app
 from looper.web.shelf import PackShelf
 
 RATE = 32_000
+MODELS = {
+    "medium": ServedModel(here=True, model="tiny", licence="Apache-2.0", demo=True, folder="tiny"),
+    "large": ServedModel(here=False, remedy="no weights for 'large': run `looper weights get large`"),
+}
 BEATS, BPM = 8, 127.003  # two bars whose beats are no whole samples
 FRAMES = round(BEATS * 60 / BPM * RATE)
 
@@ -92,10 +97,14 @@ class StandIn:
         states = [{"status": "processing", "logs": logs}]
         n = body["input"]["variations"]
         url = lambda k: "data:audio/wav;base64," + base64.b64encode(wav(k)).decode()
+        told = "".join(
+            f"variation {k:02d}: played at 127.10 BPM, confidence 0.9{k % 10}\n" for k in range(1, n + 1)
+        )
         done = {
             "status": "succeeded",
+            "logs": logs + told,
             "output": {f"variation_{k:02d}": url(k) if k <= n else None for k in range(1, 21)},
-            "metrics": {"predict_time": 1.5, "model": "stand-in", "seed": 77},
+            "metrics": {"predict_time": 1.5, "model": "stand-in", "seed": max(body["input"]["seed"], 77)},
         }
         async with httpx.AsyncClient() as client:
             for state in states:
@@ -111,14 +120,14 @@ class StandIn:
 class Site:
     """The page server in a thread."""
 
-    def __init__(self, cog: StandIn | None = None, library: PackShelf | None = None) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, cog: StandIn | None = None, library: PackShelf | None = None, port: int = 0) -> None:
+        self.socket = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         proxy = None
         if cog is not None:
             client = httpx.AsyncClient(transport=httpx.ASGITransport(cog.app), base_url="http://cog")
             proxy = CogProxy(client, self.url, stopping=lambda: self.server.should_exit)
-        app = create_app(proxy, library)
+        app = create_app(proxy, library, models=MODELS if cog else None)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
 

@@ -40,10 +40,13 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
+    from testkit.firefox import FIREFOX
     from tests.web.browser.conftest import collect_ignore_glob
 
     if collect_ignore_glob:
         terminalreporter.write_line("tests/web/browser: not run, no Chromium is here")
+    elif FIREFOX is None:
+        terminalreporter.write_line("tests/web/browser: not run in Firefox, which is not here")
 
 
 @pytest.fixture(autouse=True)

@@ -238,4 +238,9 @@ def serve(
     need("starlette", "uvicorn", *(["cog", "audiocraft"] if folder is None else []))
     from looper.web.server import serve as run
 
-    run(host=host, port=port, folder=folder, tiny=tiny, at_once=at_once)
+    models = None
+    if folder is None:
+        from looper.cli.served import served_models
+
+        models = served_models(tiny)
+    run(host=host, port=port, folder=folder, tiny=tiny, at_once=at_once, models=models)

@@ -26,7 +26,7 @@ from looper.web.cog_process import CogServer
 from looper.web.predictions import DONE, PredictionLog
 from looper.web.waiting import BUSY, MOST, Call, WaitingLine, accepted
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WEBHOOK = ("webhook", "webhook_events_filter")
 LARGEST_BODY = 4 * 2**20  # bytes: a prompt of 100,000 characters, each of them escaped, and room
 
@@ -36,7 +36,7 @@ def problem(status: int, message: str) -> JSONResponse:
     return JSONResponse({"error": message, "status": "failed"}, status)
 
 
-class _RefusedError(ValueError):
+class RefusedError(ValueError):
     """A body that is not passed on, and the status that says so."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -44,26 +44,32 @@ class _RefusedError(ValueError):
         self.status = status
 
 
-async def _body(request: Request) -> bytes:
-    """The request's body, no more of it read than may be passed on."""
+async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
+    """The request's body of at most `largest` bytes, no more of it read.
+
+    Raises
+    ------
+    RefusedError
+        If there is more.
+    """
     parts, size = [], 0
     async for part in request.stream():
         parts.append(part)
         size += len(part)
-        if size > LARGEST_BODY:
-            raise _RefusedError(413, f"The body must have at most {LARGEST_BODY // 2**20} MiB.")
+        if size > largest:
+            raise RefusedError(413, f"The body must have at most {largest // 2**20} MiB.")
     return b"".join(parts)
 
 
 async def _json_object(request: Request) -> dict[str, Any]:
     """The body as a JSON object, which says the same to whoever reads it after us."""
-    body = await _body(request)
+    body = await read_body(request)
     try:
         value, why = strict_json.loads(body), ""
     except ValueError as error:
         value, why = None, f" ({error})"
     if not isinstance(value, dict):
-        raise _RefusedError(400, f'The body must be a JSON object: {{"input": {{"prompt": ...}}}}{why}.')
+        raise RefusedError(400, f'The body must be a JSON object: {{"input": {{"prompt": ...}}}}{why}.')
     return value
 
 
@@ -127,18 +133,18 @@ class CogProxy:
 
     async def pass_on(self, request: Request) -> Response:
         """Hand the request through; a caller that hangs up cancels it, as with Cog itself."""
-        if not _ID.fullmatch(request.path_params.get("id", "x")):
+        if not ID.fullmatch(request.path_params.get("id", "x")):
             return problem(404, "No such prediction.")
         try:
-            return await self._hand_on(request, await _body(request))
-        except _RefusedError as refused:
+            return await self._hand_on(request, await read_body(request))
+        except RefusedError as refused:
             return problem(refused.status, str(refused))
 
     async def predict(self, request: Request) -> Response:
         """Make a prediction and answer with it; no webhook, or a caller could have us call any address."""
         try:
             body = await _json_object(request)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             return problem(refused.status, str(refused))
         plain = {name: value for name, value in body.items() if name not in _WEBHOOK}
         return await self._hand_on(request, json.dumps(plain).encode())
@@ -163,11 +169,11 @@ class CogProxy:
     async def start(self, request: Request) -> Response:
         """Start a prediction that reports to our webhook, whatever webhook the caller names."""
         key = request.path_params["id"]
-        if not _ID.fullmatch(key):
+        if not ID.fullmatch(key):
             return problem(404, "A prediction's id has 1 to 64 letters, digits, hyphens or underscores.")
         try:
             body = await _json_object(request)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             return problem(refused.status, str(refused))
         if key in self.line:  # the request was sent twice
             return accepted(key)
@@ -203,7 +209,7 @@ class CogProxy:
             return problem(404, "No such page.")
         try:
             state = await _json_object(request)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             return problem(refused.status, str(refused))
         self.predictions.report(str(state.get("id")), state)
         return Response(status_code=204)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,8 +22,10 @@ from starlette.staticfiles import StaticFiles
 
 from looper.runtime import paths
 from looper.web.cog_process import CogServer
+from looper.web.continuations import Continuations
 from looper.web.guard import Guard, any_name, is_loopback
 from looper.web.proxy import CogProxy, problem
+from looper.web.served import ServedModel
 from looper.web.shelf import PackShelf
 
 
@@ -38,6 +40,7 @@ def create_app(
     proxy: CogProxy | None = None,
     library: PackShelf | None = None,
     answers_to: Callable[[str], bool] = any_name,
+    models: Mapping[str, ServedModel] | None = None,
 ) -> Starlette:
     """Build the page server as an ASGI application.
 
@@ -50,7 +53,12 @@ def create_app(
     answers_to : callable
         Tells of a host name whether it is ours; against DNS rebinding, a loopback server answers to loopback
         names only.
+    models : mapping, optional
+        What plays under each model's name, for the page to say before the first click.
     """
+    told = {name: model.told() for name, model in (models or {}).items()}
+    folders = {name: model.folder for name, model in (models or {}).items() if model.folder}
+    continuations = Continuations(proxy.predictions, folders) if proxy and folders else None
 
     async def session(request: Request) -> Response:
         key = request.query_params.get("mine", "")  # nobody is told of others' predictions
@@ -61,7 +69,8 @@ def create_app(
             listing = await run_in_threadpool(library.listing, pack) if library else None
         except OSError as error:
             return problem(503, str(error))
-        return JSONResponse({"model": proxy is not None, "running": running, "library": listing})
+        plays = {"model": proxy is not None, "models": told, "continues": continuations is not None}
+        return JSONResponse({**plays, "running": running, "library": listing})
 
     async def loop(request: Request) -> Response:
         try:
@@ -79,6 +88,8 @@ def create_app(
             if proxy:
                 stack.push_async_callback(proxy.client.aclose)
                 stack.callback(proxy.line.stop)
+            if continuations:
+                stack.push_async_callback(continuations.stop)
             if proxy and proxy.child:
                 await stack.enter_async_context(proxy.child)
                 watcher = asyncio.create_task(proxy.watch())
@@ -89,6 +100,7 @@ def create_app(
         Route("/session.json", session),
         Route("/loops/{name:path}", loop),
         *(proxy.routes() if proxy else []),
+        *(continuations.routes() if continuations else []),
         Mount("/", _Static(directory=paths.PAGE, html=True)),
     ]
     guard = Middleware(Guard, answers_to=answers_to)
@@ -126,6 +138,7 @@ def serve(
     tiny: bool = False,
     root: str | Path = paths.PROJECT,
     at_once: int = 1,
+    models: Mapping[str, ServedModel] | None = None,
 ) -> None:
     """Serve the player until Ctrl-C or SIGTERM, with a Cog server behind it or a folder of loops.
 
@@ -143,6 +156,8 @@ def serve(
         Folder of predict.py.
     at_once : int
         Predictions that the Cog server makes at once; further ones of the page wait in line.
+    models : mapping, optional
+        What plays under each model's name.
 
     Raises
     ------
@@ -170,7 +185,7 @@ def serve(
     # by the address that it came to, however that was spelled
     answers_to = is_loopback if is_loopback(sock.getsockname()[0]) else any_name
     config = uvicorn.Config(
-        create_app(proxy, library, answers_to), log_level="warning", timeout_graceful_shutdown=3
+        create_app(proxy, library, answers_to, models), log_level="warning", timeout_graceful_shutdown=3
     )
     server = _Server(config)
     if library and (note := library.listing()["note"]):

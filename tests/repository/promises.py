@@ -93,6 +93,10 @@ PROMISES = {
         ),
     },
     "SECURITY.md": {
+        "one at a time, without a shell, 64 MiB at most": (
+            "tests/web/test_continuations.py",
+            "test_a_recording_too_large_is_refused",
+        ),
         "at most 100 wait in line": (WAITING, "test_more_than_can_be_held_are_refused_in_words"),
         "The page is told of its own predictions alone": (
             PROXY,
@@ -501,6 +505,12 @@ PROMISES = {
     "looper/web/cog_process.py": {
         "ends with this one, whatever ends it": (SERVER, "test_the_cog_server_ends_with_us_whatever_ends_us"),
     },
+    "looper/web/continuations.py": {
+        "refuses a second one while one is under way": (
+            "tests/web/test_continuations.py",
+            "test_one_at_a_time_and_a_cancel_ends_its_process",
+        )
+    },
     "looper/web/guard.py": {
         "Refuses foreign host names (DNS rebinding) and what other sites' pages send": (
             PROXY,
@@ -531,6 +541,12 @@ PROMISES = {
             PROXY,
             "test_a_refused_repetition_hides_nothing_that_is_known",
         ),
+    },
+    "looper/web/proxy.py": {
+        "The request's body of at most `largest` bytes, no more of it read": (
+            PROXY,
+            "test_a_body_without_an_end_is_not_read_to_it",
+        )
     },
 }
 

@@ -1,46 +1,20 @@
-// The player's part of the page: cards, transport, keys, downloads.
+// The player's part of the page: cards, transport, layers, keys, downloads.
 
 import { downloadZip } from "./vendor/client-zip/index.js";
 import { Engine } from "./audio/engine.js";
+import { decode, peak } from "./audio/loop.js";
+import { levels } from "./audio/mix.js";
+import { clickRatio } from "./audio/seam.js";
+import { card, common, commonWords, number, showStar, showStrip } from "./card.js";
 import { el } from "./form.js";
-import { count, decode, outline, peak } from "./audio/loop.js";
 
 const $ = (id) => document.getElementById(id);
 const say = (words) => { $("live").textContent = words; };
 const engine = new Engine();
 let loops = [];
 let cards = [];
+let strips = null; // the mixer's, while there are layers
 let title = "loops";
-
-function svg(tag, attributes) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  return node;
-}
-
-const MOST_LINES = 256;
-
-function wave(loop, full) {
-  const picture = svg("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", "aria-hidden": "true" });
-  const beats = loop.beats ?? loop.bars;
-  const steps = [1, beats / loop.bars, 2 ** Math.ceil(Math.log2(loop.bars / MOST_LINES)) * (beats / loop.bars)];
-  const step = steps.find((size) => beats / size <= MOST_LINES); // beats, else bars, else as many bars as can be seen
-  for (let beat = 0; beat <= beats; beat += step) {
-    const x = (1000 * beat) / beats;
-    picture.append(svg("line", { x1: x, x2: x, y1: 0, y2: 100, class: beat % (beats / loop.bars) ? "beat" : "bar" }));
-  }
-  picture.append(svg("path", { d: outline(loop, full) }));
-  return picture;
-}
-
-const number = (x, digits = 2) => String(Number(x.toFixed(digits)));
-const facts = (loop) => [
-  loop.bpm && `${number(loop.bpm, 3)} BPM`,
-  loop.bpm && count(loop),
-  loop.key,
-  `${number(loop.seconds)} s`,
-  loop.lufs > -Infinity ? `${loop.lufs.toFixed(1).replace("-", "\u2212")} LUFS` : "silent",
-].filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ");
 
 const save = (blob, name) => {
   const href = URL.createObjectURL(blob);
@@ -48,30 +22,36 @@ const save = (blob, name) => {
   setTimeout(() => URL.revokeObjectURL(href), 60_000);
 };
 
-function card(loop, index, full) {
-  const name = loop.label ?? loop.name;
-  const pick = el("button", { type: "button", className: "pick", title: loop.comment ?? loop.name },
-    el("b", { className: "number", textContent: index + 1 }),
-    el("span", { className: "name", textContent: name }),
-    el("span", { className: "facts", textContent: facts(loop) }));
-  pick.addEventListener("click", () => choose(index));
-  const get = el("button", { type: "button", className: "get", textContent: "Download", ariaLabel: `Download ${loop.name}` });
-  get.addEventListener("click", () => save(new Blob([loop.bytes]), loop.name));
-  const playhead = el("i", { className: "playhead" });
-  const strip = el("div", { className: "wave", ariaLabel: `Position in ${name}` }, wave(loop, full), playhead);
-  strip.addEventListener("click", ({ clientX }) => {
-    const { left, width } = strip.getBoundingClientRect();
-    if (index === engine.current) seek(((clientX - left) / width) * loop.buffer.length);
-    else choose(index);
-  });
-  strip.addEventListener("focus", () => tell(strip));
-  return { item: el("li", {}, el("div", { className: "head" }, pick, get), strip), pick, get, strip, playhead };
-}
-
 function choose(index) {
   if (!loops[index]) return;
-  engine.select(index);
-  if (engine.pending) say(`Loop ${index + 1} at the next bar line`);
+  if (strips && !engine.layers(index)) say(`Loop ${index + 1} has another length or metre: it cannot be a layer of these`);
+  else if (strips) mix(index, "mute");
+  else {
+    engine.select(index);
+    if (engine.pending) say(`Loop ${index + 1} at the next bar line`);
+  }
+  show();
+}
+
+/** Turn a strip of the mixer; a loop that comes in is where the playhead is told. */
+function mix(index, what, value) {
+  const strip = strips[index];
+  if (what === "mute") strip.on = !strip.on;
+  else if (what === "solo") strip.solo = !strip.solo;
+  else strip.decibels = value;
+  engine.mix(levels(strips));
+  if (what === "mute" && strip.on) engine.select(index);
+  show();
+}
+
+/** Several loops at once, or one again. */
+function layer(on) {
+  const usable = on && loops.length > 0;
+  strips = usable ? loops.map((_, index) => ({ on: index === engine.current, solo: false, decibels: 0 })) : null;
+  engine.mix(usable ? levels(strips) : null);
+  for (const { mix: { gain } } of cards) gain.value = 0;
+  $("layers").setAttribute("aria-pressed", usable);
+  if (usable) say("Layers: each loop that you choose comes in beside the others");
   show();
 }
 
@@ -137,6 +117,8 @@ function show() {
     item.classList.toggle("current", current);
     item.classList.toggle("next", index === engine.pending?.index);
     pick.setAttribute("aria-pressed", current);
+    showStrip(cards[index], strips && engine.layers(index) ? strips[index] : null, strips && levels(strips)[index] > 0);
+    item.classList.toggle("apart", Boolean(strips) && !engine.layers(index));
     strip.role = current ? "slider" : null; // one position for all: one slider
     strip.tabIndex = current ? 0 : -1;
     strip.ariaHidden = current ? null : "true";
@@ -152,7 +134,7 @@ function show() {
 function place() {
   const { index, phase } = engine.position();
   if (!loops[index]) return;
-  cards[index].playhead.style.left = `${phase * 100}%`;
+  for (const { playhead } of strips ? cards : [cards[index]]) playhead.style.left = `${phase * 100}%`;
   const { bar, inBar } = at(loops[index], phase);
   $("where").firstChild.textContent = `${bar}.${inBar}`;
 }
@@ -161,7 +143,7 @@ function place() {
 function frame() {
   const before = engine.current;
   const { index } = engine.position();
-  if (before !== index || cards[index]?.pick.getAttribute("aria-pressed") === "false") show();
+  if (before !== index || !cards[index]?.item.classList.contains("current")) show();
   place();
   $("level").lastChild.value = Math.max(-60, engine.level());
   if (engine.playing) requestAnimationFrame(frame);
@@ -176,9 +158,12 @@ function nudge(percent) {
   $("nudge").setAttribute("aria-valuetext", words);
 }
 
-/** Show files [{name, bytes, label, hints}] as loops; resolves to the decoded loops. Playback goes on with them if it was on. */
-export async function present(files, name = "loops") {
-  const read = (file, rate) => decode(file, rate).then((loop) => ({ ...loop, label: file.label }),
+/**
+ * Show files [{name, bytes, label, hints, sure}] as loops; resolves to the decoded loops. Playback goes on with them if it was on.
+ * `onStar(index)` and `onVary(loop)`, where given, are what a card's star and "Continue" do.
+ */
+export async function present(files, { name = "loops", onStar, onVary } = {}) {
+  const read = (file, rate) => decode(file, rate).then((loop) => ({ ...loop, label: file.label, sure: file.sure }),
     () => { throw new Error(`${file.name} is not a sound file that this browser can play.`); });
   const first = files.length ? await read(files[0]) : null; // its sample rate is everyone's
   const decoded = first ? [first, ...await Promise.all(files.slice(1).map((file) => read(file, first.buffer.sampleRate)))] : [];
@@ -187,17 +172,42 @@ export async function present(files, name = "loops") {
   loops = decoded;
   engine.load(loops, loops[0]?.buffer.sampleRate);
   const full = Math.max(...loops.map(peak)); // one scale for all: what looks louder is
-  cards = loops.map((loop, index) => card(loop, index, full));
+  const known = common(loops);
+  cards = loops.map((loop, index) => card(loop, index, { full, known, acts: {
+    choose: () => choose(index),
+    go: (share) => { if (index === engine.current || strips?.[index].on) seek(share * loop.buffer.length); else choose(index); },
+    save: () => save(new Blob([loop.bytes]), loop.name),
+    mix: (what, value) => mix(index, what, value),
+    star: onStar && (() => onStar(index)),
+    vary: onVary && (() => onVary(loop)),
+  } }));
+  for (const { strip } of cards) strip.addEventListener("focus", () => tell(strip));
   $("loops").replaceChildren(...cards.map(({ item }) => item));
-  for (const id of ["transport", "keys"]) $(id).hidden = !loops.length;
+  for (const id of ["transport", "keys", "facts"]) $(id).hidden = !loops.length;
+  $("facts").textContent = commonWords(loops);
   $("empty").hidden = loops.length > 0;
-  $("all").hidden = loops.length < 2;
+  $("all").hidden = $("layers").hidden = loops.length < 2;
   nudge(Number($("nudge").value));
+  layer(false);
   if (was) toggle();
   show();
   say(`${loops.length} ${loops.length === 1 ? "loop" : "loops"} ready`);
+  look(loops, cards);
   return loops;
 }
+
+/** Look at the seams, one after the other: it takes a moment each, and nothing waits for it. */
+async function look(those, theirs) {
+  for (const [index, loop] of those.entries()) {
+    await new Promise((resolve) => setTimeout(resolve));
+    if (those !== loops) return; // others are shown by now
+    loop.click = clickRatio(loop.buffer);
+    theirs[index].tell();
+  }
+}
+
+/** Show which loops are starred. */
+export const showStars = (stars) => cards.forEach((one, index) => showStar(one, stars.includes(index)));
 
 /** Name the loops' files by `name(loop, index)`: what it needs is known only after decoding. */
 export function nameFiles(name) {
@@ -209,6 +219,7 @@ export function nameFiles(name) {
 }
 
 $("play").addEventListener("click", toggle);
+$("layers").addEventListener("click", () => layer(!strips));
 $("nudge").addEventListener("input", ({ target }) => nudge(Number(target.value)));
 $("nudge").addEventListener("dblclick", () => nudge(Number($("nudge").value = 0)));
 $("all").addEventListener("click", async () => {
@@ -223,6 +234,8 @@ function press(key, target) {
   const loop = loops[engine.current];
   const turn = slider && { Home: 0, End: beatsOf(loop) - 1 }[key];
   if (/^[1-9]$/.test(key)) choose(Number(key) - 1);
+  else if (/^[np]$/i.test(key) && loop) choose(((engine.pending?.index ?? engine.current) + (/n/i.test(key) ? 1 : loops.length - 1)) % loops.length);
+  else if (/^l$/i.test(key) && loops.length > 1) layer(!strips);
   else if (key === "0") nudge(Number($("nudge").value = 0));
   else if (key === " " && loop && !target.closest("button, summary")) toggle();
   else if (!loop || target.closest("input, summary")) return false;

@@ -1,58 +1,66 @@
 // One prediction: start it, follow its events, cancel it; every failure as a sentence.
 
-/** The server's complaint as words for the user. */
-export async function complaint(response) {
-  const body = await response.json().catch(() => ({}));
-  if (response.status === 409) return "The model is busy with another request. Wait for it, or cancel it, and try again.";
-  if (response.status === 503 && !body.error) return "The model is not ready yet. Try again in a moment.";
-  if (Array.isArray(body.detail)) {
-    return body.detail.map(({ loc, msg }) => `${(loc ?? []).filter((part) => !["body", "input"].includes(part)).join(".")}: ${msg}`.replace(/^: /, "")).join("\n");
-  }
-  return body.error ?? `The server answered ${response.status} ${response.statusText}.`;
-}
+import { answers, back, good, ready } from "./server.js";
 
 const plain = (error) => (error ?? "The model failed without saying why: see the server's log.")
   .replace(/^((Async p|P)rediction failed: )+/, "").replace(/^(?:Value|Runtime)Error: /, "");
 
-/** What the logs last said of progress, such as tqdm's "stage:  40%|####   | 2/5 [00:02<00:03, 1.2it/s]": {stage, percent, done, total, left, rate}. */
-export function progress(logs = "") {
-  const [, stage, percent, rest] = [...logs.matchAll(/^\s*(?:(.*?)[:\s]+)?(\d+(?:\.\d+)?)\s*%(.*)$/gm)].pop() ?? [];
-  if (percent === undefined) return {};
-  const [, done, total] = /\b(\d+)\/(\d+)\b/.exec(rest) ?? [];
-  const [, left] = /<([\d:]+)/.exec(rest) ?? [];
-  const [, rate] = /([\d.]+)it\/s/.exec(rest) ?? [];
-  return { stage: stage || "working", percent: Number(percent), done, total, left, rate };
-}
+const put = (id, input) => good(`predictions/${id}`, {
+  method: "PUT",
+  headers: { "content-type": "application/json", prefer: "respond-async" },
+  body: JSON.stringify({ input }),
+});
 
-/** What a state says of the way so far, for the reader: {place} of one that waits in line, or progress. */
-export function whereabouts({ place, logs } = {}) {
-  return place ? { stage: place === 1 ? "Next in line" : `Place ${place} in line` } : { stage: "Waiting for the model…", ...progress(logs) };
-}
-
-/** Follow prediction `id` to its end; resolves to {output, metrics, logs}, or null when it was canceled. */
-export function follow(id, onState) {
-  return new Promise((resolve, reject) => {
+/** The events of prediction `id` until it is done or the connection ends: {state} or {heard}, whether there were any. */
+function listen(id, tell) {
+  return new Promise((resolve) => {
     const events = new EventSource(`predictions/${id}/events`);
+    let heard = false;
     events.onmessage = ({ data }) => {
+      heard = true;
       const state = JSON.parse(data);
-      onState(state);
+      tell(state);
       if (!["succeeded", "failed", "canceled"].includes(state.status)) return;
       events.close();
-      if (state.status === "failed") reject(new Error(plain(state.error)));
-      else resolve(state.status === "canceled" ? null : state);
+      resolve({ state });
     };
-    events.onerror = () => { // a dropped connection is taken up again by itself; a closed one is not
-      if (events.readyState === EventSource.CLOSED) reject(new Error("The server stopped, or has forgotten this request."));
+    events.onerror = () => {
+      events.close();
+      resolve({ heard });
     };
   });
 }
 
+/**
+ * Follow prediction `id` to its end; resolves to {output, metrics, logs}, or null when it was canceled or `signal` gave up.
+ * While the server is away it waits; of one that was started anew `input` is asked for again, once. What goes on from a
+ * recording is not: that is not in `input`.
+ */
+export async function follow(id, input, tell, signal) {
+  for (let asked = !input.continued; !signal?.aborted;) {
+    const { state, heard } = await listen(id, tell);
+    if (state?.status === "failed") throw new Error(plain(state.error));
+    if (state) return state.status === "canceled" ? null : state;
+    if (heard) continue; // the connection was cut: whether the server is there, the next look shows
+    if (!(await answers())) {
+      tell({ away: true });
+      await back(signal);
+    } else if (asked) {
+      asked = false;
+      tell({ resent: true });
+      await ready();
+      await put(id, input);
+    } else throw new Error("The server was started anew and has forgotten this request. The form is as you left it.");
+  }
+  return null;
+}
+
+const newId = () => `web-${crypto.getRandomValues(new Uint32Array(3)).join("-")}`;
+
+/** Ask for loops; resolves to the prediction's id. */
 export async function start(input) {
-  const id = `web-${crypto.getRandomValues(new Uint32Array(3)).join("-")}`;
-  const headers = { "content-type": "application/json", prefer: "respond-async" };
-  const response = await fetch(`predictions/${id}`, { method: "PUT", headers, body: JSON.stringify({ input }) })
-    .catch(() => { throw new Error("The server does not answer: is looper serve still running?"); });
-  if (!response.ok) throw new Error(await complaint(response));
+  const id = newId();
+  await put(id, input);
   localStorage.setItem("prediction", id); // a page that is opened again finds its own, and nobody else's
   return id;
 }
@@ -60,7 +68,19 @@ export async function start(input) {
 /** The id of the prediction that this browser started last. */
 export const mine = () => localStorage.getItem("prediction") ?? "";
 
-export const cancel = (id) => fetch(`predictions/${id}/cancel`, { method: "POST" });
+export const cancel = (id, values) => good(`${values.continued ? "continuations" : "predictions"}/${id}/cancel`, { method: "POST" });
+
+/** Ask for variations that go on from a recording, a way of this page's server alone; resolves to an id to follow. */
+export async function continueFrom(bytes, values) {
+  const id = newId();
+  await good(`continuations/${id}?${new URLSearchParams(values)}`, { method: "POST", body: bytes });
+  localStorage.setItem("prediction", id);
+  return id;
+}
+
+/** What was asked for, as it stands in a URL or in the server's memory, with its numbers. */
+export const typed = (values) => Object.fromEntries(Object.entries(values).map(([name, value]) =>
+  [name, ["bpm", "variations", "seed"].includes(name) ? Number(value) : value]));
 
 /** The seed that was used, wherever the server tells it. */
 export function usedSeed({ metrics, logs }, asked) {

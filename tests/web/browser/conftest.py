@@ -1,7 +1,8 @@
-"""A real Chromium on the real page server.
+"""A real Chromium, and a real Firefox, on the real page server.
 
-Playwright drives the browser that the machine has. Where there is none the files here are not collected, and the
-summary says so; in continuous integration (CI=true) they fail.
+Playwright drives the browsers that the machine has. Without a Chromium the files here are not collected; tests marked
+`both` go through Firefox too, and without one their Firefox half is skipped and says so. In continuous integration
+(CI=true) a browser that is missing is a failure.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import pytest
 
 from looper.web.shelf import PackShelf
+from testkit import firefox
 from testkit.page_server import BEATS, BPM, Site, StandIn, wav
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -20,33 +22,76 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 collect_ignore_glob = [] if CHROMIUM or os.environ.get("CI") == "true" else ["test_*.py"]
 
 
-@pytest.fixture(scope="package")  # while it is there an event loop runs, and other tests' asyncio.run cannot
-def chromium():
-    from playwright.sync_api import sync_playwright
+CI = os.environ.get("CI") == "true"
 
+
+def pytest_generate_tests(metafunc):
+    if "browser" in metafunc.fixturenames:
+        both = metafunc.definition.get_closest_marker("both") is not None
+        metafunc.parametrize("browser", ["chromium", *["firefox"] * both], indirect=True, scope="package")
+
+
+@pytest.fixture(scope="package")  # while it is there an event loop runs, and other tests' asyncio.run cannot
+def playwright():
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=60_000)  # the machine may have much else to do
+    with sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="package")
+def chromium(playwright):
     if CHROMIUM is None:
         pytest.fail("no Chromium is here: apt-get install chromium")
-    with sync_playwright() as playwright:
-        flags = ["--autoplay-policy=no-user-gesture-required", "--no-sandbox"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    flags = ["--autoplay-policy=no-user-gesture-required", "--no-sandbox"]
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="package")
+def fox(playwright):
+    if firefox.FIREFOX is None:
+        absent = "no Firefox is here: apt-get install firefox-esr"
+        pytest.fail(absent) if CI else pytest.skip(absent)
+    with firefox.wrapper() as program:
+        prefs = {"media.autoplay.default": 0, "media.autoplay.blocking_policy": 0}
+        browser = playwright.firefox.launch(
+            channel="moz-firefox", executable_path=program, firefox_user_prefs=prefs
+        )
         yield browser
         browser.close()
 
 
+@pytest.fixture(scope="package")
+def browser(request):
+    return request.getfixturevalue({"chromium": "chromium", "firefox": "fox"}[request.param])
+
+
+def stream_ended(text):
+    """Firefox's note on a stream of events that the server ended before the page closed it."""
+    return text.startswith("Firefox can") and text.endswith("/events.")
+
+
 @pytest.fixture
-def visit(chromium):
+def visit(browser):
     """Open a page; at the end nothing may stand in its console."""
     said: list[str] = []
     contexts = []
 
+    def note(text):
+        if not stream_ended(text):
+            said.append(text)
+
     def open_page(site: Site, path: str = "/", quiet: bool = True, **how):
-        context = chromium.new_context(accept_downloads=True, **how)
+        context = browser.new_context(accept_downloads=True, **how)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
         if quiet:
-            page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("console", lambda message: note(message.text))
+        page.on("pageerror", lambda error: note(str(error)))
         page.goto(site.url + path)
         return page
 

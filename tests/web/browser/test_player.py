@@ -30,6 +30,12 @@ def cards(page, count):
     return rows
 
 
+def told(place, selector):
+    found = place.locator(selector)
+    expect(found).not_to_have_text("")
+    return found.inner_text().replace("\xa0", " ")
+
+
 def position(page):
     return page.evaluate("document.querySelector('[role=slider]').ariaValueText")
 
@@ -72,15 +78,20 @@ def test_progress_shows_stage_steps_and_time_left_and_cancel_ends_it(visit, stud
     cog.hold = True
     page = visit(studio)
     ask(page)
-    expect(page.locator("#stage")).to_contain_text("candidates", timeout=60_000)
+    expect(page.locator("#stage")).to_contain_text("first takes", timeout=60_000)
     stage = page.inner_text("#stage").lower()
-    for said in ("candidates", "40 %", "203 of 507", "98 steps/s", "00:03 left"):
+    for said in ("four first takes", "18 %", "about 10 s left"):  # of the whole way, not of this stage
         assert said in stage
-    assert page.get_attribute("#bar", "value") == "40"
+    assert page.get_attribute("#bar", "value") == "18"
     assert page.is_disabled("#make")
     page.click("#cancel")
     page.wait_for_selector("#progress", state="hidden")
-    assert page.inner_text("#live") == "Canceled"
+    assert (
+        page.inner_text("#live")
+        == page.inner_text("#note")
+        == "Canceled: nothing was made. The form is as you left it."
+    )
+    assert page.input_value("[name=prompt]") == "deep house"
     assert page.is_enabled("#make") and page.is_hidden("#error")
 
 
@@ -185,7 +196,8 @@ def test_a_pack_says_what_it_is(visit, site):
     page = visit(site)
     rows = cards(page, 4)
     assert page.inner_text("#player-title") == "night drive"
-    assert "127.003 BPM · 2 bars · Amin" in rows.nth(0).inner_text().replace("\xa0", " ")
+    assert told(page, "#facts") == "127.003 BPM · 2 bars · 3.78 s · Amin"  # of all, once
+    expect(rows.nth(0).locator(".facts")).to_have_text(re.compile(r"^−\d+\.\d.LUFS · clean.seam$"))
     assert page.title().startswith("night pack")
 
 
@@ -233,7 +245,8 @@ def test_a_folder_is_opened_with_its_description(visit, site, loops):
     page.set_input_files("#pick-files", files(loops / "loop_02.wav"))
     cards(page, 1)
     page.set_input_files("#pick-folder", str(loops))
-    assert "Amin" in cards(page, 4).nth(0).inner_text()
+    cards(page, 4)
+    assert "Amin" in page.inner_text("#facts")
     assert page.inner_text("#player-title") == "night drive"
 
 
@@ -390,7 +403,8 @@ def test_a_folder_that_is_gone_is_told_in_words(visit, site, loops):
 def test_a_description_that_makes_no_sense_hides_no_loop(visit, site, loops, rows):
     (loops / "pack.json").write_text(json.dumps({"title": "odd", "loops": rows}))
     page = visit(site)
-    assert "127.003 BPM · 2 bars" in cards(page, 4).nth(0).inner_text().replace("\xa0", " ")
+    cards(page, 4)
+    assert told(page, "#facts").startswith("127.003 BPM · 2 bars")
     assert page.inner_text("#player-title") == "odd"
 
 

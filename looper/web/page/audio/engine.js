@@ -1,8 +1,12 @@
-// Gapless playback: all loops of one length run in sync from one context time, and gains decide which is heard.
+// Gapless playback: all loops of one length run in sync from one context time, and gains decide which are heard: one of
+// them, or several in layers.
 
 const QUANTUM = 128; // frames that Web Audio renders at once; playbackRate changes only between two of them
 const LEAD = 0.03; // seconds between asking for something and hearing it
 const FADE = 0.004; // seconds; a switch fades just before the bar line so that the downbeat's attack stays whole
+
+/** Whether two loops can run in one group. */
+const alike = (one, other) => one.buffer.length === other.buffer.length && one.bars === other.bars;
 
 /** Loops of one length and metre, started together: at context frame `start` they are at their own frame `at`. */
 class Group {
@@ -17,7 +21,7 @@ class Group {
       const gain = new GainNode(ctx, { gain: 0 });
       source.connect(gain).connect(output);
       source.start(start / ctx.sampleRate, at / ctx.sampleRate);
-      return [loop, { source, gain: gain.gain }];
+      return [loop, { source, gain: gain.gain, value: 0, until: 0 }];
     }));
   }
 
@@ -41,17 +45,21 @@ class Group {
     for (const { source } of this.voices.values()) source.playbackRate.setValueAtTime(rate, time);
   }
 
-  fade(loop, from, to, frame) {
-    const { gain } = this.voices.get(loop);
-    const end = frame / this.ctx.sampleRate;
-    gain.setValueAtTime(from, end - FADE);
-    gain.linearRampToValueAtTime(to, end);
+  /** Bring a loop to gain `to` by context frame `frame`, or when an earlier fade of it is over. */
+  fade(loop, to, frame) {
+    const voice = this.voices.get(loop);
+    if (voice.value === to) return;
+    const end = Math.max(frame / this.ctx.sampleRate, voice.until + FADE);
+    voice.gain.setValueAtTime(voice.value, end - FADE);
+    voice.gain.linearRampToValueAtTime(to, end);
+    Object.assign(voice, { value: to, until: end });
   }
 
   hold(loop, value) {
-    const { gain } = this.voices.get(loop);
-    gain.cancelScheduledValues(0);
-    gain.value = value;
+    const voice = this.voices.get(loop);
+    voice.gain.cancelScheduledValues(0);
+    voice.gain.value = value;
+    Object.assign(voice, { value, until: 0 });
   }
 
   /** Leave the stage to another group at context frame `frame`. */
@@ -75,6 +83,7 @@ export class Engine {
   at = 0; // loop frame that the next play starts from
   pending = null; // {index, group, frame}: the switch that is planned
   #group = null;
+  #levels = null; // a gain for each loop while several are heard, else null
 
   /** `makeContext(sampleRate)` is called at the first play, since browsers want a click before sound. */
   constructor(makeContext = (sampleRate) => new AudioContext({ sampleRate, latencyHint: "interactive" })) {
@@ -91,6 +100,7 @@ export class Engine {
       this.ctx = null;
     }
     Object.assign(this, { loops, sampleRate, current: 0, at: 0 });
+    this.#levels = null;
   }
 
   play() {
@@ -102,7 +112,7 @@ export class Engine {
     }
     this.ctx.resume();
     this.#group = this.#start(this.current, this.#now(LEAD), this.at % this.loops[this.current].buffer.length);
-    this.#group.hold(this.loops[this.current], 1);
+    for (const loop of this.#group.voices.keys()) this.#group.hold(loop, this.#gain(loop));
     this.at = 0;
   }
 
@@ -113,13 +123,31 @@ export class Engine {
     this.#group = null;
   }
 
-  /** Switch to loop `index`: at once when silent, else at the next bar line. */
+  /** Switch to loop `index`: at once when silent or in layers, else at the next bar line. Layers are of one length. */
   select(index) {
-    if (!this.loops[index]) return;
+    if (!this.loops[index] || (this.#levels && !this.layers(index))) return;
     this.#settle();
     this.#unplan();
-    if (!this.playing) this.current = index;
+    if (!this.playing || this.#levels) this.current = index;
     else if (index !== this.current) this.#plan(index);
+  }
+
+  /** Whether loop `index` can be heard together with the current one: they are of one length and metre. */
+  layers(index) { return alike(this.loops[index], this.loops[this.current]); }
+
+  /** Hear several at once, each loop at its gain of `levels`, from now on; null goes back to the current one alone. */
+  mix(levels) {
+    this.#settle();
+    this.#unplan();
+    this.#levels = levels;
+    if (!this.playing) return;
+    const frame = this.#now(FADE) + QUANTUM;
+    for (const loop of this.#group.voices.keys()) this.#group.fade(loop, this.#gain(loop), frame);
+  }
+
+  #gain(loop) {
+    const index = this.loops.indexOf(loop);
+    return this.#levels ? this.#levels[index] : Number(index === this.current);
   }
 
   /** Go to loop frame `at`, all loops together. */
@@ -170,29 +198,30 @@ export class Engine {
     this.#settle();
     const next = this.pending?.index;
     this.#unplan();
-    const [old, heard, fade] = [this.#group, this.loops[this.current], Math.ceil(FADE * this.sampleRate)];
+    const [old, fade] = [this.#group, Math.ceil(FADE * this.sampleRate)];
     const frame = Math.max(this.#now(LEAD), old.first + 2 * fade);
     // it fades in just before its place, as a switch does, so that an attack there stays whole
     this.#group = this.#start(this.current, frame - fade, inside(place(old.played(frame)) - fade * this.rate));
     this.#group.first = frame;
-    this.#group.fade(heard, 0, 1, frame);
-    old.fade(heard, 1, 0, frame);
+    for (const loop of old.voices.keys()) {
+      this.#group.fade(loop, this.#gain(loop), frame);
+      old.fade(loop, 0, frame);
+    }
     old.endAt(frame);
     if (next !== undefined) this.#plan(next, frame);
   }
 
   #start(index, frame, at = 0) {
-    const lead = this.loops[index];
-    const alike = this.loops.filter((l) => l.buffer.length === lead.buffer.length && l.bars === lead.bars);
-    return new Group(this.ctx, this.analyser, alike, frame, this.rate, at);
+    const together = this.loops.filter((loop) => alike(loop, this.loops[index]));
+    return new Group(this.ctx, this.analyser, together, frame, this.rate, at);
   }
 
   #plan(index, earliest = 0) {
     const frame = this.#group.barLine(Math.max(this.#now(LEAD), earliest, this.#group.first));
     const [from, to] = [this.loops[this.current], this.loops[index]];
     const group = this.#group.voices.has(to) ? this.#group : this.#start(index, frame);
-    this.#group.fade(from, 1, 0, frame);
-    if (group === this.#group) group.fade(to, 0, 1, frame);
+    this.#group.fade(from, 0, frame);
+    if (group === this.#group) group.fade(to, 1, frame);
     else group.hold(to, 1);
     this.pending = { index, group, frame };
   }
