@@ -225,6 +225,10 @@ PROMISES = {
             WEIGHTS,
             "test_a_tampered_folder_is_refused_by_name_and_unparsed",
         ),
+        "| weights written to, replaced or moved while they are loaded | refused": (
+            WEIGHTS,
+            "test_what_changes_while_it_is_loaded_is_refused_although_its_sum_is_right",
+        ),
         "refused or left alone, never run": (
             WEIGHTS,
             "test_a_text_encoder_that_asks_for_its_own_code_does_not_get_it_run",
