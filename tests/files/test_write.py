@@ -293,6 +293,7 @@ def test_a_name_that_the_user_chose_is_replaced(tmp_path):
 
 def test_what_is_there_already_is_never_replaced_and_the_whole_set_gets_a_number(tmp_path):
     first, second = (tmp_path / file_name(cadence(), k, "wav") for k in (1, 2))
+    assert write_all([cadence(), cadence()], tmp_path / "empty")[0].name == first.name
     second.write_bytes(b"somebody's")
     written = write_all([cadence(), cadence()], tmp_path)
     assert [path.name for path in written] == [file_name(cadence(), k, "wav", 2) for k in (1, 2)]
