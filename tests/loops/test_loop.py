@@ -29,7 +29,9 @@ def made(samples, **info):
 
 def chord(*midi):
     t = np.arange(2 * RATE) / RATE
-    return sum(np.sin(2 * np.pi * 440 * 2 ** ((note - 69) / 12) * t) for note in midi).astype(np.float32) * 0.1
+    return (
+        sum(np.sin(2 * np.pi * 440 * 2 ** ((note - 69) / 12) * t) for note in midi).astype(np.float32) * 0.1
+    )
 
 
 def test_a_loop_lasts_as_many_seconds_as_its_samples_and_has_as_many_bars_as_its_beats():

@@ -533,7 +533,7 @@ PROMISES = {
         ),
         "nothing is undone that has gone on since": (
             PROXY,
-            "test_a_refused_repetition_hides_nothing_that_is_known",
+            "test_what_has_gone_on_since_it_was_asked_for_is_not_undone_by_a_late_refusal",
         ),
     },
 }
