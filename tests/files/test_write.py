@@ -389,6 +389,22 @@ def test_a_full_disk_leaves_nothing_behind_and_an_older_file_whole(tmp_path):
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [(old.name, b"old")]
 
 
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_set_of_which_a_later_file_gets_no_name_leaves_none(tmp_path, monkeypatch, error):
+    link, names = os.link, []
+
+    def second_fails(source, target):
+        names.append(target)
+        if len(names) == 2:
+            raise error
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", second_fails)
+    with pytest.raises(type(error)):
+        write_all([cadence(), cadence()], tmp_path)
+    assert len(names) == 2 and list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OSError, match=r"cannot write to .*file"):
