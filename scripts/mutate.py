@@ -51,7 +51,8 @@ TESTS = {
     "looper/files": ["tests/files", f"{FUZZ}recordings.py", f"{FUZZ}names.py"],
     "looper/model/linear.py": ["tests/model/test_linear.py"],
     "looper/generation/sampling.py": ["tests/generation/test_sampling.py", "tests/generation/test_batch.py"],
-    "looper/pipeline": ["tests/pipeline"],
+    "looper/pipeline/from_recording.py": ["tests/pipeline/test_from_recording.py"],
+    "looper/pipeline": ["tests/pipeline/test_takes.py", "tests/pipeline/test_maker.py"],
     "looper/web/library.py": ["tests/web/test_library.py"],
 }
 SWAPPED: dict[type, type] = {

@@ -401,7 +401,7 @@ def test_a_set_of_which_a_later_file_gets_no_name_leaves_none(tmp_path, monkeypa
 
     monkeypatch.setattr(os, "link", second_fails)
     with pytest.raises(type(error)):
-        write_all([cadence(), cadence()], tmp_path)
+        write_all([cadence(), cadence()], tmp_path / "new")
     assert len(names) == 2 and list(tmp_path.iterdir()) == []
 
 

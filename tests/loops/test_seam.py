@@ -136,7 +136,7 @@ def test_a_bridged_loop_begins_and_ends_as_the_first_one():
     assert np.array_equal(bridged[RATE // 20 : -RATE // 20], other[RATE // 20 : -RATE // 20].astype(float))
 
 
-@pytest.mark.parametrize("n", [256, 1000, 32_000, 31_999])
+@pytest.mark.parametrize("n", [256, 1000, 1040, 32_000, 31_999])
 def test_the_predictor_is_the_autocorrelation_methods(n):
     music = np.cumsum(np.random.default_rng(n).standard_normal(n)) * 0.01
     music -= music.mean()
