@@ -47,6 +47,7 @@ TESTS = {
     "looper/loops/resample.py": ["tests/files/test_studio_formats.py"],
     "looper/loops/notebook.py": ["tests/examples/test_notebook.py"],
     "looper/loops": ["tests/loops"],
+    "looper/beats/unknown_tempo.py": ["tests/cli/test_cut.py", "tests/beats/test_pins.py"],
     "looper/beats": ["tests/beats"],
     "looper/files": ["tests/files", f"{FUZZ}recordings.py", f"{FUZZ}names.py"],
     "looper/model/linear.py": ["tests/model/test_linear.py"],

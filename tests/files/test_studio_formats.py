@@ -21,7 +21,7 @@ from wavinfo import WavInfoReader
 
 from looper.export.loop_files import write_all
 from looper.files import vorbis_comments
-from looper.files.formats import RATES
+from looper.files.formats import RATES, check_rate
 from looper.loops.clicks import CLICK
 from looper.loops.loudness import CEILING_DBTP, true_peak
 from looper.loops.matching import cross_clicks, finish
@@ -156,6 +156,17 @@ def test_a_round_keeps_its_waves_at_another_rate(n, m, waves):
 @pytest.fixture(scope="module")
 def loops():
     return LoopMaker(FakeGenerator()).make(LoopRequest("drums", bpm=121.7, variations=3, seed=5))
+
+
+@pytest.mark.parametrize(
+    ("rate", "taken"), [(32_000, True), (44_100, True), (48_000, True), (44_101, False), (96_000, False)]
+)
+def test_the_rates_are_the_models_and_those_that_samples_are_sold_at(rate, taken):
+    if taken:
+        assert check_rate(rate) == rate
+    else:
+        with pytest.raises(ValueError, match="rate must be 32000, 44100 or 48000"):
+            check_rate(rate)
 
 
 @pytest.mark.parametrize("rate", [32_000, 44_100])

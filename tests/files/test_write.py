@@ -26,6 +26,7 @@ from wavinfo import WavInfoReader
 
 from looper.export.loop_files import file_name, write_all
 from looper.files import mp3
+from looper.files.atomic import deliver
 from looper.files.text import plain, slug
 from looper.files.write import dithered
 from looper.loops.loop import Loop, loop_length
@@ -403,6 +404,22 @@ def test_a_set_of_which_a_later_file_gets_no_name_leaves_none(tmp_path, monkeypa
     with pytest.raises(type(error)):
         write_all([cadence(), cadence()], tmp_path / "new")
     assert len(names) == 2 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_file_that_gets_no_name_is_told_as_that_and_none_of_the_set_stays(tmp_path, monkeypatch, failing):
+    replace_file, calls = Path.replace, []
+
+    def fails(path, target):
+        calls.append(target)
+        if len(calls) == failing:
+            raise OSError(errno.EIO, "Input/output error")
+        return replace_file(path, target)
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match=r"cannot write to .*: Input/output error"):
+        deliver({tmp_path / "a.wav": b"a", tmp_path / "b.wav": b"b"})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
