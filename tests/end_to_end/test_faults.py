@@ -15,6 +15,7 @@ import torch
 
 from looper.generation.tasks import DecodeError
 from looper.pipeline import session
+from looper.pipeline.maker import LoopMaker
 from looper.runtime.device import gpu_answers
 from looper.runtime.memory import out_of_memory
 from looper.service.scratch import Scratch
@@ -314,7 +315,6 @@ def test_the_gpu_is_asked_again_after_a_failed_prediction(tmp_path, monkeypatch)
 # --- memory that runs out somewhere in a real model --------------------------------------------------
 
 STAGES = {
-    "new slots": "looper.generation.lane.Lane._new_slots",
     "prefill": "looper.generation.lane.Lane._prefill",
     "step": "looper.generation.lane.Lane._step",
     "text": "looper.generation.generator.encode_text",
@@ -323,10 +323,9 @@ STAGES = {
     "likelihood": "looper.generation.generator.log_likelihoods",
     "beats": "looper.pipeline.takes.fit_grid",
     "cut": "looper.pipeline.session.cut",
-    "levels": "looper.pipeline.session.finish",
     "files": "looper.service.service.write_all",
 }
-ASKED = [{"seed": seed, "variations": 2, "max_duration": 2, "bpm": 240} for seed in (4, 5)]
+ASKED = [{"seed": seed, "variations": 2, "max_duration": 2, "bpm": 240, "top_k": 20} for seed in (4, 5)]
 
 
 @pytest.fixture(scope="module")
@@ -339,21 +338,27 @@ def one_draw():
 
 
 @pytest.fixture(scope="module")
-def alone(one_draw, tiny, tmp_path_factory):
+def mini(models):
+    """A network so small that all stages take seconds."""
+    return LoopMaker(models("t5"))
+
+
+@pytest.fixture(scope="module")
+def alone(one_draw, mini, tmp_path_factory):
     """What two requests give where nothing happens."""
     service = serving(tmp_path_factory.mktemp("alone"))
-    service.models.maker = tiny
+    service.models.maker = mini
     return [[file.read_bytes() for file in predict(service, **asked)] for asked in ASKED]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_memory_that_runs_out_at_any_stage_is_said_or_made_do_with_and_others_go_on(
-    tmp_path, monkeypatch, tiny, alone, stage
+    tmp_path, monkeypatch, mini, alone, stage
 ):
     service, met = serving(tmp_path), threading.Lock()
-    service.models.maker, path = tiny, STAGES[stage]
-    service.models.unload = tiny.generator.release
-    tiny.generator.release()
+    service.models.maker, path = mini, STAGES[stage]
+    service.models.unload = mini.generator.release
+    mini.generator.release()
     real, error = pkgutil.resolve_name(path), OUT_OF_MEMORY[len(stage) % 3]
 
     def once(*given, **named):
