@@ -87,7 +87,7 @@ def _checked(samples: np.ndarray, kinds: str, most_channels: int) -> np.ndarray:
         raise ValueError("samples is empty: pass at least one beat of audio")
     if not np.isfinite(x).all():
         raise ValueError("samples must be finite: it holds NaN or infinity, repair the recording or crop it")
-    if x.dtype.kind == "f" and max(x.max(), -x.min()) > LOUDEST:
+    if x.dtype.kind == "f" and max(float(x.max()), -float(x.min())) > LOUDEST:
         raise ValueError(
             f"samples must be within -1..1, or somewhere near, got {np.abs(x).max():g}: scale them"
         )

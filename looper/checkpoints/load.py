@@ -148,6 +148,7 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
     if fuser.fuse2cond["cross"]:
         kwargs["cross_attention"] = True
     conditioners = builders.get_conditioner_provider(kwargs["dim"], texts)
+    _unmap(conditioners)
     pattern = builders.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern)
     with torch.device("meta"), EmptyWeights(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -159,6 +160,14 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
             dtype=torch.float32,
             **kwargs,
         )
+
+
+def _unmap(conditioners: Any) -> None:
+    """Copy T5's weights: transformers leaves them mapped, so that who writes to the file changes the model."""
+    for conditioner in conditioners.conditioners.values():
+        t5 = vars(conditioner).get("t5")  # audiocraft keeps it out of the module's parameters
+        for weight in t5.parameters() if t5 is not None else ():
+            weight.data = weight.data.clone()
 
 
 def build_codec(cfg: Any) -> EncodecModel:

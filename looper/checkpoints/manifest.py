@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,12 +75,15 @@ def verifying(folder: str | os.PathLike[str]) -> Iterator[None]:
 
     All but the weights is checked before the block begins, and everything before it ends: what was loaded in
     it may be used only after it. A file that is not the manifest's is what is told, whatever else
-    went wrong in the block because of it.
+    went wrong in the block because of it; and what was written to, replaced or moved meanwhile is told
+    too: the block may have read something else than was checked.
     """
     folder = Path(folder)
+    before = _stamps(folder, ())
     files = read_manifest(folder)["files"]
     _check_list(folder, files)
     _check_sizes(folder, files)
+    before |= _stamps(folder, files)
     large = [name for name in files if name.endswith(WEIGHTS_SUFFIX)]
     for name in files:
         if name not in large:
@@ -93,8 +96,10 @@ def verifying(folder: str | os.PathLike[str]) -> Iterator[None]:
             yield
         except Exception:
             _check_contents(folder, sums, files)
+            _check_unchanged(before)
             raise
         _check_contents(folder, sums, files)
+        _check_unchanged(before)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
@@ -111,6 +116,31 @@ def _check_sizes(folder: Path, files: dict[str, Any]) -> None:
             raise WeightsError(
                 f"{path} has {path.stat().st_size} bytes, not {entry['size']!r:.40}; {remedy(folder)}"
             )
+
+
+_Stamp = tuple[int, int, int, int, int] | None  # None: it is not there
+
+
+def _stamps(folder: Path, names: Iterable[str]) -> dict[Path, _Stamp]:
+    """What becomes another when a file of `names`, the manifest or a folder around them is written to or moved."""
+    files = [folder / name for name in (MANIFEST, *names)]
+    around = {place for file in files for place in file.parents if place.is_relative_to(folder)}
+    return {place: _stamp(place) for place in (*files, *around)}
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    # no program sets ctime: it tells of a file that was exchanged and put back with its old times, too
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _check_unchanged(before: dict[Path, _Stamp]) -> None:
+    for path, stamp in before.items():
+        if _stamp(path) != stamp:
+            raise WeightsError(f"{path} changed while it was loaded: load it again when nothing writes there")
 
 
 def _check_contents(folder: Path, sums: dict[str, Future[str]], files: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ Nothing here imports torch: looking at weights must stay quick.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from looper.checkpoints.manifest import MANIFEST
@@ -35,15 +36,16 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
     """
     given = str(name_or_folder)
     for folder in (Path(given).expanduser(), weights_root() / given, paths.WEIGHTS / given):
-        if given and (folder / MANIFEST).is_file():
-            return folder
+        with suppress(OSError):  # a name that no file can have
+            if given and (folder / MANIFEST).is_file():
+                return folder
     if given in fetchable():
         raise WeightsError(
             f"no weights for {given!r} in {weights_root() / given}: run `looper weights get {given}`"
         )
     known = ", ".join(sorted({*list_models(), *fetchable()})) or "none"
     raise WeightsError(
-        f"unknown model {given!r}: neither a folder with a {MANIFEST} nor one of: {known}. "
+        f"unknown model {given!r:.80}: neither a folder with a {MANIFEST} nor one of: {known}. "
         "Set LOOPER_WEIGHTS if the weights live elsewhere."
     )
 

@@ -25,7 +25,8 @@ def _run() -> None:
     from looper.runtime.validation import FieldError
 
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show stops nothing
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if hasattr(stream, "reconfigure"):  # a notebook's need not be a file
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         app()

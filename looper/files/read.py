@@ -10,7 +10,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -50,16 +50,16 @@ def read(file: pathlib.Path) -> tuple[np.ndarray, int]:
         raise ValueError(f"no such file: {file}")
     if not file.is_file():  # a device or a pipe may have no end
         raise ValueError(f"{file} is no regular file: name one recording")
-    return _by_libsndfile(file, file) or _by_ffmpeg(file)
+    # as bytes: soundfile itself cannot encode names that are not UTF-8
+    return _by_libsndfile(os.fsencode(file), file) or _by_ffmpeg(file)
 
 
-def _by_libsndfile(sound: pathlib.Path, file: pathlib.Path) -> tuple[np.ndarray, int] | None:
-    """What libsndfile reads from `sound`, None where it can't; errors name `file`."""
+def _by_libsndfile(sound: bytes | int, file: pathlib.Path) -> tuple[np.ndarray, int] | None:
+    """What libsndfile reads from a path or an open file, None where it can't; errors name `file`."""
     import soundfile
 
     try:
-        # as bytes: soundfile itself cannot encode names that are not UTF-8
-        with soundfile.SoundFile(os.fsencode(sound)) as opened:
+        with soundfile.SoundFile(sound, closefd=False) as opened:
             _check_claims(opened, file)
             return _all_of(opened), opened.samplerate
     except (soundfile.LibsndfileError, TypeError):  # TypeError: what ends in .raw has no header
@@ -89,18 +89,19 @@ def _all_of(opened: soundfile.SoundFile) -> np.ndarray:
 
 
 def _by_ffmpeg(file: pathlib.Path) -> tuple[np.ndarray, int]:
-    with tempfile.TemporaryDirectory(prefix="looper-ffmpeg-") as scratch:
-        # Sony Wave64: WAV ends at 4 GiB
-        sound, said = pathlib.Path(scratch) / "sound.w64", pathlib.Path(scratch) / "said.txt"
+    # files without a name: whatever ends us, nothing of them is left
+    with tempfile.TemporaryFile() as sound, tempfile.TemporaryFile() as said:
         _run_ffmpeg(file, sound, said)
-        if read := _by_libsndfile(sound, file):
+        sound.seek(0)
+        if read := _by_libsndfile(sound.fileno(), file):
             return read
-        words = said.read_text(errors="replace").strip().splitlines()
+        said.seek(0)
+        words = said.read().decode(errors="replace").strip().splitlines()
     why = "".join(c if c.isprintable() else " " for c in words[-1])[:200] if words else "no sound came of it"
     raise ValueError(f"{file} is not a recording that libsndfile or ffmpeg can read: {why}")
 
 
-def _run_ffmpeg(file: pathlib.Path, sound: pathlib.Path, said: pathlib.Path) -> None:
+def _run_ffmpeg(file: pathlib.Path, sound: IO[bytes], said: IO[bytes]) -> None:
     """Let ffmpeg write the first audio track of `file` to `sound`, and what it complains of to `said`."""
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
@@ -109,15 +110,14 @@ def _run_ffmpeg(file: pathlib.Path, sound: pathlib.Path, said: pathlib.Path) -> 
             "which reads more, or convert it to WAV or FLAC first"
         )
     command = [
-        *(ffmpeg, "-nostdin", "-v", "error"),
+        *(ffmpeg, "-nostdin", "-y", "-v", "error"),
         *("-protocol_whitelist", "file", "-i", f"file:{file}"),  # a playlist may not reach for the network
         *("-map", "0:a:0", "-t", str(LONGEST_SECONDS + 1), "-fs", str(LARGEST_FILE)),
-        *("-c:a", "pcm_f32le", "-f", "w64", str(sound)),
+        *("-c:a", "pcm_f32le", "-f", "w64", f"/dev/fd/{sound.fileno()}"),  # Sony Wave64: WAV ends at 4 GiB
     ]
     try:
         # not through pipes: a child of ffmpeg's could hold one open after its end
-        with said.open("wb") as words:
-            code = children.run(command, words, FFMPEG_SECONDS)
+        code = children.run(command, said, FFMPEG_SECONDS, [sound.fileno()])
     except subprocess.TimeoutExpired:
         raise ValueError(
             f"ffmpeg was still reading {file} after {FFMPEG_SECONDS} s and was stopped: convert it to WAV or FLAC first"
@@ -125,4 +125,4 @@ def _run_ffmpeg(file: pathlib.Path, sound: pathlib.Path, said: pathlib.Path) -> 
     except OSError as error:
         raise ValueError(f"{file} needs ffmpeg, and {ffmpeg} cannot be run: {error.strerror}") from error
     if code:
-        sound.unlink(missing_ok=True)  # it may hold half of the music
+        sound.truncate(0)  # it may hold half of the music

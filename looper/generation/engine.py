@@ -245,7 +245,7 @@ class Engine:
             self._round_seconds = time.perf_counter() - started
         with self._changed:
             for lane, error in failures:
-                self._scheduler.recover(lane, error, self._make_room)
+                self._scheduler.recover(lane, error, self._make_room, alone=len(lanes) == 1)
             self._scheduler.settle()
             self._changed.notify_all()
         return True

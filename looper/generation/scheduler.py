@@ -54,7 +54,12 @@ class Scheduler:
         """Give free slots to waiting rows: the request with the fewest running first, then the earliest."""
         while True:
             waiting = self.rows_waiting
-            ready = [request for request in self._requests if request.waiting]
+            running = self.rows_running
+            ready = [
+                request
+                for request in self._requests
+                if request.waiting and (not request.held_at or running < request.held_at)
+            ]
             lanes = [self.lanes.lane_for(request.waiting[0], waiting) for request in ready]
             found = [(request, lane) for request, lane in zip(ready, lanes, strict=True) if lane is not None]
             if not found:
@@ -62,6 +67,7 @@ class Scheduler:
             request, lane = min(found, key=lambda pair: (pair[0].running, pair[0].number))
             lane.add(request.waiting.popleft())
             request.running += 1
+            request.held_at = 0
 
     def left(self, tasks: list[RowTask]) -> None:
         """Note that rows have left their slots."""
@@ -77,7 +83,9 @@ class Scheduler:
         for lane in self.lanes if over else ():
             lane.leave([task for task in lane.tasks if task.request.error is not None])
 
-    def recover(self, lane: Lane, error: BaseException, make_room: Callable[[], bool]) -> None:
+    def recover(
+        self, lane: Lane, error: BaseException, make_room: Callable[[], bool], alone: bool = True
+    ) -> None:
         """Begin a failed lane's rows anew where memory ran out; other errors end their requests.
 
         Parameters
@@ -86,6 +94,8 @@ class Scheduler:
         error : BaseException
         make_room : callable
             Gives memory back; returns whether there was any to give.
+        alone : bool
+            Whether no other lane ran.
         """
         tasks = lane.release()
         self.left(tasks)
@@ -98,7 +108,7 @@ class Scheduler:
         for request in {id(task.request): task.request for task in tasks}.values():
             request.waiting = deque(sorted(request.waiting, key=lambda task: task.index))
         if out_of_memory(error) and not make_room():
-            self._shrink(lane, tasks, error)
+            self._shrink(lane, tasks, error, alone)
 
     def fail(self, error: BaseException) -> None:
         """End all requests with an error and forget all lanes."""
@@ -108,10 +118,13 @@ class Scheduler:
         self._requests.clear()
         self.lanes.clear()
 
-    def _shrink(self, lane: Lane, tasks: list[RowTask], error: BaseException) -> None:
-        """Go on with half as many slots; with a single row too many there is no way on."""
+    def _shrink(self, lane: Lane, tasks: list[RowTask], error: BaseException, alone: bool) -> None:
+        """Go on with half as many slots, a single row when others have left; alone and too many, there is no way on."""
         if len(tasks) > 1:
             self.lanes.shrink(lane, len(tasks))
+            return
+        if not alone:
+            tasks[0].request.held_at = max(1, self.rows_running)
             return
         failure = DecodeError("out of memory with a single variation: ask for less audio")
         failure.__cause__ = error

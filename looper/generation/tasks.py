@@ -107,6 +107,8 @@ class RequestTask:
     error : BaseException or None
     ended : threading.Event
         Set once nothing is left to do.
+    held_at : int
+        Rows of all requests that ran when memory ran out for a row of this one: with as many it waits; 0 where it need not.
     shown : int
         The most steps that `progress` has named.
     """
@@ -118,6 +120,7 @@ class RequestTask:
     codes: dict[int, Tensor] = field(default_factory=dict)
     error: BaseException | None = None
     ended: threading.Event = field(default_factory=threading.Event)
+    held_at: int = 0
     shown: int = 0
 
     @classmethod

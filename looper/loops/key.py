@@ -19,6 +19,7 @@ from looper.musical_key import Key
 _MAJOR = np.array([5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0])
 _MINOR = np.array([5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0])
 _N_FFT = 8192
+_LOUDEST = 1e6
 _CLEAR_FIT = 0.65
 _CLEAR_LEAD = 0.06
 _FIT_SHARE = 0.06  # of correlation, by which another key speaks e times less
@@ -137,8 +138,10 @@ def hear_key(samples: np.ndarray, sample_rate: int) -> HeardKey | None:
 
     mono = np.asarray(samples, np.float32)
     mono = mono.mean(axis=1) if mono.ndim == 2 else mono
-    if len(mono) < sample_rate // 2 or not np.abs(mono).max() > 1e-4:
+    if len(mono) < sample_rate // 2 or not (loudest := np.abs(mono).max()) > 1e-4:
         return None
+    if loudest > _LOUDEST:  # squares of it would be none
+        mono = mono / loudest
     magnitudes = np.abs(librosa.stft(mono, n_fft=_N_FFT, hop_length=_N_FFT // 2))
     chroma = _filters(sample_rate) @ magnitudes**2
     return heard_in_chroma(np.sqrt(chroma).sum(axis=1))

@@ -158,7 +158,7 @@ def loop_length(beats: int, bpm: float, sample_rate: int) -> int:
     >>> loop_length(16, 121.7, 32_000)
     252424
     """
-    return round(beats * 60 / bpm * sample_rate)
+    return round(beats * 60 / float(bpm) * sample_rate)  # one of NumPy's narrow types would round on the way
 
 
 def at_any_rate(loop: Loop, sample_rate: int) -> Loop:

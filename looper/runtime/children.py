@@ -21,7 +21,7 @@ def guarded(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", guardian.__file__, *command]
 
 
-def run(command: Sequence[str], said: IO[bytes], seconds: float) -> int:
+def run(command: Sequence[str], said: IO[bytes], seconds: float, files: Sequence[int] = ()) -> int:
     """Run a program without input or output and return its exit code.
 
     Parameters
@@ -31,6 +31,8 @@ def run(command: Sequence[str], said: IO[bytes], seconds: float) -> int:
         Takes what it says on stderr.
     seconds : float
         After which it is killed.
+    files : sequence of int
+        Open files that it finds as ``/dev/fd/<number>``.
 
     Raises
     ------
@@ -52,6 +54,7 @@ def run(command: Sequence[str], said: IO[bytes], seconds: float) -> int:
         stdout=subprocess.DEVNULL,
         stderr=said,
         start_new_session=True,
+        pass_fds=files,
     )
     try:
         code = child.wait(seconds)

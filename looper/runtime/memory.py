@@ -93,9 +93,11 @@ def _cached_files(statistics: Path) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out, on a GPU or not."""
+    """Tell whether an error, or the one that it was made of, means that memory ran out, on a GPU or not."""
     import torch
 
+    if error.__cause__ is not None and out_of_memory(error.__cause__):
+        return True
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)

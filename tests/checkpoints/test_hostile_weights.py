@@ -1,11 +1,13 @@
 """Weights that were tampered with: refused by name before anything is parsed, and never run."""
 
 import json
+import os
 import pickle
 import random
 import shutil
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,39 @@ def test_what_fails_because_of_a_corrupt_file_is_told_as_that(folder):
     flip(folder / "codec.safetensors")
     with pytest.raises(ValueError, match="nonsense"), manifest.verifying(folder):
         raise ValueError("nonsense")
+
+
+def exchanged_and_put_back(file):
+    """Another file stands there for a moment, and then the old one again, to the last of its times."""
+    file.rename(file.parent / "kept")
+    file.write_bytes((file.parent / "kept").read_bytes()[::-1])
+    (file.parent / "kept").rename(file)
+
+
+def written_to_and_back(file):
+    content, times = file.read_bytes(), file.stat()
+    file.write_bytes(content[::-1])
+    file.write_bytes(content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def folder_exchanged_and_put_back(file):
+    folder = file.parent
+    folder.rename(folder.with_name("kept"))
+    shutil.copytree(folder.with_name("kept"), folder)
+    shutil.rmtree(folder)
+    folder.with_name("kept").rename(folder)
+
+
+@pytest.mark.parametrize(
+    "how", [exchanged_and_put_back, written_to_and_back, folder_exchanged_and_put_back, Path.unlink]
+)
+@pytest.mark.parametrize("name", ["manifest.json", "config.yaml", "lm.safetensors", "t5/config.json"])
+def test_what_changes_while_it_is_loaded_is_refused_although_its_sum_is_right(folder, monkeypatch, how, name):
+    time.sleep(0.02)  # what was made this moment has this moment's times
+    monkeypatch.setattr(load, "_build", lambda *_: how(folder / name))
+    with pytest.raises(WeightsError, match=r"changed while it was loaded: load|cannot be loaded|is corrupt"):
+        load.load(folder)
 
 
 def test_hashing_ends_with_an_interrupted_block(folder, monkeypatch):

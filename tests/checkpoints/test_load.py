@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from looper.checkpoints import load, manifest, store
 from looper.checkpoints.convert import convert
 from looper.checkpoints.sources import WeightsError
+from looper.generation.generator import Generator
 from testkit import stand_ins
 from testkit.checkpoints import Shape
 from testkit.hostile import Malicious
@@ -64,6 +65,19 @@ def test_weight_initialisation_is_skipped(made, monkeypatch):
 
     monkeypatch.setattr("audiocraft.models.lm.init_layer", initialised)
     load.load(made)
+
+
+def test_a_loaded_model_is_a_copy_whatever_becomes_of_its_files(folder):
+    """T5's too, which transformers maps: a file cut short under it would end the process."""
+    generator = Generator.load(folder, "cpu")
+    before = generator.encode_text("warm bass")
+    for file in folder.rglob("*.safetensors"):
+        size = file.stat().st_size
+        file.write_bytes(b"")
+        file.write_bytes(bytes(size))
+    after = generator.encode_text("warm bass")
+    assert torch.equal(before, after)
+    assert all(bool(weight.any()) for weight in generator.model.lm.parameters())
 
 
 def test_a_clock_is_loaded_with_its_config(folder):
@@ -218,11 +232,12 @@ def test_a_model_not_fetched_yet_says_how_to_fetch_it(name, tmp_path, monkeypatc
         store.find(name)
 
 
-@pytest.mark.parametrize("name", ["huge", "", "/no/such/folder"])
+@pytest.mark.parametrize("name", ["huge", "", "/no/such/folder", "x" * 5000, "a\0b"])
 def test_an_unknown_model_lists_the_known_ones(name, tmp_path, monkeypatch):
     monkeypatch.setenv("LOOPER_WEIGHTS", str(tmp_path))
-    with pytest.raises(WeightsError, match=r"large, medium.*LOOPER_WEIGHTS"):
+    with pytest.raises(WeightsError, match=r"large, medium.*LOOPER_WEIGHTS") as caught:
         store.find(name)
+    assert len(str(caught.value)) < 400
 
 
 # --- converting ----------------------------------------------------------------------------------

@@ -421,10 +421,13 @@ def test_recordings_whose_loops_would_have_one_name_keep_a_loop_each(tmp_path, n
     assert [pathlib.Path(file).read_bytes() for file in found] == wanted
 
 
-def test_the_picture_never_replaces_the_recording(recording, tmp_path):
+@pytest.mark.parametrize("way", ["o/../jam.png", "link.png", "hard.png"])
+def test_the_picture_never_replaces_the_recording(recording, tmp_path, way):
     odd = tmp_path / "jam.png"
     odd.write_bytes(recording.read_bytes())
-    done = run("cut", odd, "--bpm", 120, "--out", tmp_path / "o", "--plot", tmp_path / "o" / ".." / "jam.png")
+    (tmp_path / "link.png").symlink_to(odd)
+    (tmp_path / "hard.png").hardlink_to(odd)
+    done = run("cut", odd, "--bpm", 120, "--out", tmp_path / "o", "--plot", tmp_path / way)
     assert done.returncode == 1 and "--plot must not be the recording itself" in done.stderr
     assert odd.read_bytes() == recording.read_bytes()
 

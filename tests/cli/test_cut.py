@@ -120,3 +120,10 @@ def test_analyse_tells_tempo_beats_bar_lines_and_the_best_loop(jams):
     assert silent.returncode == 1 and "no beat was found in" in silent.stderr
     asked = json.loads(run("analyse", jams / "c.wav", "--bpm", 120, "--json").stdout)
     assert asked["confidence"] == 0 and asked["tempi"] == []
+
+
+def test_a_recording_of_a_second_and_a_half_is_long_enough_to_find_its_tempo_in():
+    found = find_tempi(drum_track(160, 1.5), 32_000)
+    assert sum(tempo.confidence for tempo in found) == pytest.approx(1) or found == []
+    with pytest.raises(ValueError, match=r"the recording lasts 1\.50 s, too short"):
+        find_tempi(drum_track(160, 1.5)[:-1], 32_000)

@@ -2,8 +2,11 @@
 
 import errno
 import os
+import pkgutil
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ import soundfile
 import torch
 
 from looper.generation.tasks import DecodeError
+from looper.pipeline import session
+from looper.pipeline.maker import LoopMaker
 from looper.runtime.device import gpu_answers
 from looper.runtime.memory import out_of_memory
 from looper.service.scratch import Scratch
@@ -305,3 +310,73 @@ def test_the_gpu_is_asked_again_after_a_failed_prediction(tmp_path, monkeypatch)
     with pytest.raises(RuntimeError, match="launch failure"):
         predict(service)
     assert not service.healthy()
+
+
+# --- memory that runs out somewhere in a real model --------------------------------------------------
+
+STAGES = {
+    "prefill": "looper.generation.lane.Lane._prefill",
+    "step": "looper.generation.lane.Lane._step",
+    "text": "looper.generation.generator.encode_text",
+    "waveforms": "looper.model.codec.Codec._decode_block",
+    "audio prompt": "looper.model.codec.Codec.encode",
+    "likelihood": "looper.generation.generator.log_likelihoods",
+    "beats": "looper.pipeline.takes.fit_grid",
+    "cut": "looper.pipeline.session.cut",
+    "files": "looper.service.service.write_all",
+}
+ASKED = [{"seed": seed, "variations": 2, "max_duration": 2, "bpm": 240, "top_k": 20} for seed in (4, 5)]
+
+
+@pytest.fixture(scope="module")
+def one_draw():
+    """One candidate and no further rounds: it is about what happens, not about the music."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "CANDIDATES", 1)
+        patch.setattr(session, "ROUNDS", 0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def mini(models):
+    """A network so small that all stages take seconds."""
+    return LoopMaker(models("t5"))
+
+
+@pytest.fixture(scope="module")
+def alone(one_draw, mini, tmp_path_factory):
+    """What two requests give where nothing happens."""
+    service = serving(tmp_path_factory.mktemp("alone"))
+    service.models.maker = mini
+    return [[file.read_bytes() for file in predict(service, **asked)] for asked in ASKED]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_memory_that_runs_out_at_any_stage_is_said_or_made_do_with_and_others_go_on(
+    tmp_path, monkeypatch, mini, alone, stage
+):
+    service, met = serving(tmp_path), threading.Lock()
+    service.models.maker, path = mini, STAGES[stage]
+    service.models.unload = mini.generator.release
+    mini.generator.release()
+    real, error = pkgutil.resolve_name(path), OUT_OF_MEMORY[len(stage) % 3]
+
+    def once(*given, **named):
+        if met.acquire(blocking=False):
+            raise error
+        return real(*given, **named)
+
+    def bytes_of(asked):
+        try:
+            return [file.read_bytes() for file in predict(service, **asked)]
+        except RuntimeError as failed:
+            return str(failed)
+
+    owner, name = path.rsplit(".", 1)
+    monkeypatch.setattr(pkgutil.resolve_name(owner), name, once)
+    with ThreadPoolExecutor(2) as both:
+        got = list(both.map(bytes_of, ASKED))
+    assert met.locked(), "nothing ran out of memory here"
+    failed = [one for one in got if isinstance(one, str)]
+    assert failed in ([], ["out of memory with 2 variations of up to 2 s: ask for fewer or shorter ones"])
+    assert all(one in (*failed, whole) for one, whole in zip(got, alone, strict=True))

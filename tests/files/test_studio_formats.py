@@ -21,10 +21,11 @@ from wavinfo import WavInfoReader
 
 from looper.export.loop_files import write_all
 from looper.files import vorbis_comments
-from looper.files.formats import RATES
+from looper.files.formats import RATES, check_rate
 from looper.loops.clicks import CLICK
+from looper.loops.loudness import CEILING_DBTP, true_peak
 from looper.loops.matching import cross_clicks, finish
-from looper.loops.resample import resampled
+from looper.loops.resample import at_rate, resampled
 from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
 from testkit.fakes import FakeGenerator
@@ -155,6 +156,26 @@ def test_a_round_keeps_its_waves_at_another_rate(n, m, waves):
 @pytest.fixture(scope="module")
 def loops():
     return LoopMaker(FakeGenerator()).make(LoopRequest("drums", bpm=121.7, variations=3, seed=5))
+
+
+@pytest.mark.parametrize(
+    ("rate", "taken"), [(32_000, True), (44_100, True), (48_000, True), (44_101, False), (96_000, False)]
+)
+def test_the_rates_are_the_models_and_those_that_samples_are_sold_at(rate, taken):
+    if taken:
+        assert check_rate(rate) == rate
+    else:
+        with pytest.raises(ValueError, match="rate must be 32000, 44100 or 48000"):
+            check_rate(rate)
+
+
+@pytest.mark.parametrize("rate", [32_000, 44_100])
+def test_a_square_at_the_ceiling_stays_under_it_at_another_rate(rate):
+    """Less of its spectrum fits at 32 kHz: what is left rings higher."""
+    square = np.sign(np.sin(2 * np.pi * 100 * (np.arange(22_050) + 0.5) / 44_100)) * 0.85
+    found = at_rate(square, rate // 2, rate)
+    assert true_peak(found) <= 10 ** (CEILING_DBTP / 20) + 1e-6
+    assert np.abs(found).max() > 0.5
 
 
 @pytest.mark.parametrize("rate", RATES[1:])

@@ -26,6 +26,7 @@ from wavinfo import WavInfoReader
 
 from looper.export.loop_files import file_name, write_all
 from looper.files import mp3
+from looper.files.atomic import deliver
 from looper.files.text import plain, slug
 from looper.files.write import dithered
 from looper.loops.loop import Loop, loop_length
@@ -293,6 +294,7 @@ def test_a_name_that_the_user_chose_is_replaced(tmp_path):
 
 def test_what_is_there_already_is_never_replaced_and_the_whole_set_gets_a_number(tmp_path):
     first, second = (tmp_path / file_name(cadence(), k, "wav") for k in (1, 2))
+    assert write_all([cadence(), cadence()], tmp_path / "empty")[0].name == first.name
     second.write_bytes(b"somebody's")
     written = write_all([cadence(), cadence()], tmp_path)
     assert [path.name for path in written] == [file_name(cadence(), k, "wav", 2) for k in (1, 2)]
@@ -386,6 +388,38 @@ def test_a_full_disk_leaves_nothing_behind_and_an_older_file_whole(tmp_path):
     with pytest.raises(OSError, match=r"cannot write to .*free space there or choose another folder"):
         write_all([replace(cadence(), samples=cadence().samples[:8000]), cadence()], tmp_path)
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [(old.name, b"old")]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_set_of_which_a_later_file_gets_no_name_leaves_none(tmp_path, monkeypatch, error):
+    link, names = os.link, []
+
+    def second_fails(source, target):
+        names.append(target)
+        if len(names) == 2:
+            raise error
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", second_fails)
+    with pytest.raises(type(error)):
+        write_all([cadence(), cadence()], tmp_path / "new")
+    assert len(names) == 2 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_file_that_gets_no_name_is_told_as_that_and_none_of_the_set_stays(tmp_path, monkeypatch, failing):
+    replace_file, calls = Path.replace, []
+
+    def fails(path, target):
+        calls.append(target)
+        if len(calls) == failing:
+            raise OSError(errno.EIO, "Input/output error")
+        return replace_file(path, target)
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match=r"cannot write to .*: Input/output error"):
+        deliver({tmp_path / "a.wav": b"a", tmp_path / "b.wav": b"b"})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -141,6 +142,31 @@ def test_memory_of_idle_lanes_is_given_up_before_the_slots_are_halved(models, mo
     monkeypatch.setattr(Lane, "advance", small_memory)
     assert torch.equal(engine.decode(rows, 20, Sampling(top_k=20)), whole)
     assert sizes[:2] == [6, 6], "as many as before"
+
+
+@pytest.mark.parametrize(("rows", "limit"), [(3, 3), (1, 1)])
+def test_a_single_row_without_memory_waits_until_others_have_left(models, monkeypatch, rows, limit):
+    """Other lanes hold it: the row is not too large, and nobody's request is wrong."""
+    engine, met = Engine(models("t5").model), threading.Event()
+    short, long = (models("t5").encode_text(text) for text in (TEXT, "jazz swing piano " * 40))
+    crowd, one = [Row(short, (0, k, 0)) for k in range(rows)], [Row(long, (1, 0, 0))]
+    wanted = [engine.decode(given, 60, Sampling(top_k=20)) for given in (crowd, one)]
+    advance, tries = Lane.advance, []
+
+    def small_memory(lane):
+        tries.append(lane)
+        assert len(tries) < 60, "it tries for ever"
+        if sum(len(other.tasks) for other in engine.lanes) > limit and len(lane.tasks) == 1:
+            met.set()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        advance(lane)
+
+    engine.release()
+    monkeypatch.setattr(Lane, "advance", small_memory)
+    with ThreadPoolExecutor(2) as both:
+        got = list(both.map(lambda given: engine.decode(given, 60, Sampling(top_k=20)), (crowd, one)))
+    assert met.is_set()
+    assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
 
 
 def test_running_out_of_memory_with_one_row_is_an_error(models, monkeypatch):

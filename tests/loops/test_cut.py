@@ -104,6 +104,22 @@ def test_the_longest_power_of_two_bars_that_fits_else_two_beats_or_one(bpm, seco
     assert loop_beats(bpm, seconds, metre) == beats
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, Fraction, int])
+@pytest.mark.parametrize("bpm", [120, 127])
+def test_a_tempo_of_any_numeric_type_gives_as_many_samples(kind, bpm):
+    assert loop_length(256, kind(bpm), 48_000) == round(256 * 60 * 48_000 / bpm)
+    assert len(cut(chord(2), RATE, kind(bpm), grid=grid_of(0.0, 2.0, 4)).samples) == round(
+        4 * 60 / bpm * RATE
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ">f4", np.longdouble])
+def test_samples_of_any_floating_point_type_are_cut(dtype):
+    loop = cut(chord(2).astype(dtype), RATE, 120, grid=grid_of(0.0, 2.0, 4))
+    whole = cut(chord(2), RATE, 120, grid=grid_of(0.0, 2.0, 4))
+    np.testing.assert_allclose(loop.samples, whole.samples, atol=2e-3)
+
+
 def test_no_beat_fitting_names_the_remedy():
     with pytest.raises(ValueError, match=r"raise max_duration to 2 or the bpm to 60"):
         loop_beats(40, 1)

@@ -40,6 +40,11 @@ def test_stereo_is_heard_as_one():
     assert find_key(np.stack([mono, mono], 1), RATE) == Key(0, False)
 
 
+@pytest.mark.parametrize("gain", [1e-2, 1e10, 1e30])
+def test_a_key_is_the_same_however_loud(gain):
+    assert find_key(played(60, CADENCES["major"]) * np.float32(gain), RATE) == Key(0, False)
+
+
 @pytest.mark.parametrize(
     "samples",
     [

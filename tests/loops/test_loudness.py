@@ -149,3 +149,38 @@ def test_what_was_too_quiet_to_be_measured_counts_once_it_is_louder():
     loop = steady * np.where(np.arange(len(steady)) < len(steady) // 2, 10 ** (-63 / 20), 10 ** (-70 / 20))
     (matched,) = match([loop], RATE)
     assert Meter(RATE).integrated_loudness(matched) == pytest.approx(-14, abs=0.2)
+
+
+T = np.arange(16_000) / RATE
+RANDOM = np.random.default_rng(0).standard_normal(len(T))
+EXTREMES = {
+    "silence": 0 * T,
+    "a constant": 0.9 + 0 * T,
+    "a constant and a breath": 0.9 + 1e-7 * RANDOM,
+    "a square": np.sign(np.sin(2 * np.pi * 110 * T) + 1e-9),
+    "clipped noise": np.clip(9 * RANDOM, -1, 1),
+    "one sample": np.eye(1, len(T), 777)[0],
+    "one sample downwards": -np.eye(1, len(T), 777)[0],
+    "near silence": 1e-5 * RANDOM,
+    "soft noise": 1e-3 * RANDOM,
+    "no normal numbers": 1e-40 * RANDOM,
+    "as large as samples may be": 1e29 * RANDOM,
+    "the Nyquist frequency": np.cos(np.pi * np.arange(len(T))),
+    "half of it clipped": np.where(T < 0.25, 0.0, 0.9 * np.sign(RANDOM)),
+    "a step": np.where(T < 0.25, 0.9, -0.9),
+    "to one side": np.maximum(0, np.sin(2 * np.pi * 50 * T)) ** 20,
+    "under hearing": np.sin(2 * np.pi * 8 * T),
+}
+
+
+@pytest.mark.parametrize("first", ["a square", "soft noise", "one sample"])
+@pytest.mark.parametrize("other", EXTREMES)
+def test_whatever_is_levelled_stays_finite_centred_and_under_the_ceiling(first, other):
+    """What a model plays at extreme temperatures, and worse: loud, stuck, clipped, almost nothing."""
+    for given, loop in zip(
+        (EXTREMES[first], EXTREMES[other]), match([EXTREMES[first], EXTREMES[other]], RATE), strict=True
+    ):
+        assert np.isfinite(loop).all() and abs(loop.mean()) < 1e-3
+        assert heard_peak(loop) <= CEILING or np.ptp(given) < 1e-6
+        # below -70 LUFS nothing is heard, and nothing lifted; above, to -14 at most
+        assert np.abs(loop).max() <= 10 ** (57 / 20) * np.abs(given - given.mean()).max() + 1e-30

@@ -10,7 +10,7 @@ from scipy.linalg import toeplitz
 from scipy.signal import lfilter
 
 from looper.loops.clicks import CLICK, click_ratio, cross_click_ratios, predictor
-from looper.loops.seam import bridge, close
+from looper.loops.seam import _attack, _cost, _Scene, bridge, close
 from testkit.properties import examples
 
 RATE = 32_000
@@ -136,7 +136,7 @@ def test_a_bridged_loop_begins_and_ends_as_the_first_one():
     assert np.array_equal(bridged[RATE // 20 : -RATE // 20], other[RATE // 20 : -RATE // 20].astype(float))
 
 
-@pytest.mark.parametrize("n", [256, 1000, 32_000, 31_999])
+@pytest.mark.parametrize("n", [256, 1000, 1040, 32_000, 31_999])
 def test_the_predictor_is_the_autocorrelation_methods(n):
     music = np.cumsum(np.random.default_rng(n).standard_normal(n)) * 0.01
     music -= music.mean()
@@ -148,3 +148,35 @@ def test_the_predictor_is_the_autocorrelation_methods(n):
     np.testing.assert_allclose(-found.coefficients[1:], wanted, rtol=1e-5, atol=1e-6)
     residual = lfilter(found.coefficients, 1.0, around)[32:]
     assert found.scale == pytest.approx(np.percentile(np.abs(residual), 99.9), rel=1e-4)
+
+
+def scene_of(old_attack, new_attack, first=-960, length=1920):
+    """Equal noise on both sides at 32 samples a millisecond, with attacks of 8 dB at these samples from the downbeat."""
+    same = np.random.default_rng(0).standard_normal(length)
+    rises = np.zeros((2, length))
+    for rise, at in zip(rises, (old_attack, new_attack), strict=True):
+        rise[at - first] = 8.0
+    return _Scene(same, same, rises[0], rises[1], first, 32.0)
+
+
+@pytest.mark.parametrize("at", [-200, -31, 0, 17, 200])
+@pytest.mark.parametrize("first", [-960, -320, -250])
+def test_an_attack_near_the_downbeat_is_placed_from_the_downbeat(at, first):
+    scene = scene_of(at, at, first)
+    assert _attack(scene.old_rise, scene) == (at, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("attacks", "ms", "cost"),
+    [
+        ((-200, -200), 10, 1 / 3),  # between equal sounds: half the longest fade
+        ((-200, -200), 20, 0.0),
+        ((-400, 400), 10, 1 / 3 + 8 / 8 + 0.2),  # heard twice, or never, and after the downbeat
+        ((-500, -500), 10, 1 / 3 + 8 / 10),  # blurred by the fade
+    ],
+)
+def test_a_splice_costs_what_is_lost_by_it(attacks, ms, cost):
+    size = ms * 32
+    end = -320 if attacks[0] == attacks[1] else 160
+    found = _cost(scene_of(*attacks), (end - size, size))
+    assert found == pytest.approx(cost, abs=1e-9)

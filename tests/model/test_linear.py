@@ -40,6 +40,25 @@ def test_a_row_of_a_product_is_the_same_at_every_place_of_every_batch(shapes, bi
                 assert torch.equal(layer(x[order]), alone[order]), (n_out, n_in, rows, order[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("tile", [None, 8])
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 70])
+def test_a_product_is_the_matrix_product_with_or_without_bias_and_tile(rows, tile, biased, dtype):
+    random = torch.Generator().manual_seed(rows)
+    weight, bias = torch.randn(40, 30, generator=random), torch.randn(40, generator=random)
+    shared = {}
+    layers = [
+        linear.BatchInvariantLinear(weight, bias if biased else None, tile, buffers=shared) for _ in "ab"
+    ]
+    assert len(shared) == (tile is not None) and (tile is None or layers[0].buffer is layers[1].buffer)
+    for layer in layers:
+        x = torch.randn(rows, 30, generator=random, dtype=dtype)
+        found = layer(x)
+        assert found.shape == (rows, 40) and found.dtype == torch.float32
+        torch.testing.assert_close(found, x.float() @ weight.T + (bias if biased else 0))
+
+
 @pytest.mark.parametrize("odd", ["place", "count", "everything"])
 def test_a_product_that_treats_some_rows_otherwise_is_found_out_and_gone_round(odd, monkeypatch):
     """As oneDNN's: a kernel of six rows and a rest of two, in tiles of 8."""

@@ -83,6 +83,14 @@ def test_a_loop_of_another_tempo_is_brought_to_the_asked_one_whole(played):
     assert cross_clicks(list(loops)).max() <= CLICK
 
 
+@pytest.mark.parametrize(("bars", "whole"), [(8, True), (16, False)])
+def test_whole_bars_of_over_twenty_seconds_are_no_loop_as_they_are(bars, whole):
+    """16 bars at 120 BPM are 32 s: the best loop is cut from them."""
+    recording = drum_track(120, bars * 2)[::4]
+    found = find_source(recording, SAMPLE_RATE // 4, LoopRequest("drums", bpm=120))
+    assert found.whole is whole and found.loop.seconds <= 20
+
+
 def test_of_a_longer_recording_the_best_loop_is_varied():
     loops = vary(drum_track(118.4, 23.3, first_beat=0.37), include_source=True, max_duration=5)
     assert {len(loop.samples) for loop in loops} == {4 * SAMPLE_RATE}

@@ -229,6 +229,10 @@ PROMISES = {
             WEIGHTS,
             "test_a_tampered_folder_is_refused_by_name_and_unparsed",
         ),
+        "| weights written to, replaced or moved while they are loaded | refused": (
+            WEIGHTS,
+            "test_what_changes_while_it_is_loaded_is_refused_although_its_sum_is_right",
+        ),
         "refused or left alone, never run": (
             WEIGHTS,
             "test_a_text_encoder_that_asks_for_its_own_code_does_not_get_it_run",
@@ -468,7 +472,7 @@ PROMISES = {
     "looper/pipeline/from_recording.py": {
         "whole bars, of 20 s at most, is a loop already": (
             RECORDING,
-            "test_a_loop_is_varied_as_it_is_at_its_rate_with_its_channels",
+            "test_whole_bars_of_over_twenty_seconds_are_no_loop_as_they_are",
         )
     },
     "looper/pipeline/maker.py": {
@@ -539,7 +543,7 @@ PROMISES = {
         ),
         "nothing is undone that has gone on since": (
             PROXY,
-            "test_a_refused_repetition_hides_nothing_that_is_known",
+            "test_what_has_gone_on_since_it_was_asked_for_is_not_undone_by_a_late_refusal",
         ),
     },
     "looper/web/proxy.py": {

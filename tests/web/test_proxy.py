@@ -303,6 +303,16 @@ def test_a_refused_repetition_hides_nothing_that_is_known(proxy, upstream, statu
     assert proxy.predictions.states["a"] == {"id": "a", "status": status, "logs": "known"}
 
 
+def test_what_has_gone_on_since_it_was_asked_for_is_not_undone_by_a_late_refusal(proxy):
+    before = proxy.predictions.begin("a", {"prompt": "x"})
+    proxy.predictions.report("a", {"status": "processing"})
+    proxy.predictions.take_back("a", before)
+    assert proxy.predictions.running("a")["status"] == "processing"
+    before = proxy.predictions.begin("b", {"prompt": "x"})
+    proxy.predictions.take_back("b", before)
+    assert proxy.predictions.running("b") is None
+
+
 def test_finished_predictions_are_forgotten_but_never_a_running_one(proxy):
     proxy.predictions.post("running", {"status": "processing"})
     for k in range(20):
