@@ -72,19 +72,18 @@ class Engine:
         torch.set_num_threads(threads)  # products are tried with as many as they will run with
         self.transformer = Transformer(model.lm, model.clock.weight if model.clock else None)
         torch.set_num_threads(before)
-        self.delays = self.transformer.delays
+        self.delays, device = self.transformer.delays, self.transformer.device
         window = int(model.window_seconds * float(model.codec.frame_rate)) + max(self.delays)
-        if self.transformer.device.type == "cuda":  # sums of products stay in fp32
+        if device.type == "cuda":  # sums of products stay in fp32
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-        graphs = graphs_wanted(self.transformer.device) and not disable_graphs
-        self.pool = GraphPool(self.transformer.device) if graphs else None
+        graphs = not disable_graphs and graphs_wanted(device)
+        self.pool = GraphPool(device) if graphs else None
         self.kernels = choose_kernels(self.transformer, self.pool, MOST_ROWS)
         self.lanes = LanePool(self.transformer, window, workers, self.pool, self.kernels, usual_prefix(model))
         self._changed = threading.Condition()
         self._scheduler = Scheduler(self.lanes, self.delays)
         self._jobs = DeviceJobs()
-        self._at_work, self._release_wanted = False, False
-        self._round_seconds = 0.0
+        self._at_work, self._release_wanted, self._round_seconds = False, False, 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._lane_threads = ThreadPoolExecutor(workers, thread_name_prefix="lane") if workers > 1 else None
         self._job_threads = ThreadPoolExecutor(workers, thread_name_prefix="job") if workers > 1 else None

@@ -110,7 +110,7 @@ def alone(out, plan):
 def play(folder, scene, *more):
     """One scene; what it prints is kept beside its folder."""
     out = f"{folder}/{scene.__name__}"
-    kept, sys.stdout = sys.stdout, open(f"{out}.txt", "w")  # noqa: SIM115
+    kept, sys.stdout = sys.stdout, pathlib.Path(f"{out}.txt").open("w")
     try:
         scene(out, *more)
     finally:
