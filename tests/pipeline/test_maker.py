@@ -153,7 +153,7 @@ def test_a_candidate_is_cut_where_its_seam_is_likeliest():
     generator = Listener(lambda row: 0.0)
     asked: list[int] = []
 
-    def dislike_the_usual(prompt, passages):
+    def dislike_the_usual(prompt, passages, melody=None):
         # a passage in place begins with the bar before the loop: none before a loop at the very start
         odd = []
         for place in passages[1::2]:
