@@ -75,7 +75,8 @@ class Lane:
         kernels: Kernels | None = None,
     ) -> None:
         self.transformer, self.kind, self.size, self.pool = transformer, kind, size, pool
-        self.kernels = kernels if kernels is not None and kernels.used else None
+        # kernels know of nothing that stands in front of the music
+        self.kernels = kernels if kernels is not None and kernels.used and not kind.ahead else None
         self.slots: Slots | None = None
         self.running: list[RowTask] = []
         self.joining: list[RowTask] = []

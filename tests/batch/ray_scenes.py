@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 
 from looper.batch.ray_driver import RayPlan, run_on_ray
@@ -110,12 +110,8 @@ def alone(out, plan):
 def play(folder, scene, *more):
     """One scene; what it prints is kept beside its folder."""
     out = f"{folder}/{scene.__name__}"
-    kept, sys.stdout = sys.stdout, pathlib.Path(f"{out}.txt").open("w")
-    try:
+    with pathlib.Path(f"{out}.txt").open("w") as said, redirect_stdout(said):
         scene(out, *more)
-    finally:
-        sys.stdout.close()
-        sys.stdout = kept
     end = time.monotonic() + 60
     while workers() and time.monotonic() < end:  # of a batch that has ended, or whose driver was killed
         time.sleep(0.1)
