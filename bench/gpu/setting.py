@@ -89,7 +89,7 @@ def rehearsal(shapes: list[str]) -> Setting:
         seconds=(0.5, 1.0),
         timed_steps=3,
         checked_frames=8,
-        request_variations=2,
+        request_variations=1,
         request_seconds=2.0,
         loads=(0.5,),
         serving_seconds=1.0,
