@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Column, Table
@@ -14,9 +14,6 @@ from looper.cli.batch import batch
 from looper.cli.cut import analyse, cut
 from looper.cli.output import err, load_and, out, progress_bars, show_on, tell_made
 from looper.cli.vary import vary
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Text prompt and tempo in, seamless bar-aligned music loops out, at exactly the asked BPM.",

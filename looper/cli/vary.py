@@ -75,11 +75,13 @@ def vary(
     ).with_seed()  # fmt: skip
     need("audiocraft")
     find(model)
-    from looper.export.pack import write_loops
+    from looper.export.pack import check_room, write_loops
     from looper.files.read import read
     from looper.pipeline.from_recording import RecordingSession, find_source
 
     source = find_source(*read(file), request)  # what is wrong with it is said before a model is loaded
+    if pack:
+        check_room(request, folder, source.loop.beats)
     with progress_bars(as_json) as shown:
 
         def work(maker: LoopMaker) -> Loops:

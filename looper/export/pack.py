@@ -48,8 +48,16 @@ def describe(loops: Loops, files: list[pathlib.Path]) -> dict[str, object]:
     }
 
 
-def check_room(request: LoopRequest, folder: pathlib.Path) -> None:
+def check_room(request: LoopRequest, folder: pathlib.Path, beats: int | None = None) -> None:
     """Complain that a pack of this request is there already, before the work; a random seed finds a free name.
+
+    Parameters
+    ----------
+    request : LoopRequest
+    folder : pathlib.Path
+        What the pack is to be written into.
+    beats : int, optional
+        Of its loops, where a recording says so; the request's by default.
 
     Raises
     ------
@@ -58,9 +66,10 @@ def check_room(request: LoopRequest, folder: pathlib.Path) -> None:
     """
     if request.seed < 0 or not folder.is_dir():
         return
+    beats = beats or request.beats
     # the key in a pack's name is known only after the work
     names = {
-        stem(request.prompt, request.bpm, request.beats, request.beats_per_bar, key=key, seed=request.seed)
+        stem(request.prompt, request.bpm, beats, request.beats_per_bar, key=key, seed=request.seed)
         for key in (None, *(known.name for known in all_keys()))
     }
     for path in sorted(folder.iterdir()):

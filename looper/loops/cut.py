@@ -60,7 +60,8 @@ def cut(
     Raises
     ------
     ValueError
-        If the samples are unusable, too short for one beat or for `bars`, or more than 30 % off the tempo.
+        If the samples are unusable, too short for one beat or for `bars`, or more than 30 % off the tempo, or
+        if `grid` has bars of other beats.
 
     Examples
     --------
@@ -79,6 +80,11 @@ def cut(
         raise FieldError(
             "bars",
             f"cannot be {bars}: at {bpm:g} BPM there is room for {grid.bars:g}; ask for that, or pass a longer recording",
+        )
+    if grid.beats_per_bar != beats_per_bar:
+        raise ValueError(
+            f"the grid has bars of {grid.beats_per_bar} beats, got beats_per_bar={beats_per_bar}: "
+            "pass the grid's own, or leave the grid out"
         )
     n = loop_length(grid.beats, bpm, sample_rate)
     if n < 256:

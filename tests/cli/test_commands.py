@@ -246,9 +246,13 @@ def test_vary_writes_variations_of_a_loop_and_the_loop_itself_where_asked(tmp_pa
         info = soundfile.info(loop["file"])
         assert (info.frames, info.samplerate, info.channels) == (8 * 44_100, 44_100, 2)
     assert any("stereo and the model makes mono" in note for note in told["notes"])
-    done = run(*words, "--out", tmp_path / "p", "--rate", 48_000, "--pack", "--bars", 2)
+    packed = (*words, "--out", tmp_path / "p", "--rate", 48_000, "--pack", "--bars", 2)
+    done = run(*packed)
     (pack,) = (path for path in (tmp_path / "p").iterdir() if path.is_dir())
     assert {soundfile.info(file).frames for file in pack.glob("*.wav")} == {4 * 48_000}, done.stderr
+    monkeypatch.setattr(LoopMaker, "load", lambda *_: pytest.fail("loaded"))
+    again = run(*packed)
+    assert again.returncode == 1 and "is there already" in again.stderr
 
 
 @pytest.mark.parametrize(

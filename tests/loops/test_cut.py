@@ -238,6 +238,7 @@ def test_a_grid_is_found_when_none_is_given():
         ({"bpm": 200.0}, "half or double"),
         ({"grid": grid_of(0.5, 3.0, 4)}, "outside the recording"),
         ({"grid": grid_of(-0.2, 1.8, 4)}, "outside the recording"),
+        ({"beats_per_bar": 3}, "bars of 4 beats, got beats_per_bar=3"),
     ],
 )
 def test_unusable_input_is_refused_in_the_users_words(change, message):
