@@ -121,6 +121,11 @@ def test_slow_kernels_are_refused_and_where_none_is_left_steps_are_atens(transfo
     assert "it takes 1.50 times the reference's time" in caplog.text
 
 
+def test_kernels_about_as_fast_are_used_at_every_start(transformer):
+    for wavering in (1.95, 2.0, 2.1):  # of the reference's 2
+        assert tried(transformer, aten(torch.float32), (1, 3), clock(kernel=wavering)).used == NAMES
+
+
 def test_where_kernels_are_required_a_refusal_is_an_error(transformer):
     wrong = planted("add_norm", a_little_off)
     with pytest.raises(KernelError, match="not all kernels can be used: add_norm: its results differ"):
