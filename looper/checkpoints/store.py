@@ -45,7 +45,7 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
         )
     known = ", ".join(sorted({*list_models(), *fetchable()})) or "none"
     raise WeightsError(
-        f"unknown model {given!r:.80}: neither a folder with a {MANIFEST} nor one of: {known}. "
+        f"unknown model {given!r:.200}: neither a folder with a {MANIFEST} nor one of: {known}. "
         "Set LOOPER_WEIGHTS if the weights live elsewhere."
     )
 

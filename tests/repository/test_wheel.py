@@ -170,9 +170,7 @@ def test_it_finds_tiny_in_itself_and_other_weights_in_the_users_folder(installed
     assert rows["medium"]["folder"] == str(installed.home / ".local/share/musicgen-looper/weights/medium")
     assert "tiny: ok" in installed.good("weights", "verify")
     unknown = installed.run("weights", "get", "huge")
-    assert (
-        unknown.returncode == 1 and "no model 'huge': neither one of large, medium, small" in unknown.stderr
-    )
+    assert unknown.returncode == 1 and "no model 'huge': neither one of large, medium," in unknown.stderr
     (installed.work / "file").write_text("")
     blocked = installed.run("weights", "get", "medium", LOOPER_WEIGHTS=str(installed.work / "file" / "w"))
     assert (
