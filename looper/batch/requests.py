@@ -111,7 +111,7 @@ def read_requests(
     """
     if isinstance(source, (str, Path)):
         return read_text(decode(Path(source).read_bytes(), str(source)), model=model, format=format)
-    return _checked(enumerate(map(_as_wish, source), 1), model, format)
+    return _checked(enumerate(map(_as_mapping, source), 1), model, format)
 
 
 def read_text(text: str, *, model: str = MODEL, format: str = FORMAT) -> list[BatchLine]:
@@ -138,7 +138,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _as_wish(item: Mapping[str, Any] | LoopRequest) -> Mapping[str, Any]:
+def _as_mapping(item: Mapping[str, Any] | LoopRequest) -> Mapping[str, Any]:
     return asdict(item) if isinstance(item, LoopRequest) else item
 
 
@@ -146,7 +146,7 @@ def _checked(numbered: Iterable[tuple[int, Any]], model: str, format: str) -> li
     lines, bad = [], []
     for number, row in numbered:
         try:
-            lines.append(_line(number, _wish(row), model, format))
+            lines.append(_line(number, _said(row), model, format))
         except ValueError as error:
             bad.append(BadLine(number, str(error)))
     if bad:
@@ -156,7 +156,7 @@ def _checked(numbered: Iterable[tuple[int, Any]], model: str, format: str) -> li
     return lines
 
 
-def _wish(row: Any) -> dict[str, Any]:
+def _said(row: Any) -> dict[str, Any]:
     """The fields of a row that say something."""
     if isinstance(row, ValueError):  # what its reader found
         raise row

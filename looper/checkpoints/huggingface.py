@@ -92,7 +92,7 @@ def _read_config(source: Path) -> dict[str, Any]:
         channels = decoder.get("audio_channels", 1)
         if channels not in (1, 2) or codec.get("audio_channels", 1) != 1:
             raise WeightsError(
-                f"{source} makes {channels!r:.20} channels with a codec of {codec['audio_channels']!r:.20}: MusicGen "
+                f"{source} makes {channels!r:.20} channels with a codec of {codec.get('audio_channels', 1)!r:.20}: MusicGen "
                 "makes one or two, coded one by one"
             )
         if codec["sampling_rate"] != SAMPLE_RATE:

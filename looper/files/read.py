@@ -26,6 +26,12 @@ MOST_SAMPLES = LONGEST_SECONDS * 48_000 * MOST_CHANNELS  # over all channels: 1.
 LARGEST_FILE = 4 * MOST_SAMPLES + 2**22  # bytes that ffmpeg may write: enough to see that it is too much
 BLOCK = 2**20  # frames read at once where a header may claim more than the file holds
 FFMPEG_SECONDS = 300  # an hour of music takes it a few
+# What ffmpeg may take a file for: nothing that names other files, as playlists do, and no program, as a VapourSynth script
+FORMATS = (
+    "aac,ac3,adx,aiff,amr,ape,asf,asf_o,ast,au,avi,avr,boa,brstm,caf,dsf,dts,dtshd,dv,eac3,ea,flac,flv,gsm,iff,ircam,"
+    "live_flv,loas,matroska,mlp,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,oga,ogg,oma,paf,pvf,qcp,rm,rso,sds,"
+    "sln,smjpeg,sox,svx,swf,tak,tta,truehd,voc,vqf,w64,wav,webm,wsd,wtv,wv,xwma"
+)
 
 
 def read(file: pathlib.Path) -> tuple[np.ndarray, int]:
@@ -111,7 +117,7 @@ def _run_ffmpeg(file: pathlib.Path, sound: IO[bytes], said: IO[bytes]) -> None:
         )
     command = [
         *(ffmpeg, "-nostdin", "-y", "-v", "error"),
-        *("-protocol_whitelist", "file", "-i", f"file:{file}"),  # a playlist may not reach for the network
+        *("-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-i", f"file:{file}"),
         *("-map", "0:a:0", "-t", str(LONGEST_SECONDS + 1), "-fs", str(LARGEST_FILE)),
         *("-c:a", "pcm_f32le", "-f", "w64", f"/dev/fd/{sound.fileno()}"),  # Sony Wave64: WAV ends at 4 GiB
     ]

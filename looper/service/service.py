@@ -79,13 +79,13 @@ class Service:
         return service
 
     async def answer(
-        self, model: str, output_format: str, record: Record, **wish: object
+        self, model: str, output_format: str, record: Record, **asked: object
     ) -> list[pathlib.Path]:
         """As `predict`, in a thread, for an event loop that others need too; cancelled, it ends soon."""
-        work = partial(self.predict, model, output_format, record, **wish)
+        work = partial(self.predict, model, output_format, record, **asked)
         return await self._threads.run(work, lambda files: self.scratch.discard(files[0].parent))
 
-    def predict(self, model: str, output_format: str, record: Record, **wish: object) -> list[pathlib.Path]:
+    def predict(self, model: str, output_format: str, record: Record, **asked: object) -> list[pathlib.Path]:
         """Make the loops of one request and return their files, all of them or an error; calls from any thread.
 
         Parameters
@@ -96,14 +96,14 @@ class Service:
             "wav" or "mp3".
         record : callable
             Takes (name, value) for the reply's metrics.
-        **wish
+        **asked
             Fields of LoopRequest.
         """
         files: list[pathlib.Path] = []
         try:
             with self.metrics.prediction(), exits_are_errors():
                 try:
-                    files = self._predict(model, output_format, record, wish)
+                    files = self._predict(model, output_format, record, asked)
                 except Exception as error:
                     self._suspect |= not isinstance(error, ValueError)
                     raise
@@ -117,11 +117,11 @@ class Service:
         return files
 
     def _predict(
-        self, model: str, output_format: str, record: Record, wish: dict[str, object]
+        self, model: str, output_format: str, record: Record, asked: dict[str, object]
     ) -> list[pathlib.Path]:
         """Make the files; say in the caller's words what is wrong, and give memory back where it ran out."""
         try:
-            return self._files(model, output_format, record, wish)
+            return self._files(model, output_format, record, asked)
         except FieldError as error:  # replies name the type, which callers know
             raise ValueError(str(error.named(INPUTS.get(error.field, error.field)))) from None
         except Exception as error:
@@ -130,7 +130,7 @@ class Service:
             traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
             self.models.unload()
             raise RuntimeError(
-                f"out of memory with {wish['variations']} variations of up to {wish['max_duration']} s: "
+                f"out of memory with {asked['variations']} variations of up to {asked['max_duration']} s: "
                 "ask for fewer or shorter ones"
             ) from error
 
@@ -148,14 +148,14 @@ class Service:
         return (busy and not self._suspect) or self.models.is_healthy()
 
     def _files(
-        self, model: str, output_format: str, record: Record, wish: dict[str, object]
+        self, model: str, output_format: str, record: Record, asked: dict[str, object]
     ) -> list[pathlib.Path]:
         if model not in NAMES:
             raise ValueError(f"model_version must be one of {', '.join(NAMES)}, got {model!r:.80}")
         if output_format not in FORMATS:
             raise ValueError(f"output_format must be one of {', '.join(FORMATS)}, got {output_format!r:.80}")
-        wish["max_duration"] = whole("max_duration", wish["max_duration"])
-        request = LoopRequest(**wish).with_seed()  # type: ignore[arg-type]
+        asked["max_duration"] = whole("max_duration", asked["max_duration"])
+        request = LoopRequest(**asked).with_seed()  # type: ignore[arg-type]
         write_line(f"seed {request.seed}, {request.bpm:g} BPM, prompt {request.model_text[:200]!r}")
         if self.metrics.under_way <= 1:
             reset_peak_memory()

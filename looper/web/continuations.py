@@ -59,8 +59,23 @@ class Continuations:
 
     async def start(self, request: Request) -> Response:
         """Take the recording and begin; refuses a second one while one is under way."""
-        key = request.path_params["id"]
-        asked = request.query_params
+        key, asked = request.path_params["id"], request.query_params
+        if refusal := self._refusal(key, asked):
+            return refusal
+        try:
+            recording = await read_body(request, LARGEST_RECORDING)
+        except RefusedError as refused:
+            return problem(refused.status, str(refused))
+        if refusal := self._refusal(key, asked):  # another may have begun while this one was read
+            return refusal
+        self._predictions.begin(key, dict(asked))
+        self._predictions.post(key, {"continuing": True})
+        self._key = key
+        self._task = asyncio.create_task(self._make(key, recording, asked))
+        return accepted(key)
+
+    def _refusal(self, key: str, asked: Mapping[str, str]) -> Response | None:
+        """Why one can't begin now; None where it can."""
         if not ID.fullmatch(key) or key in self._predictions.states:
             return problem(
                 404, "A continuation's id is new, and has 1 to 64 letters, digits, hyphens or underscores."
@@ -69,23 +84,14 @@ class Continuations:
             return problem(422, f"model_version: must be one of {', '.join(self._models)}")
         if self._task is not None and not self._task.done():
             return problem(409, "Another loop is being continued.")
-        try:
-            recording = await read_body(request, LARGEST_RECORDING)
-        except RefusedError as refused:
-            return problem(refused.status, str(refused))
-        if self._task is not None and not self._task.done():  # begun while this one was read
-            return problem(409, "Another loop is being continued.")
-        self._predictions.begin(key, dict(asked))
-        self._predictions.post(key, {"continuing": True})
-        self._key = key
-        self._task = asyncio.create_task(self._make(key, recording, asked))
-        return accepted(key)
+        return None
 
     async def cancel(self, request: Request) -> Response:
         """End it, if it is under way."""
-        if self._task is not None and request.path_params["id"] == self._key:
+        key = request.path_params["id"]  # another may begin as soon as this one has ended
+        if self._task is not None and key == self._key:
             await self.stop()
-            self._predictions.post(self._key, {"status": "canceled"})  # the task may not even have begun
+            self._predictions.post(key, {"status": "canceled"})  # the task may not even have begun
         return JSONResponse({})
 
     async def stop(self) -> None:

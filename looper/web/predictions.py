@@ -70,9 +70,13 @@ class PredictionLog:
         return None if state.get("status", DONE[0]) in DONE else state
 
     def fail_running(self, error: str) -> None:
-        """End what is under way with `error`: its server is gone and will not report."""
+        """End what is under way with `error`: its server is gone and will not report.
+
+        What goes on from a recording has a process of its own, and goes on.
+        """
         for key in [key for key in self.states if self.running(key)]:
-            self.post(key, {"status": "failed", "error": error})
+            if not self.states[key].get("continuing"):
+                self.post(key, {"status": "failed", "error": error})
 
     async def follow(self, key: str, stopping: Callable[[], bool] = lambda: False) -> AsyncIterator[str]:
         """Server-Sent Events: every new state of `key` until it is done."""

@@ -117,10 +117,26 @@ def test_too_long_a_recording_is_refused_by_its_own_name(m4a, ffmpeg, monkeypatc
         read(m4a(seconds=6))
 
 
-def test_a_playlist_reaches_nothing_else(tmp_path, ffmpeg):
-    (tmp_path / "x.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/secret.ts\n#EXT-X-ENDLIST\n")
-    with pytest.raises(ValueError, match=r"x\.m3u8 is not a recording"):
-        read(tmp_path / "x.m3u8")
+PLAYLISTS = {
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n",
+    "DASH": '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT4S" '
+    'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="audio/mp4">'
+    '<Representation id="1" bandwidth="9"><BaseURL>{}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    "concat": "ffconcat version 1.0\nfile '{}'\n",
+}
+
+
+@pytest.mark.parametrize(  # what the page hands over has no ending
+    ("kind", "name"), [("HLS", "x"), ("HLS", "x.m3u8"), ("DASH", "x"), ("concat", "x")]
+)
+def test_a_playlist_reaches_nothing_else(tmp_path, m4a, ffmpeg, kind, name):
+    """Neither the network nor other files: whoever sends one to the page would be given what it names."""
+    secret = m4a()
+    assert read(secret)[1]
+    for named in ("http://127.0.0.1:9/secret.m4a", f"file://{secret}", secret.name):
+        (tmp_path / name).write_text(PLAYLISTS[kind].format(named))
+        with pytest.raises(ValueError, match=rf"{name} is not a recording"):
+            read(tmp_path / name)
 
 
 # --- ffmpeg at fault -------------------------------------------------------------------------------

@@ -156,7 +156,10 @@ PROMISES = {
         "puts its own address into PUT": (PROXY, "test_asks_cog_to_report_to_us_and_to_nobody_else"),
         "Files are never replaced under names that the program chose": _NEVER_REPLACED,
         "replace what has the name that you gave": (WRITE, "test_a_name_that_the_user_chose_is_replaced"),
-        "a playlist reaches no network": (READ, "test_a_playlist_reaches_nothing_else"),
+        "a playlist reaches neither the network nor other files": (
+            READ,
+            "test_a_playlist_reaches_nothing_else",
+        ),
         "What a header claims is checked before anything is allocated": (
             READ,
             "test_a_header_cannot_ask_for_more_memory_than_a_recording_may_take",

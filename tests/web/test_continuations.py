@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
+from starlette.requests import Request
 
 from looper.runtime import paths
 from looper.web import continuations
@@ -131,8 +132,7 @@ def test_one_at_a_time_and_a_cancel_ends_its_process(monkeypatch, tmp_path):
     async def act(client, states):
         first = await client.post("/continuations/x", params=ASKED, content=b"x")
         second = await client.post("/continuations/y", params=ASKED, content=b"x")
-        while not (tmp_path / "begun").exists():
-            await asyncio.sleep(0.01)
+        await begun(tmp_path / "begun")
         await client.post("/continuations/x/cancel")
         state = await ended(states)
         third = await client.post("/continuations/z", params=ASKED, content=b"x")
@@ -142,6 +142,62 @@ def test_one_at_a_time_and_a_cancel_ends_its_process(monkeypatch, tmp_path):
 
     statuses, state = follow(act)
     assert statuses == [202, 409, 202] and state["status"] == "canceled"
+
+
+async def begun(file):
+    while not file.exists():
+        await asyncio.sleep(0.01)
+
+
+def test_one_goes_on_when_the_cog_server_dies(monkeypatch, tmp_path):
+    wait = "import pathlib, time; pathlib.Path({!r}).touch()\nwhile not pathlib.Path({!r}).exists(): time.sleep(0.01)\n"
+    files = tmp_path / "begun", tmp_path / "go on"
+    with_command(monkeypatch, wait.format(*map(str, files)) + SCRIPT)
+
+    async def act():
+        proxy, app = served()
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:1"
+        ) as client:
+            await client.post("/continuations/x", params=ASKED, content=b"x")
+            await begun(files[0])
+            proxy.predictions.fail_running("The model server stopped")
+            files[1].touch()
+            return await ended(proxy.predictions.states)
+
+    assert asyncio.run(act())["status"] == "succeeded"
+
+
+def test_a_cancel_ends_its_own_and_not_what_begins_as_it_is_gone(monkeypatch):
+    """The second one's recording arrives in the moment in which the first one ends."""
+    with_command(monkeypatch, "import time; time.sleep(60)")
+
+    async def act():
+        proxy, _ = served()
+        ways = continuations.Continuations(proxy.predictions, {"medium": TINY})
+        stop = ways.stop
+
+        async def stop_and_begin():
+            await stop()
+            await ways.start(asked_for("y"))
+
+        def asked_for(key):
+            scope = {"type": "http", "method": "POST", "path_params": {"id": key}, "headers": []}
+            scope["query_string"] = b"prompt=x&bpm=120&model_version=medium"
+
+            async def receive():
+                return {"type": "http.request", "body": b"sound", "more_body": False}
+
+            return Request(scope, receive)
+
+        assert (await ways.start(asked_for("x"))).status_code == 202
+        monkeypatch.setattr(ways, "stop", stop_and_begin)
+        await ways.cancel(asked_for("x"))
+        found = {key: state["status"] for key, state in proxy.predictions.states.items()}
+        await stop()
+        return found
+
+    assert asyncio.run(act()) == {"x": "canceled", "y": "starting"}
 
 
 def test_without_a_model_there_is_no_such_way():

@@ -54,8 +54,12 @@ async function attend(id, values) {
   for (const button of [$("make"), $("more"), $("cancel")]) button.disabled = false;
 }
 
-/** Ask for loops, by `ask(values)`, and follow them to the page. */
+/** Ask for loops, by `ask(values)`, and follow them to the page: one request at a time. */
 async function make(values, ask = start) {
+  if ($("make").disabled) {
+    note("Your request is still being made: wait for it, or cancel it.");
+    return;
+  }
   fail(null);
   note();
   $("make").disabled = true;
@@ -65,6 +69,10 @@ async function make(values, ask = start) {
 
 /** Make variations that go on from a loop: in the words of the form, or where there are none, in the loop's own. */
 function vary(loop, own) {
+  if (!form) {
+    note("The model is still loading: choose Continue again in a moment.");
+    return;
+  }
   const { bpm, variations, model_version, output_format, ...asked } = form.read();
   const prompt = asked.prompt || own;
   if (!prompt) {
@@ -79,7 +87,7 @@ function vary(loop, own) {
 async function deliver(id, done, values) {
   const seed = usedSeed(done, values.seed);
   const { predict_time: seconds, model } = done.metrics ?? {};
-  const set = { id, made: Date.now(), values, seed, model, seconds, stars: [], sure: confidences(done.logs), files: await files(done.output) };
+  const set = { id, made: Date.now(), values, seed, model, seconds, stars: [], confidence: confidences(done.logs), files: await files(done.output) };
   await show(set);
   await sets.add(set);
   form.tellSeed(seed);
@@ -90,11 +98,11 @@ const first = (set) => (isContinued(set) ? 0 : 1);
 
 /** Show a set that was made, now or before, with what can be done with it. */
 async function show(set) {
-  const { values, seed, model, seconds, files: found, sure = [] } = set;
+  const { values, seed, model, seconds, files: found, confidence = [] } = set;
   const hints = values.bpm ? { bpm: values.bpm } : {};
   const from = first(set);
   const label = (k) => (k ? `Variation ${k}` : "The loop itself");
-  const rows = found.map(({ bytes }, i) => ({ name: `variation ${i + from}`, label: label(i + from), bytes, hints, sure: sure[i + from - 1] }));
+  const rows = found.map(({ bytes }, i) => ({ name: `variation ${i + from}`, label: label(i + from), bytes, hints, confidence: confidence[i + from - 1] }));
   await present(rows, { onStar: (index) => showStars(sets.turnStar(set.id, index)), onVary: continues && ((loop) => vary(loop, values.prompt)) });
   showStars(set.stars);
   nameFiles((loop, i) => fileName({ ...values, seed }, loop, i + from, found[i].extension));
@@ -112,7 +120,7 @@ async function show(set) {
 async function showStarred(stars) {
   const rows = stars.map(({ set, index }) => ({
     name: `star ${index}`, label: `${set.values.prompt || "Loop"}, ${index + first(set)}`, bytes: set.files[index].bytes,
-    hints: set.values.bpm ? { bpm: set.values.bpm } : {}, sure: set.sure?.[index + first(set) - 1],
+    hints: set.values.bpm ? { bpm: set.values.bpm } : {}, confidence: set.confidence?.[index + first(set) - 1],
   }));
   const left = new Set(stars);
   const turn = (at) => {

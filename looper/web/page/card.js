@@ -47,7 +47,7 @@ function facts(loop, known) {
   return joined([
     ...shared(loop).filter((fact) => !known.includes(fact)),
     loop.lufs > -Infinity ? `${loop.lufs.toFixed(1).replace("-", "\u2212")} LUFS` : "silent",
-    loop.sure !== undefined && `beat ${Math.round(100 * loop.sure)} % sure`,
+    loop.confidence !== undefined && `beat ${Math.round(100 * loop.confidence)} % sure`,
     loop.click !== undefined && (loop.click < CLICK ? "clean seam" : "seam clicks"),
   ]);
 }

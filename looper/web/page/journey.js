@@ -74,6 +74,6 @@ export function whereabouts({ place, logs, away, resent, continuing } = {}, vari
 /** How sure the server was of each loop's beat, 0..1, from its log: [0.93, undefined, ...] by variation from 1. */
 export function confidences(logs = "") {
   const found = [];
-  for (const [, number, sure] of logs.matchAll(/^variation (\d+): .*?confidence (\d(?:\.\d+)?)/gm)) found[Number(number) - 1] = Number(sure);
+  for (const [, number, confidence] of logs.matchAll(/^variation (\d+): .*?confidence (\d(?:\.\d+)?)/gm)) found[Number(number) - 1] = Number(confidence);
   return found;
 }

@@ -1,6 +1,6 @@
 // Files of this computer: buttons, and what is dropped on the page.
 
-import { ours } from "./drag.js";
+import { isOurs } from "./drag.js";
 import { dropped, picked } from "./files/open.js";
 
 const $ = (id) => document.getElementById(id);
@@ -20,7 +20,7 @@ export function watchForFiles(openLocal) {
     inside = by ? inside + by : 0;
     $("drop").hidden = inside <= 0;
   };
-  const bearsFiles = (event) => !ours.now && event.dataTransfer?.types.includes("Files");
+  const bearsFiles = ({ dataTransfer: data }) => Boolean(data?.types.includes("Files")) && !isOurs(data);
   addEventListener("dragenter", (event) => { if (bearsFiles(event)) dragging(1); });
   addEventListener("dragleave", (event) => { if (bearsFiles(event)) dragging(-1); });
   addEventListener("dragover", (event) => { if (bearsFiles(event)) event.preventDefault(); });

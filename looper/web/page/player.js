@@ -2,7 +2,7 @@
 
 import { downloadZip } from "./vendor/client-zip/index.js";
 import { Engine } from "./audio/engine.js";
-import { decode, peak } from "./audio/loop.js";
+import { decode, distinct, peak } from "./audio/loop.js";
 import { levels } from "./audio/mix.js";
 import { clickRatio } from "./audio/seam.js";
 import { card, common, commonWords, number, showStar, showStrip } from "./card.js";
@@ -159,11 +159,11 @@ function nudge(percent) {
 }
 
 /**
- * Show files [{name, bytes, label, hints, sure}] as loops; resolves to the decoded loops. Playback goes on with them if it was on.
+ * Show files [{name, bytes, label, hints, confidence}] as loops; resolves to the decoded loops. Playback goes on with them if it was on.
  * `onStar(index)` and `onVary(loop)`, where given, are what a card's star and "Continue" do.
  */
 export async function present(files, { name = "loops", onStar, onVary } = {}) {
-  const read = (file, rate) => decode(file, rate).then((loop) => ({ ...loop, label: file.label, sure: file.sure }),
+  const read = (file, rate) => decode(file, rate).then((loop) => ({ ...loop, label: file.label, confidence: file.confidence }),
     () => { throw new Error(`${file.name} is not a sound file that this browser can play.`); });
   const first = files.length ? await read(files[0]) : null; // its sample rate is everyone's
   const decoded = first ? [first, ...await Promise.all(files.slice(1).map((file) => read(file, first.buffer.sampleRate)))] : [];
@@ -211,8 +211,9 @@ export const showStars = (stars) => cards.forEach((one, index) => showStar(one, 
 
 /** Name the loops' files by `name(loop, index)`: what it needs is known only after decoding. */
 export function nameFiles(name) {
+  const names = distinct(loops.map(name)); // two sets of starred loops may have the same words and seed
   loops.forEach((loop, index) => {
-    loop.name = name(loop, index);
+    loop.name = names[index];
     cards[index].get.ariaLabel = `Download ${loop.name}`;
   });
   title = loops[0]?.name.replace(/_\d+\.\w+$/, "") ?? title;

@@ -65,7 +65,7 @@ def test_a_seed_that_is_typed_or_linked_is_asked_for(visit, studio, cog):
     page.check("#fresh")
     page.click("#make")
     expect(page.locator("#sets li")).to_have_count(3)
-    assert [wish["seed"] for wish in cog.inputs] == [9, 11, -1]
+    assert [asked["seed"] for asked in cog.inputs] == [9, 11, -1]
 
 
 def heard(page):
@@ -109,14 +109,17 @@ def test_a_loop_of_another_length_is_no_layer_and_says_so(visit, tmp_path):
 
 
 DRAG = """
-(name) => {
+() => {
   const grip = [...document.querySelectorAll(".drag")][1];
-  const dataTransfer = new DataTransfer();
-  grip.dispatchEvent(new DragEvent("dragstart", { dataTransfer, bubbles: true }));
-  document.body.dispatchEvent(new DragEvent("dragenter", { dataTransfer, bubbles: true }));
-  const shown = !document.getElementById("drop").hidden;
-  grip.dispatchEvent(new DragEvent("dragend", { dataTransfer, bubbles: true }));
-  return [dataTransfer.getData("DownloadURL"), dataTransfer.getData("text/plain"), shown];
+  const enters = (dataTransfer) => {
+    dataTransfer.items.add(new File(["x"], "x.wav")); // browsers say "Files" of what can be dropped as one
+    document.body.dispatchEvent(new DragEvent("dragenter", { dataTransfer, bubbles: true }));
+    return !document.getElementById("drop").hidden;
+  };
+  const mine = new DataTransfer();
+  grip.dispatchEvent(new DragEvent("dragstart", { dataTransfer: mine, bubbles: true }));
+  // other cards come while it is dragged: nobody is told of its end
+  return [mine.getData("DownloadURL"), mine.getData("text/plain"), enters(mine), enters(new DataTransfer())];
 }
 """
 
@@ -125,9 +128,28 @@ DRAG = """
 def test_a_loop_is_dragged_out_as_its_file(visit, site):
     page = visit(site)
     cards(page, 4)
-    offered, name, shown = page.evaluate(DRAG)
+    offered, name, own, others = page.evaluate(DRAG)
     assert re.fullmatch(rf"audio/wav:loop_02\.wav:blob:{re.escape(site.url)}/[\w-]+", offered)
-    assert name == "loop_02.wav" and not shown  # the page does not offer to open its own
+    assert name == "loop_02.wav"
+    assert (own, others) == (
+        False,
+        True,
+    )  # the page does not offer to open its own, and then takes others again
+
+
+def test_there_is_one_request_at_a_time_whatever_is_clicked(visit, studio, cog):
+    page = opened(visit, studio)
+    ask(page, "deep house")
+    page.wait_for_selector("#sets li")
+    page.wait_for_selector("#progress", state="hidden")
+    cog.hold = True
+    page.click("#make")
+    expect(page.locator("#stage")).to_contain_text("first takes")
+    page.get_by_role("button", name="More like deep house").click()
+    expect(page.locator("#note")).to_contain_text("still being made")
+    page.click("#cancel")
+    expect(page.locator("#note")).to_contain_text("Canceled")
+    assert len(cog.inputs) == 2
 
 
 def test_what_plays_and_its_licence_are_said_before_the_first_click(visit, studio):

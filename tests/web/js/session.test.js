@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { distinct } from "../../../looper/web/page/audio/loop.js";
 import { HIGHEST, levels, LOWEST } from "../../../looper/web/page/audio/mix.js";
 import { CLICK, clickRatio } from "../../../looper/web/page/audio/seam.js";
 import { HELP, modelWords } from "../../../looper/web/page/help.js";
@@ -95,4 +96,8 @@ test("a wrap in the middle of a wave is a click, one at its end is none", () => 
   assert.ok(clickRatio(buffer(tone)) < CLICK);
   assert.ok(clickRatio(buffer(tone.subarray(0, 31975))) > 10 * CLICK);
   assert.equal(clickRatio(buffer(new Float32Array(1000))), 0);
+});
+
+test("no two files of a .zip have one name", () => {
+  assert.deepEqual(distinct(["a_01.wav", "a_02.wav", "a_01.wav", "b", "a_01.wav", "b"]), ["a_01.wav", "a_02.wav", "a_01_2.wav", "b", "a_01_3.wav", "b_2"]);
 });

@@ -71,3 +71,12 @@ export function fileName({ prompt = "loop", seed }, loop, number, extension) {
   const parts = [slug, `${loop.bpm ?? 0}bpm`, length, loop.key, seed >= 0 && `s${seed}`, String(number).padStart(2, "0")];
   return `${parts.filter(Boolean).join("_")}.${extension}`;
 }
+
+/** Names of which no two are the same: the second of a kind gets a number. */
+export function distinct(names) {
+  const met = new Map();
+  return names.map((name) => {
+    met.set(name, (met.get(name) ?? 0) + 1);
+    return met.get(name) === 1 ? name : name.replace(/(\.\w+)?$/, `_${met.get(name)}$1`);
+  });
+}

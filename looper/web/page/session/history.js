@@ -1,5 +1,5 @@
 // The sets that were made, newest first, and their stars: plain values in, plain values out.
-// A set is {id, made, values, seed, model, seconds, stars: [index], files: [{bytes, extension}], sure: [0..1]}.
+// A set is {id, made, values, seed, model, seconds, stars: [index], files: [{bytes, extension}], confidence: [0..1]}.
 
 export const MOST = 30; // sets that are kept; those with stars are kept beyond it
 
