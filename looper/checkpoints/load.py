@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from looper.checkpoints.config import check_size, described
+from looper.checkpoints.config import check_size, check_window, described, read_parts
 from looper.checkpoints.manifest import read_manifest, verifying
 from looper.checkpoints.melody import MELODY, MELODY_KEYS, melody_encoder, take_melody
 from looper.checkpoints.sources import WeightsError, remedy
@@ -63,7 +63,8 @@ def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> 
             _hush()
             return _build(folder, place)
     except OmegaConfBaseException as error:
-        raise WeightsError(f"{folder / 'config.yaml'} is not a model config: {error}") from error
+        why, *_ = str(error).splitlines()
+        raise WeightsError(f"{folder / 'config.yaml'} is not a model config: {why}") from error
     except (SafetensorError, OSError, ValueError) as error:  # T5's files, which transformers reads
         raise WeightsError(f"{folder} cannot be loaded: {error}; {remedy(folder)}") from error
 
@@ -77,9 +78,10 @@ def _hush() -> None:
 
 
 def _build(folder: Path, device: torch.device) -> Model:
-    config = _read_config(folder)
+    config = read_parts(folder / "config.yaml")
     with described(folder / "config.yaml"):
         check_size(config)
+        check_window(config["lm"])
         lm = build_lm(config["lm"], folder / "t5", device)
     extra = _fill(lm, folder / "lm.safetensors", device, allowed={CLOCK_KEY, *MELODY_KEYS})
     with described(folder / "config.yaml"):
@@ -109,18 +111,6 @@ def _check_codebooks(model: Model) -> None:
             f"the language model writes {model.lm.n_q} codebooks and the codec reads {model.codec.num_codebooks} "
             f"for each of {model.channels} channels: they are of different models"
         )
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    import yaml
-    from omegaconf import OmegaConf
-
-    try:
-        raw = yaml.safe_load((folder / "config.yaml").read_text())
-        parts = {part: OmegaConf.create(raw[part]) for part in ("lm", "codec")}
-        return {**parts, "looper": raw.get("looper") or {}}
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{folder / 'config.yaml'} is not a model config: {error}") from error
 
 
 def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
@@ -238,7 +228,8 @@ def _fill(
     module: torch.nn.Module, path: Path, device: torch.device, allowed: set[str] | None = None
 ) -> dict[str, torch.Tensor]:
     """Fill `module` from a safetensors file; return the `allowed` tensors that are not its own."""
-    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    own = module.state_dict()
+    expected = {name: tensor.shape for name, tensor in own.items()}
     half = (
         {name for name in expected if name.startswith("transformer.layers.")}
         if device.type == "cuda"
@@ -246,6 +237,11 @@ def _fill(
     )
     state, extra = {}, {}
     for name, tensor in _read_tensors(path, device, half):
+        if tensor.dtype.is_floating_point != (name not in own or own[name].dtype.is_floating_point):
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise WeightsError(
+                f"{path} holds {name} as {kind}, which is none of its numbers: export it again"
+            )
         if name in expected:
             state[name] = tensor
         elif name in (allowed or ()):

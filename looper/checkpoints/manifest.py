@@ -51,7 +51,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _check_entry(name: str, entry: object) -> None:
     """Raise ValueError for what no file can have."""
-    if not name.isprintable() or len(os.fsencode(name)) > LONGEST_NAME:
+    if not name or not name.isprintable() or len(os.fsencode(name)) > LONGEST_NAME:
         raise ValueError(f"{name!r:.80} is no file's name")
     if not isinstance(entry, dict) or not {"sha256", "size"} <= set(entry):
         raise ValueError(f"{name!r:.80} lacks sha256 or size")

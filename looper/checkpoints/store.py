@@ -11,6 +11,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from looper.checkpoints.config import LARGEST_TEXT
 from looper.checkpoints.manifest import MANIFEST
 from looper.checkpoints.sources import WeightsError, fetchable, weights_root
 from looper.runtime import paths
@@ -52,8 +53,12 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
 
 def takes_melody(folder: Path) -> bool:
     """Whether the config of a model folder asks for melodies; loading it checks the rest."""
+    file = folder / "config.yaml"
     try:
-        return "chroma_stem" in (folder / "config.yaml").read_text()
+        if not file.is_file():  # a pipe or a device may have no end
+            return True
+        with file.open() as config:
+            return "chroma_stem" in config.read(LARGEST_TEXT)
     except (OSError, UnicodeDecodeError):
         return True  # what is wrong with it is said when it is loaded
 

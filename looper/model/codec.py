@@ -93,7 +93,13 @@ class Codec:
                 if samples.isfinite().all():
                     return samples.cpu().numpy()
                 logger.warning("the codec overflows in half precision: decoding in full")
-            return self.model.decode(codes)[:, 0].float().cpu().numpy()
+            samples = self.model.decode(codes)[:, 0].float()
+            if not samples.isfinite().all():
+                raise RuntimeError(
+                    "the codec's sound is not finite: its weights are broken or overflow; check them with "
+                    "`looper weights verify`"
+                )
+            return samples.cpu().numpy()
 
 
 def _repeatable(device: torch.device) -> AbstractContextManager[None]:

@@ -82,7 +82,7 @@ TAMPERED = {
 @pytest.fixture
 def unparsed(monkeypatch):
     """Fail where anything is parsed."""
-    for name in ("_read_config", "build_lm", "_read_tensors"):
+    for name in ("read_parts", "build_lm", "_read_tensors"):
         monkeypatch.setattr(load, name, lambda *a, **k: pytest.fail("parsed before it was verified"))
 
 
@@ -345,6 +345,84 @@ def test_a_config_cannot_make_python_objects(folder, tmp_path):
     with pytest.raises(WeightsError, match=r"config\.yaml is not a model config"):
         load.load(folder)
     assert not mark.exists()
+
+
+def changed(folder, change):
+    """Rewrite the model's config, and its manifest to match."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    parts = {part: yaml.safe_load(config[part]) for part in ("lm", "codec")}
+    change(parts)
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, **parts}))
+    manifest.write_manifest(folder, "mini")
+
+
+BOMB = "\n".join(["a: &a [x, x, x, x, x, x, x, x]"] + [
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 8)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"{BOMB}\nlm: *i\ncodec: *i\n", "aliases stand for more than"),
+        (yaml.safe_dump({"lm": f"{BOMB}\nx: *i\n", "codec": {}}), "aliases stand for more than"),
+        ("lm: &a {x: *a}\ncodec: {}\n", "aliases stand for more than"),
+        ("lm: " + "[" * 1500, "nested too deep"),
+        ("lm: {}\ncodec: {}\n" + "#" * 2**20, "characters, and none has more"),
+        ("lm: ${x}\ncodec: 3\n", "config.yaml is not a model config"),
+        ("- 1\n", "config.yaml is not a model config"),
+    ],
+    ids=["bomb", "bomb in the text of a part", "holds itself", "deep", "long", "no parts", "a list"],
+)
+def test_a_config_made_to_break_readers_is_refused_at_once(folder, text, words):
+    (folder / "config.yaml").write_text(text)
+    manifest.write_manifest(folder, "mini")
+    with pytest.raises(WeightsError, match=words) as caught:
+        load.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "seconds", [0, 0.5, -1, 1e300, float("nan"), "x", None, [30], "${oc.env:LOOPER_TEST}"]
+)
+def test_a_length_of_music_that_is_none_is_refused_and_nothing_of_the_environment_told(
+    folder, monkeypatch, seconds
+):
+    monkeypatch.setenv("LOOPER_TEST", "hunter2")
+    changed(folder, lambda parts: parts["lm"]["dataset"].update(segment_duration=seconds))
+    with pytest.raises(WeightsError, match=r"segment_duration must be seconds, 1 to 3600") as caught:
+        load.load(folder)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_delays_that_would_take_hours_are_refused(folder):
+    delay = {"delays": [0, 1, 2, 130_000], "flatten_first": 0, "empty_initial": 0}
+    changed(folder, lambda parts: parts["lm"].update(codebooks_pattern={"modeling": "delay", "delay": delay}))
+    with pytest.raises(WeightsError, match="delays of 130000"):
+        load.load(folder)
+
+
+@pytest.mark.parametrize("kind", ["int32", "bool", "complex64"])
+@pytest.mark.parametrize("file", ["lm.safetensors", "codec.safetensors"])
+def test_weights_of_another_kind_of_number_are_refused_by_name(folder, file, kind):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / file)
+    name = next(name for name in tensors if "weight" in name)
+    tensors[name] = tensors[name].to(getattr(torch, kind))
+    save_file(tensors, folder / file)
+    manifest.write_manifest(folder, "mini")
+    with pytest.raises(WeightsError, match=rf"{file} holds {name} as {kind}"):
+        load.load(folder)
+
+
+def test_a_pipe_in_the_place_of_the_config_keeps_nobody_waiting(folder):
+    (folder / "config.yaml").unlink()
+    os.mkfifo(folder / "config.yaml")
+    assert store.takes_melody(folder)  # what is wrong is said by what loads it
+    with pytest.raises(WeightsError, match=r"config\.yaml is missing"):
+        load.load(folder)
 
 
 def test_weights_at_hand_need_no_network(folder, monkeypatch):
