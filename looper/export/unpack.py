@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 import urllib.parse
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from io import BytesIO
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from looper.export.names import stem
 from looper.export.reply import SAVE_AS_IT_CAME, RemoteLoop, read_reply
-from looper.files.atomic import deliver
+from looper.files.atomic import deliver_new
+from looper.files.text import numbered
 
 if TYPE_CHECKING:
     import httpx
@@ -40,7 +42,8 @@ def unpack(reply: str | bytes, folder: str | Path) -> list[Path]:
         As `looper.export.reply.read_reply` takes it.
     folder : path
         Made if it is not there. A file is called as `looper make` would call it where its own tags say how it
-        was made, else by its key in the reply; whatever the reply says, it lies in `folder`.
+        was made, else by its key in the reply; whatever the reply says, it lies in `folder`. Where another file has
+        one of the names, all get a number: "variation_01-2.wav".
 
     Returns
     -------
@@ -69,10 +72,9 @@ def unpack(reply: str | bytes, folder: str | Path) -> list[Path]:
                     f"the files of this reply are over {MOST_BYTES / 1e9:.1f} GB: no set of loops is"
                 )
             contents.append(content)
-    named = dict(zip(_names(loops, contents), contents, strict=True))
-    files = {Path(folder) / name: content for name, content in named.items()}
-    deliver(files)
-    return list(files)
+    names = [Path(name) for name in _names(loops, contents)]
+    named = lambda number: [Path(folder) / f"{numbered(name.stem, number)}{name.suffix}" for name in names]
+    return deliver_new(named, contents)
 
 
 def _decode(loop: RemoteLoop) -> bytes:
@@ -135,13 +137,20 @@ def _too_large(loop: RemoteLoop) -> str:
 
 
 def _names(loops: Sequence[RemoteLoop], contents: Sequence[bytes]) -> list[str]:
-    """One name a file; two loops with the same tags keep their keys in the reply."""
+    """One name a file, in any case of letters; two loops with the same tags keep their keys in the reply."""
     names = [_name(loop, content) for loop, content in zip(loops, contents, strict=True)]
     taken = [name.lower() for name in names]
-    return [
+    names = [
         name if taken.count(name.lower()) == 1 else f"{loop.name}{Path(name).suffix}"
         for loop, name in zip(loops, names, strict=True)
     ]
+    seen: Counter[str] = Counter()
+    for k, name in enumerate(names):
+        while seen[names[k].lower()]:  # "a" and "A" are one file on some disks
+            seen[name.lower()] += 1
+            names[k] = f"{numbered(Path(name).stem, seen[name.lower()])}{Path(name).suffix}"
+        seen[names[k].lower()] += 1
+    return names
 
 
 def _name(loop: RemoteLoop, content: bytes) -> str:

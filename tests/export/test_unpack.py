@@ -229,3 +229,20 @@ def test_the_command_reads_a_file_or_a_pipe_and_names_what_it_wrote(loops, tmp_p
     ):
         bad = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert bad.returncode == 1 and said in bad.stderr and "Traceback" not in bad.stderr
+
+
+def test_what_is_there_already_stays_as_it_is(tmp_path, made):
+    one = next(iter(made.values()))
+    plain = lambda content: json.dumps({"output": {"variation_01": data_uri(content)}})
+    [name] = made.keys() & {file.name for file in unpack(plain(one), tmp_path)}
+    (tmp_path / name).write_bytes(b"mine")
+    [written_to] = unpack(plain(one), tmp_path)
+    assert (tmp_path / name).read_bytes() == b"mine" and written_to.read_bytes() == one
+    assert unpack(plain(one), tmp_path) == [written_to]  # the same bytes are written once
+
+
+def test_names_that_differ_in_case_alone_get_a_number(tmp_path, made):
+    content = next(iter(made.values()))
+    reply = {"output": {name: data_uri(content) for name in ("a", "A", "b")}}
+    names = [file.name for file in unpack(json.dumps(reply), tmp_path)]
+    assert len({name.lower() for name in names}) == 3 and len(written(tmp_path)) == 3
