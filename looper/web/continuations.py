@@ -32,6 +32,8 @@ LARGEST_RECORDING = 64 * 2**20  # bytes, as of a file of a library
 _OPTIONS = {"bpm": "--bpm", "variations": "--variations", "seed": "--seed", "output_format": "--format"}
 _COMMAND = (sys.executable, "-m", "looper", "vary", "--json", "--include-source")
 
+_FRAME = " ╭─╮│╰╯"
+
 
 class Continuations:
     """Makes variations of recordings, one recording at a time.
@@ -101,9 +103,10 @@ class Continuations:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _command(self, asked: Mapping[str, str], file: Path, out: Path) -> list[str]:
-        options = [f"{flag}={asked[name]}" for name, flag in _OPTIONS.items() if name in asked]
+        said = {name: value.replace("\0", " ") for name, value in asked.items()}  # no argument may hold it
+        options = [f"{flag}={said[name]}" for name, flag in _OPTIONS.items() if name in said]
         model = f"--model={self._models[asked['model_version']]}"
-        return [*_COMMAND, model, f"--out={out}", *options, "--", str(file), asked.get("prompt", "")]
+        return [*_COMMAND, model, f"--out={out}", *options, "--", str(file), said.get("prompt", "")]
 
     async def _make(self, key: str, recording: bytes, asked: Mapping[str, str]) -> None:
         try:
@@ -111,6 +114,8 @@ class Continuations:
                 file, out = Path(folder) / "recording", Path(folder) / "out"
                 file.write_bytes(recording)
                 done = await _run(self._command(asked, file, out))
+            if "error" in done:  # where it lay says nothing to who sent it
+                done["error"] = done["error"].replace(str(file), "the recording").replace("file:the", "the")
             self._predictions.post(key, done)
         except Exception as error:
             self._predictions.post(key, {"status": "failed", "error": str(error)})
@@ -135,7 +140,9 @@ async def _run(command: list[str]) -> dict[str, Any]:
             os.killpg(child.pid, signal.SIGKILL)
         await child.wait()
     if code:
-        *_, last = ["", *complained.decode(errors="replace").strip().splitlines()]
+        lines = complained.decode(errors="replace").splitlines()
+        bare = [line.strip(_FRAME) for line in lines]  # what is wrong with an option is said in a frame
+        *_, last = ["", *filter(None, bare)]
         error = last.removeprefix("looper: ") or f"The continuation stopped (exit code {code})."
         return {"status": "failed", "error": error}
     return await asyncio.to_thread(succeeded, json.loads(told))

@@ -91,7 +91,10 @@ def _from_here(host: str, headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return False
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+    try:
+        return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:  # no URL: "http://[::1"
+        return False
 
 
 def _problem(status: int, message: str) -> JSONResponse:

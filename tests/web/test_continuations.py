@@ -87,7 +87,7 @@ def test_words_are_words_whatever_they_look_like(monkeypatch):
     with_command(monkeypatch, "import json, sys; sys.exit(json.dumps(sys.argv[1:]))")
     said = follow(made)["error"]
     *options, dashes, file, prompt = json.loads(said)
-    assert (dashes, prompt) == ("--", "--dusty drums") and file.endswith("/recording")
+    assert (dashes, prompt) == ("--", "--dusty drums") and file == "the recording"
     assert {f"--model={TINY}", f"--bpm={BPM}", "--variations=2", "--seed=5"} <= set(options)
 
 
@@ -95,6 +95,29 @@ def test_a_failure_is_told_in_its_own_words(monkeypatch):
     with_command(monkeypatch, "import sys; sys.exit('a warning\\nlooper: the recording is silent')")
     state = follow(made)
     assert (state["status"], state["error"]) == ("failed", "the recording is silent")
+
+
+def test_a_wrong_option_is_told_without_the_frame_around_it(monkeypatch):
+    framed = "Usage: x\n╭─ Error ─────╮\n│ Invalid value for '--bpm': 'x' is no number. │\n╰───────╯"
+    with_command(monkeypatch, f"import sys; print({framed!r}, file=sys.stderr); sys.exit(2)")
+    assert follow(made)["error"] == "Invalid value for '--bpm': 'x' is no number."
+
+
+def test_where_the_recording_lay_is_not_told(monkeypatch):
+    with_command(
+        monkeypatch, "import sys; sys.exit(f'looper: {sys.argv[-2]} is none: file:{sys.argv[-2]}: bad')"
+    )
+    assert follow(made)["error"] == "the recording is none: the recording: bad"
+
+
+def test_a_null_byte_in_a_word_is_a_space(monkeypatch):
+    with_command(monkeypatch, "import json, sys; sys.exit(json.dumps(sys.argv[1:]))")
+
+    async def act(client, states):
+        return await made(client, states, prompt="a\0b", bpm="12\0")
+
+    said = json.loads(follow(act)["error"])
+    assert said[-1] == "a b" and "--bpm=12 " in said
 
 
 @pytest.mark.parametrize(

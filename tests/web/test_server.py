@@ -82,6 +82,13 @@ def test_a_loopback_address_is_one_however_it_is_spelled(tmp_path, host):
         assert httpx.get(f"{url}/session.json", headers={"host": "evil.example"}).status_code == 400
 
 
+@pytest.mark.parametrize(
+    "origin", ["null", "http://evil.example", "http://[::1", "http://x@127.0.0.1", "", "//"]
+)
+def test_an_origin_that_is_not_ours_or_none_at_all_is_refused(origin):
+    assert ask(create_app(), "POST", "/predictions", headers={"origin": origin}).status_code == 403
+
+
 @pytest.mark.parametrize("path", ["/", "/app.js", "/session.json", "/loops/nothing.wav", "/nowhere"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "evil.example"])
 def test_every_answer_says_that_no_other_site_may_frame_or_read_it(path, host):
