@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from looper.runtime.validation import FieldError, positive, whole
+from looper.runtime.validation import FieldError, positive, shown, whole
 
 ODD_BARS = (3, 6)  # beside the powers of two
 MOST_BARS = 1024
@@ -69,7 +69,7 @@ def check_bars(bars: object) -> int:
     """
     count = whole("bars", bars)
     if not is_loop_length(count):
-        raise FieldError("bars", f"must be 1, 2, 4, 8 or another power of two, or 3 or 6, got {count:.20g}")
+        raise FieldError("bars", f"must be 1, 2, 4, 8 or another power of two, or 3 or 6, got {shown(count)}")
     return count
 
 

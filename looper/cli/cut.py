@@ -185,7 +185,11 @@ def _recordings(files: Sequence[pathlib.Path]) -> list[pathlib.Path]:
             found.append(file)
             continue
         inside = sorted(
-            path for path in file.iterdir() if path.suffix.lower()[1:] in SUFFIXES and path.is_file()
+            path
+            for path in file.iterdir()
+            if path.suffix.lower()[1:] in SUFFIXES
+            and not path.name.startswith(".")  # "._jam.wav" is what a Mac keeps of jam.wav on other disks
+            and path.is_file()
         )
         if not inside:
             raise ValueError(f"no recordings in {file}: name files, or a folder of WAV, FLAC, MP3 ...")
@@ -201,8 +205,9 @@ def _cut_all(files: Sequence[pathlib.Path], asked: _Cutting, as_json: bool) -> N
             results.append(asked.cut(file))
         except ValueError as error:
             named = opt.named_as_option(error) if isinstance(error, FieldError) else error
-            said = str(named)
-            results.append((file, said if str(file) in said else f"{displayable(str(file))}: {said}"))
+            name = displayable(str(file))
+            said = str(named).replace(str(file), name)
+            results.append((file, said if name in said else f"{name}: {said}"))
     tell_cuts(results, as_json)
     if any(isinstance(result, tuple) for result in results):
         raise typer.Exit(1)

@@ -22,6 +22,7 @@ def _run() -> None:
     from looper.cli.commands import app
     from looper.cli.options import named_as_option
     from looper.cli.output import err
+    from looper.files.text import displayable
     from looper.runtime.validation import FieldError
 
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show stops nothing
@@ -33,7 +34,9 @@ def _run() -> None:
     except (ValueError, RuntimeError, OSError, ModuleNotFoundError, MemoryError) as error:
         if isinstance(error, FieldError):
             error = named_as_option(error)
-        err.print(f"looper: {_words(error)}", markup=False, style="red")
+        # a file's name may hold what moves a terminal's cursor
+        words = "\n".join(map(displayable, _words(error).split("\n")))
+        err.print(f"looper: {words}", markup=False, style="red")
         raise SystemExit(1) from None
 
 

@@ -42,14 +42,16 @@ def numbered(name: str, number: int) -> str:
 
 
 def displayable(text: str) -> str:
-    r"""`text`, such as a path, with bytes that are not UTF-8 written out, so that it can be shown and sent.
+    r"""`text`, such as a path, with control characters and bytes that are not UTF-8 written out, to be shown and sent.
 
     Examples
     --------
-    >>> displayable("caf\udce9.wav")
-    'caf\\xe9.wav'
+    >>> displayable("caf\udce9\n.wav")
+    'caf\\xe9\\n.wav'
     """
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    written = lambda c: c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c
+    return "".join(map(written, readable))
 
 
 def tempo(bpm: float) -> str:

@@ -82,6 +82,22 @@ def test_a_folder_is_cut_file_by_file_and_what_cannot_be_is_named(tmp_path, jams
     assert table.returncode == 1 and "no such file" in table.stderr and "a_120bpm_4bars.wav" in table.stdout
 
 
+def test_what_a_mac_keeps_beside_its_files_is_no_recording_of_a_folder(tmp_path, jams):
+    (jams / "c.wav").unlink()
+    (jams / "b.flac").unlink()
+    (jams / "._a.wav").write_bytes(b"\0\5\x16\7")
+    done = run("cut", jams, "--bpm", 118, "--out", tmp_path / "o")
+    assert done.returncode == 0 and "._a" not in done.stderr
+
+
+def test_a_name_does_not_write_to_the_terminal(tmp_path, jams):
+    nasty = jams / "\x1b[2Jred\n.wav"
+    nasty.write_text("not audio")
+    for files in ([nasty], [nasty, jams / "missing.wav"]):
+        said = run("cut", *files, "--bpm", 118, "--out", tmp_path / "o").stderr
+        assert "\x1b[2J" not in said and r"\x1b[2Jred" in said
+
+
 def test_a_loop_cut_once_more_is_not_named_twice(tmp_path, jams):
     first = json.loads(run("cut", jams / "a.wav", "--bpm", 118, "--out", tmp_path, "--json").stdout)["file"]
     again = run("cut", first, "--bpm", 120, "--bars", 2, "--out", tmp_path / "o", "--json")
