@@ -110,6 +110,9 @@ def read_requests(
     (124.0, 'tiny')
     """
     if isinstance(source, (str, Path)):
+        if not Path(source).exists() or Path(source).is_dir():
+            kind = IsADirectoryError if Path(source).is_dir() else FileNotFoundError
+            raise kind(f"no such file: {source}: name a CSV or JSON Lines file with a request a line")
         return read_text(decode(Path(source).read_bytes(), str(source)), model=model, format=format)
     return _checked(enumerate(map(_as_mapping, source), 1), model, format)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from typing import Any
@@ -95,6 +96,12 @@ def _numbered(reader: Any) -> Iterator[tuple[int, list[str] | ValueError]]:
 
 def _header(cells: list[str]) -> list[str]:
     names = [cell.strip().lower() for cell in cells]
+    if len(names) == 1 and re.search(r"[;\t]", names[0]):
+        raise ValueError(
+            "the header must name the columns, with commas between them: save it as CSV with commas"
+        )
+    if names[0].startswith("["):
+        raise ValueError("this is a JSON list: write each of its objects on a line of its own")
     try:
         refuse_unknown(names)
     except ValueError as error:

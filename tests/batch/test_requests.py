@@ -107,6 +107,25 @@ def test_a_header_with_an_unknown_column_is_refused_by_name():
         read_text("prompt,tempo\nhouse,124\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prompt;bpm\nhouse;124\n", "with commas between them"),
+        ("prompt\tbpm\nhouse\t124\n", "with commas between them"),
+        ('[{"prompt": "house"}]', "a JSON list: write each of its objects on a line of its own"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_with_the_remedy(text, words):
+    with pytest.raises(ValueError, match=words):
+        read_text(text)
+
+
+def test_no_file_is_said_with_what_to_name(tmp_path):
+    for path in (tmp_path, tmp_path / "none.csv"):
+        with pytest.raises(OSError, match=r"no such file: .*: name a CSV or JSON Lines file"):
+            read_requests(path)
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", "prompt,bpm\n"])
 def test_no_request_at_all_is_said(text):
     with pytest.raises(ValueError, match="there is no request"):
