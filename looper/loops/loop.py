@@ -16,6 +16,7 @@ from looper.files.formats import check_rate
 from looper.files.text import plain, tempo
 from looper.files.write import Tags, encode, write
 from looper.loops.seam import SeamReport
+from looper.runtime.validation import positive, whole
 
 if TYPE_CHECKING:
     from pydub import AudioSegment
@@ -147,7 +148,8 @@ class Loop:
 
     def segment(self, times: int = 1) -> AudioSegment:
         """As pydub's AudioSegment of 16 bit, to layer, fade and chain; repeated `times` times without a gap."""
-        return audio_segment(np.tile(self.samples.T, times).T, self.sample_rate)
+        rounds = int(positive("times", whole("times", times)))
+        return audio_segment(np.tile(self.samples.T, rounds).T, self.sample_rate)
 
 
 def loop_length(beats: int, bpm: float, sample_rate: int) -> int:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from looper.melody import Melody
 from looper.pipeline.session import LoopSession, Progress
 from looper.request import LoopRequest
+from looper.runtime.validation import FieldError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from looper.generation.generator import Generator
-    from looper.melody import Melody
     from looper.pipeline.result import Loops
 
 
 def _quiet(*_: object) -> None:
     """Progress that nobody watches."""
+
+
+def _check(request: object) -> None:
+    """Say it to who passes the words alone."""
+    if not isinstance(request, LoopRequest):
+        raise FieldError(
+            "request", f"must be looper.LoopRequest(prompt, bpm=...), got {type(request).__name__}"
+        )
 
 
 class LoopMaker:
@@ -75,8 +84,12 @@ class LoopMaker:
         Raises
         ------
         FieldError
-            If there is a melody and the model takes text alone.
+            If there is a melody and the model takes text alone, or it is none.
         """
+        _check(request)
+        if melody is not None and not isinstance(melody, Melody):
+            kind = type(melody).__name__
+            raise FieldError("melody", f"must be looper.Melody(samples, sample_rate), got {kind}")
         return LoopSession(self.generator, request.with_seed(), progress or _quiet, melody=melody).run()
 
     def vary(
@@ -115,6 +128,7 @@ class LoopMaker:
         """
         from looper.pipeline.from_recording import RecordingSession, find_source
 
+        _check(request)
         request = request.with_seed()
         source = find_source(samples, sample_rate, request)
         session = RecordingSession(self.generator, request, progress or _quiet, source)

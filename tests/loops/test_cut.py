@@ -23,6 +23,7 @@ from looper.loops.cut import cut
 from looper.loops.loop import loop_length
 from looper.loops.matching import cross_clicks, finish, join, level
 from looper.loops.stretch import in_tempo, straighten
+from testkit.fakes import drum_track
 from testkit.properties import examples
 
 RATE = 32_000
@@ -414,3 +415,10 @@ def test_straightening_keeps_the_top_octave():
         straight = straighten(tone[:, None], RATE, beats)[:, 0]
         error = straight - np.sin(2 * np.pi * frequency * moved)
         assert np.abs(error[RATE // 4 : -RATE // 4]).max() < 0.0025
+
+
+@pytest.mark.parametrize("times", [0, -3, 1.5, "2"])
+def test_no_number_of_rounds_is_refused(times):
+    loop = cut(drum_track(120, 8), 32_000, 120)
+    with pytest.raises(ValueError, match="times must be"):
+        loop.segment(times)

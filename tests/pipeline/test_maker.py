@@ -105,6 +105,17 @@ def test_a_replaced_tempo_is_told_and_the_model_reads_the_asked_one():
     assert any("90 bpm" in note for note in loops.report.notes)
 
 
+def test_words_alone_or_samples_alone_are_refused_with_what_to_pass():
+    maker = LoopMaker(FakeGenerator())
+    asked, samples = LoopRequest("house", bpm=120, seed=1), drum_track(120, 8)
+    with pytest.raises(ValueError, match=r"request must be looper\.LoopRequest\(prompt, .*, got str"):
+        maker.make("house")
+    with pytest.raises(ValueError, match=r"request must be looper\.LoopRequest\(prompt, .*, got NoneType"):
+        maker.vary(samples, SAMPLE_RATE, None)
+    with pytest.raises(ValueError, match=r"melody must be looper\.Melody\(samples, .*, got ndarray"):
+        maker.make(asked, melody=samples)
+
+
 def test_the_first_loop_is_the_candidate_that_keeps_the_tempo():
     generator = FakeGenerator(deviation=lambda key: 0.0 if key[2] == 2 else 0.11)
     loops = make(generator, bpm=120, variations=1)
