@@ -122,6 +122,19 @@ class Server:
             lambda: self.client.put(f"/predictions/{name}", json={"input": wish}, headers=head)
         )
 
+    def cancel(self, name: str) -> bool:
+        """Cancel a prediction that `begin` has started, until it is gone; false where it was before.
+
+        Cog answers a cancel within milliseconds of the start with 200 and does not heed it.
+        """
+        deadline, found = time.monotonic() + DEADLINE, False
+        while self.client.post(f"/predictions/{name}/cancel").status_code == 200:
+            found = True
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} is not cancelled")
+            time.sleep(0.05)
+        return found
+
     def when_free(self, ask: Any) -> httpx.Response:
         """`ask` again while the answer is 409."""
         deadline = time.monotonic() + DEADLINE

@@ -82,7 +82,7 @@ def one_too_many(server: Server) -> None:
     expect(more.status_code == 409, f"the one too many got {more.status_code}")
     expect(answer.result().json()["output"] == right, "another one's answer changed")
     for name in others:
-        server.client.post(f"/predictions/{name}/cancel")
+        server.cancel(name)
 
 
 def limited(what: int, room: Callable[[int], int], request: dict[str, Any]) -> Callable[[Server], None]:

@@ -105,7 +105,7 @@ class Crowd:
         name = f"crowd{k}-{time.monotonic_ns()}"
         accepted = self.server.begin(name, faults.LONG).status_code == 202
         time.sleep(0.05 * (k % 7))
-        return accepted and self.server.client.post(f"/predictions/{name}/cancel").status_code == 200
+        return accepted and self.server.cancel(name)
 
     def left(self, k: int) -> bool:
         """Go away from a long one; true where it was accepted before."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -24,7 +25,7 @@ from starlette.routing import Route
 from looper.web import strict_json
 from looper.web.cog_process import CogServer
 from looper.web.predictions import DONE, PredictionLog
-from looper.web.waiting import BUSY, MOST, Call, WaitingLine, accepted
+from looper.web.waiting import BUSY, MOST, Call, WaitingLine, accepted, cancel_until_gone
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WEBHOOK = ("webhook", "webhook_events_filter")
@@ -201,7 +202,11 @@ class CogProxy:
         """Cancel a prediction; one that waits in line just leaves it."""
         if self.line.leave(request.path_params["id"]):
             return JSONResponse({})
-        return await self.pass_on(request)
+        reply = await self.pass_on(request)
+        if reply.status_code < 400:  # it may have come too early to be heeded
+            path = request.url.path.removesuffix("/cancel")
+            reply.background = BackgroundTask(cancel_until_gone, self._call, path)
+        return reply
 
     async def report(self, request: Request) -> Response:
         """Take Cog's webhook."""

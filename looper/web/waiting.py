@@ -16,7 +16,10 @@ from looper.web.predictions import PredictionLog
 
 MOST = 100  # bodies of up to 4 MiB are held
 RETRY_SECONDS = 0.25
+MOST_CANCELS = 20
 BUSY = 409  # what Cog says when all its places are taken
+
+Send = Callable[[str, str, bytes, dict[str, str]], Awaitable[Response]]  # method, path, body, headers
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,7 @@ class WaitingLine:
 
     def __init__(
         self,
-        send: Callable[[str, str, bytes, dict[str, str]], Awaitable[Response]],
+        send: Send,
         predictions: PredictionLog,
     ) -> None:
         self._send = send
@@ -95,11 +98,23 @@ class WaitingLine:
                 self._predictions.post(call.key, {"place": None, **_refusal(reply)})
                 self._tell_places()
             elif reply.status_code < 400:  # it was cancelled while it was sent
-                await self._send("POST", f"{call.path}/cancel", b"", {})
+                await cancel_until_gone(self._send, call.path)
 
     def _tell_places(self) -> None:
         for place, call in enumerate(self._calls, 1):
             self._predictions.post(call.key, {"place": place})
+
+
+async def cancel_until_gone(send: Send, path: str) -> None:
+    """Cancel a prediction until the Cog server knows it no longer.
+
+    It answers 200 and does nothing where a cancel comes within milliseconds of the start.
+    """
+    for _ in range(MOST_CANCELS):
+        reply = await send("POST", f"{path}/cancel", b"", {})
+        if reply.status_code >= 400:
+            return
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 def _refusal(reply: Response) -> dict[str, str]:

@@ -87,7 +87,7 @@ def test_eight_at_once_answer_as_alone_whatever_befalls_three_of_them(crowd, alo
         replies = [pool.submit(post, crowd, **wish) for wish in (*GOOD, *others)]
         until(lambda: rows(crowd) > 0)
         assert crowd.health()["status"] in ("READY", "BUSY")
-        assert crowd.client.post("/predictions/doomed/cancel").status_code == 200
+        assert crowd.cancel("doomed")
         replies = [reply.result(DEADLINE) for reply in replies]
     for reply, wish, right in zip(replies, GOOD, alone, strict=False):
         assert reply["status"] == "succeeded" and reply["output"] == right
@@ -116,7 +116,7 @@ def test_the_ninth_is_refused_at_once_and_all_are_ready_and_live_meanwhile(crowd
     assert crowd.client.post("/predictions", json={"input": SHORT}).status_code == 409
     assert [crowd.probe(path).status_code for path in ("/ready", "/live", "/idle")] == [200, 200, 503]
     for name in names:
-        assert crowd.client.post(f"/predictions/{name}/cancel").status_code == 200
+        assert crowd.cancel(name)
     until(lambda: in_flight(crowd) == 0)
     assert rows(crowd) == 0 and crowd.probe("/idle").status_code == 200
 
@@ -161,12 +161,12 @@ def test_a_cancelled_predictions_place_is_taken_by_the_next_at_once(crowd, alone
     before = samples(crowd).get(cancelled, 0)
     for k in range(8):
         assert crowd.begin(f"full-{k}", LONG).status_code == 202
-    assert crowd.client.post("/predictions/full-3/cancel").status_code == 200
+    assert crowd.cancel("full-3")
     with ThreadPoolExecutor(1) as pool:
         reply = pool.submit(post, crowd, **GOOD[0])
         until(lambda: samples(crowd).get(cancelled, 0) > before and in_flight(crowd) == 8)
         for k in set(range(8)) - {3}:  # seven long ones beside it would take minutes
-            crowd.client.post(f"/predictions/full-{k}/cancel")  # some may be done by now
+            crowd.cancel(f"full-{k}")  # some may be done by now
         assert reply.result(DEADLINE)["output"] == alone[0]
     until(lambda: in_flight(crowd) == 0)
 

@@ -24,6 +24,7 @@ class Cog:
     def __init__(self, places):
         self.places, self.under_way, self.order, self.cancelled = places, {}, [], []
         self.refuse, self.sending, self.hold = None, asyncio.Event(), None
+        self.deaf = 0  # cancels that it answers and does not heed, as Cog does for a moment after the start
         put = Route("/predictions/{id}", self.start, methods=["PUT"])
         stop = Route("/predictions/{id}/cancel", self.cancel, methods=["POST"])
         self.app = Starlette(routes=[put, stop])
@@ -44,6 +45,9 @@ class Cog:
     async def cancel(self, request):
         key = request.path_params["id"]
         self.cancelled.append(key)
+        if self.deaf:
+            self.deaf -= 1
+            return JSONResponse({})
         return JSONResponse({}, 200 if self.under_way.pop(key, None) else 404)
 
     async def end(self, page, key, **state):
@@ -156,11 +160,23 @@ def test_one_that_is_cancelled_while_it_is_sent_is_cancelled_there_too():
         await cog.end(page, "a")
         await cog.sending.wait()
         await page.post("/predictions/b/cancel")
+        cog.deaf = 1
         cog.hold.set()
-        await until(lambda: cog.cancelled)
+        await until(lambda: len(cog.cancelled) == 3)  # the last is told that it is gone
         return cog.cancelled, cog.under_way
 
-    assert story(play) == (["b"], {})
+    assert story(play) == (["b", "b", "b"], {})
+
+
+def test_a_cancel_that_comes_too_early_to_be_heeded_is_repeated():
+    async def play(page, cog, proxy):
+        await ask(page, "a")
+        cog.deaf = 2
+        assert (await page.post("/predictions/a/cancel")).status_code == 200
+        await until(lambda: not cog.under_way)
+        return cog.cancelled
+
+    assert story(play)[:3] == ["a", "a", "a"]
 
 
 def test_what_cog_refuses_when_its_turn_has_come_fails_in_words_and_holds_nobody_up():
