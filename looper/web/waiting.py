@@ -108,7 +108,7 @@ class WaitingLine:
 async def cancel_until_gone(send: Send, path: str) -> None:
     """Cancel a prediction until the Cog server knows it no longer.
 
-    It answers 200 and does nothing where a cancel comes within milliseconds of the start.
+    It answers 200 and lets the prediction run on where a cancel comes within milliseconds of the start.
     """
     for _ in range(MOST_CANCELS):
         reply = await send("POST", f"{path}/cancel", b"", {})
