@@ -29,6 +29,7 @@ from looper.web.proxy import ID, RefusedError, problem, read_body
 from looper.web.waiting import accepted
 
 LARGEST_RECORDING = 64 * 2**20  # bytes, as of a file of a library
+MOST_READ = 3  # recordings at once, which are held until one has begun
 _OPTIONS = {"bpm": "--bpm", "variations": "--variations", "seed": "--seed", "output_format": "--format"}
 _COMMAND = (sys.executable, "-m", "looper", "vary", "--json", "--include-source")
 
@@ -51,6 +52,7 @@ class Continuations:
         self._models = models
         self._task: asyncio.Task[None] | None = None
         self._key = ""
+        self._reading = 0
 
     def routes(self) -> list[Route]:
         """The ways to start one and to end it."""
@@ -64,10 +66,13 @@ class Continuations:
         key, asked = request.path_params["id"], request.query_params
         if refusal := self._refusal(key, asked):
             return refusal
+        self._reading += 1
         try:
             recording = await read_body(request, LARGEST_RECORDING)
         except RefusedError as refused:
             return problem(refused.status, str(refused))
+        finally:
+            self._reading -= 1
         if refusal := self._refusal(key, asked):  # another may have begun while this one was read
             return refusal
         self._predictions.begin(key, dict(asked))
@@ -84,7 +89,7 @@ class Continuations:
             )
         if asked.get("model_version") not in self._models:
             return problem(422, f"model_version: must be one of {', '.join(self._models)}")
-        if self._task is not None and not self._task.done():
+        if self._reading >= MOST_READ or (self._task is not None and not self._task.done()):
             return problem(409, "Another loop is being continued.")
         return None
 

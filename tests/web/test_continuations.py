@@ -91,6 +91,33 @@ def test_words_are_words_whatever_they_look_like(monkeypatch):
     assert {f"--model={TINY}", f"--bpm={BPM}", "--variations=2", "--seed=5"} <= set(options)
 
 
+def test_few_recordings_are_read_at_once(monkeypatch):
+    with_command(monkeypatch, SCRIPT)
+
+    async def act(client, states):
+        go_on, begun = asyncio.Event(), []
+
+        async def slow():
+            yield b"sound"
+            begun.append(1)
+            await go_on.wait()
+
+        def send(name, content):
+            return client.post(f"/continuations/{name}", params=ASKED, content=content)
+
+        slow_ones = [asyncio.create_task(send(name, slow())) for name in "abc"]
+        while len(begun) < 3:
+            await asyncio.sleep(0.01)
+        refused = (await send("d", b"sound")).status_code
+        go_on.set()
+        taken = sorted(reply.status_code for reply in await asyncio.gather(*slow_ones))
+        for name in [*states]:
+            await ended(states, name)
+        return refused, taken
+
+    assert follow(act) == (409, [202, 409, 409])
+
+
 def test_a_failure_is_told_in_its_own_words(monkeypatch):
     with_command(monkeypatch, "import sys; sys.exit('a warning\\nlooper: the recording is silent')")
     state = follow(made)
