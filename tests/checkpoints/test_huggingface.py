@@ -115,6 +115,7 @@ def melodic(request, tmp_path_factory):
     return theirs, Generator.load(made, "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [None, 2, 31])
 def test_greedy_codes_of_a_melody_model_are_those_of_transformers_own_generate(melodic, seconds):
     """Without its cache: with one, transformers 5.17 forgets text and melody before the first step."""

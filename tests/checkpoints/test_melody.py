@@ -58,6 +58,7 @@ def our_codes(generator, frames, melody, **asked):
     return generator.generate_codes(GenerationRequest(frames=frames, melody=melody, **asked))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("melody", MELODIES)
 def test_greedy_codes_are_audiocrafts(both, melody):
     theirs, ours = both
@@ -135,6 +136,7 @@ def maker(folder):
 REQUEST = LoopRequest("drums", bpm=120, variations=2, max_duration=2, top_k=60, seed=1)
 
 
+@pytest.mark.slow
 def test_a_melody_changes_the_loops_and_stands_in_their_comments(maker, monkeypatch):
     heard = []
     encode = maker.generator.model.melody.encode
@@ -153,6 +155,7 @@ def test_a_melody_changes_the_loops_and_stands_in_their_comments(maker, monkeypa
     assert {len(tune) for tune in heard if tune is not None} == {30 * 32_000}
 
 
+@pytest.mark.slow
 def test_variations_hear_the_melody_of_their_prompt_and_then_that_of_the_loops_beginning(maker):
     """What the melody says of a moment of the loop is the same wherever that is played."""
     asked = []
@@ -218,6 +221,7 @@ def test_a_generator_checks_its_melody_too(maker, melody, words):
         our_codes(maker.generator, 20, melody)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2])
 def test_the_command_line_follows_a_melody_in_a_file(folder, tmp_path, channels):
     sf.write(tmp_path / "tune.flac", np.stack([tune(2, 44_100)] * channels, 1), 44_100)

@@ -109,6 +109,7 @@ def loops(models):
     return LoopMaker(models("stereo")).make(request)
 
 
+@pytest.mark.slow
 def test_loops_are_stereo_exact_seamless_and_equally_loud(loops):
     assert all(loop.samples.shape == (round(loop.beats * 60 / 121.7 * 32_000), 2) for loop in loops)
     assert all(loop.channels == 2 and "stereo" in repr(loop) for loop in loops)
@@ -131,6 +132,7 @@ def test_the_gain_is_one_for_both_channels(models):
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [32_000, 44_100])
 def test_files_are_stereo_in_every_format(loops, tmp_path, rate):
     loop = loops.at_rate(rate)[0]
@@ -146,6 +148,7 @@ def folder(models, tmp_path_factory):
     return stand_ins.weights(tmp_path_factory.mktemp("w") / "stereo", STEREO)
 
 
+@pytest.mark.slow
 def test_the_command_line_makes_a_stereo_pack_and_says_so(folder, tmp_path, capsys, monkeypatch):
     from testkit.command_line import run
 
@@ -155,6 +158,7 @@ def test_the_command_line_makes_a_stereo_pack_and_says_so(folder, tmp_path, caps
     assert all(sf.info(path).channels == 2 for path in tmp_path.rglob("*.wav"))
 
 
+@pytest.mark.slow
 def test_a_stereo_model_under_medium_gives_stereo_files_through_the_service(folder):
     from looper.service.models import Models
     from looper.service.service import Service
@@ -170,6 +174,7 @@ def test_a_stereo_model_under_medium_gives_stereo_files_through_the_service(fold
     service.scratch.discard(files[0].parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "model"), [(1, "stereo"), (2, "stereo"), (2, "t5"), (1, "t5")])
 def test_variations_keep_the_recordings_channels(models, source, model):
     from testkit.fakes import drum_track

@@ -221,6 +221,7 @@ def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
     assert (tmp_path / "s.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_vary_writes_variations_of_a_loop_and_the_loop_itself_where_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(LoopMaker, "load", lambda *_: LoopMaker(FakeGenerator()))
     mine = resample_poly(drum_track(120, 8), 441, 320)
@@ -276,6 +277,7 @@ def test_what_cannot_be_varied_is_a_sentence_before_a_model_is_loaded(
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "channels"), [(44_100, 2), (48_000, 1), (96_000, 2), (32_000, 2)])
 def test_cut_keeps_the_rate_and_the_channels_of_its_recording_unless_told(tmp_path, rate, channels):
     played = resample_poly(drum_track(118, 12), rate // 100, 320)

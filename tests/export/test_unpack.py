@@ -178,6 +178,7 @@ def test_with_one_broken_loop_nothing_is_written(loops, tmp_path, broken, words)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "words"),
     [

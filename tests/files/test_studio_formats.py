@@ -90,6 +90,7 @@ def test_every_format_has_the_exact_samples_at_every_rate(tmp_path, bpm, rate):
         assert [read(path, rate) for read in readers] == [n] * len(readers), format
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
 def test_loop_points_tempo_and_bars_are_those_of_the_new_rate(tmp_path, rate, subtype):
@@ -178,6 +179,7 @@ def test_a_square_at_the_ceiling_stays_under_it_at_another_rate(rate):
     assert np.abs(found).max() > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", RATES[1:])
 def test_a_set_at_another_rate_still_runs_into_itself_equally_loud_under_the_ceiling(loops, rate):
     found = loops.at_rate(rate)

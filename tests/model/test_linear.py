@@ -88,6 +88,7 @@ def test_a_product_that_treats_some_rows_otherwise_is_found_out_and_gone_round(o
         linear.padded_counts.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(("heads", "head_dim"), [(4, 8), (8, 64), (5, 32)])
 def test_attention_of_a_row_depends_on_neither_batch_nor_place_nor_window(heads, head_dim, threads):

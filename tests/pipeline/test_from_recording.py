@@ -47,6 +47,7 @@ def vary(samples, rate=SAMPLE_RATE, generator=None, include_source=False, **wish
     return LoopMaker(generator or FakeGenerator()).vary(samples, rate, request, include_source=include_source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clocked", [False, True])
 @pytest.mark.parametrize(
     ("bpm", "beats", "rate", "channels"),

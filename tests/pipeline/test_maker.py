@@ -26,6 +26,7 @@ FREE = [(bpm, seconds, False) for bpm in TEMPI for seconds in (2, 8, 20)]
 CLOCKED = [(40, 2, True), (61.3, 8, True), (127.003, 8, True), (174, 2, True), (299.9, 20, True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bpm", "max_duration", "clocked"), FREE + CLOCKED)
 def test_every_loop_has_exactly_the_samples_its_tempo_asks(bpm, max_duration, clocked):
     generator = FakeGenerator(clocked, deviation=lambda key: 0.004 * key[1])
@@ -46,6 +47,7 @@ def test_every_loop_has_exactly_the_samples_its_tempo_asks(bpm, max_duration, cl
 LONG_BARS = [(48, 16, 20), (60, 16, 16), (45, 13, 20), (48, 8, 20), (72, 12, 20), (40, 16, 20), (40, 9, 14)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clocked", [False, True])
 @pytest.mark.parametrize(
     ("bars", "bpm", "metre"), [(3, 121.7, 4), (6, 119, 4), (1, 300, 4), (8, 97.3, 4), (3, 299, 7), (1, 40, 1)]
@@ -69,6 +71,7 @@ def test_however_long_a_bar_a_variation_has_room_for_a_loop_from_the_bar_line_on
     assert sizes.next_frames <= 30 * FakeGenerator.frame_rate and sizes.prompt_beats >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bpm", "beats_per_bar", "max_duration"), LONG_BARS[:3])
 def test_variations_with_long_bars_are_cut_on_the_bar_line_and_the_shorter_prompt_is_said(
     bpm, beats_per_bar, max_duration
@@ -235,6 +238,7 @@ def test_a_variation_that_drifts_is_drawn_again_by_itself():
     assert [call.keys for call in generator.calls[1:]] == [[(5, 2, 0), (5, 3, 0), (5, 4, 0)], [(5, 3, 1)]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sound", ["silence", "noise", "drifting"])
 def test_unhelpful_music_still_gives_every_loop_at_exact_length_and_says_so(sound):
     sounds = {

@@ -141,6 +141,7 @@ def test_files_that_came_too_late_for_a_cancelled_prediction_are_removed_and_oth
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [SystemExit("x"), KeyboardInterrupt(), GeneratorExit()])
 def test_what_would_end_the_process_is_an_error_that_the_next_prediction_survives(tmp_path, monkeypatch, end):
     service, make = Service(FakeModels(), Scratch(tmp_path)), LoopMaker.make

@@ -44,6 +44,7 @@ def samples(probes):
     return {(sample.name, *sample.labels.values()): sample.value for sample in found}
 
 
+@pytest.mark.slow
 def test_predictions_are_counted_by_what_became_of_them(service, probes, monkeypatch):
     predict(service, variations=2)
     with pytest.raises(ValueError, match="bpm"):
@@ -72,6 +73,7 @@ def test_predictions_are_counted_by_what_became_of_them(service, probes, monkeyp
         assert found["looper_stage_seconds_sum", stage] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("drifts", "rounds"),
     [

@@ -44,6 +44,7 @@ def test_numbers_arrive_as_the_runtime_sends_them(service):
     assert len(files) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -62,6 +63,7 @@ def test_what_the_schema_lets_through_is_refused_in_the_users_words(service, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_files_outlive_the_start_of_other_predictions_and_go_when_they_are_old(tmp_path, monkeypatch):
     service = Service(FakeModels(), Scratch(tmp_path, kept_seconds=60))
     first, second = predict(service), predict(service, seed=5)
@@ -110,6 +112,7 @@ def test_a_folder_that_is_being_filled_is_never_taken_away(tmp_path, monkeypatch
         assert not other.exists() and (mine / "x.wav").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["candidates", "variations", "loops"])
 def test_a_cancelled_prediction_leaves_no_file_and_the_next_one_is_unharmed(
     service, tmp_path, monkeypatch, stage
@@ -128,6 +131,7 @@ def test_a_cancelled_prediction_leaves_no_file_and_the_next_one_is_unharmed(
     assert [file.read_bytes() for file in predict(service)] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.1, 0.4, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9])
 def test_a_cancel_that_lands_at_any_moment_leaves_no_file(service, tmp_path, moment):
     predict(service)
