@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 AUDIOCRAFT := $(shell sed -n 's/^ *- *\(echo audiocraft.*\)$$/\1/p' cog.yaml)
 PIP_LOCKED := $(BIN)/python scripts/lock.py --print
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps
-WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test test-js check fuzz mutate docs lint format bench serve wheel schema licences audit lock train-tiny train-beats clean

@@ -32,7 +32,7 @@ FIRST = ("server", "browser", "slow")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A module's tests stay together, so that what they share is made once; the longest begin first."""
+    """The longest begin first; a module's tests stay together by `--dist loadfile` (pytest 9 hides groups from xdist 3.8)."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
