@@ -32,10 +32,7 @@ FIRST = ("server", "browser", "slow")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """The longest begin first; a module's tests stay together by `--dist loadfile` (pytest 9 hides groups from xdist 3.8)."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+    """The longest begin first."""
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in FIRST))
 
 

@@ -13,11 +13,8 @@ from torch import Tensor
 from looper.generation.messages import NoiseKey
 
 TEXT_LENGTHS = (64, 512)  # most prompts, and the longest that T5 takes
-PREFIX_LENGTHS = (
-    64,
-    320,
-    768,
-)  # as many texts in front of the music; melodies of 30 s and most prompts; the longest
+# in front of the music: as many texts; melodies of 30 s and most prompts; the longest
+PREFIX_LENGTHS = (64, 320, 768)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from looper.generation.engine import Engine, Progress
 from looper.generation.likelihood import log_likelihoods
 from looper.generation.messages import GenerationOutput, GenerationRequest, ModelSpec, Passage
 from looper.model.codec import Codec
-from looper.model.conditioning import Condition, condition, encode_text
+from looper.model.conditioning import Condition, condition, encode_text, usual_prefix
 from looper.model.musicgen import Model
 from looper.runtime.threads import cores
 
@@ -168,6 +168,8 @@ class Generator:
         ).numpy()
 
     def _condition(self, text: Tensor, melody: Tensor | None) -> Condition:
+        if not usual_prefix(self.model):  # nothing is to be put together: no wait for the engine's round
+            return Condition(text)
         return self.engine.call(lambda: condition(self.model, text, melody))
 
     def _encode_melody(self, samples: np.ndarray | None) -> Tensor | None:

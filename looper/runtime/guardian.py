@@ -21,9 +21,8 @@ def main(command: list[str]) -> int:
     """Run `command` until it ends or the pipe closes; returns its exit code, 128 and the signal's number if killed."""
     orphaned = threading.Event()
     try:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, close_fds=False
-        )  # those that we were given
+        # what we were given is handed on: files without a name are written through it
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=False)
     except OSError:
         return NOT_STARTED
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from testkit.cog_server import DEADLINE
 from testkit.planted import BROKEN, EXIT, LARGE, NOT_FINITE
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("cog server at once")]
+pytestmark = pytest.mark.server
 
 SHORT = {"prompt": "techno", "bpm": 120, "variations": 1, "max_duration": 2}
 LONG = {"prompt": "techno", "bpm": 120, "variations": 8, "max_duration": 20, "seed": 9}

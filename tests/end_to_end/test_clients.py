@@ -13,7 +13,7 @@ from looper.export.unpack import unpack
 from testkit.replicate_api import TOKEN, replicate_api
 
 CLIENTS = pathlib.Path(__file__).parents[2] / "examples" / "clients"
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("cog server")]
+pytestmark = pytest.mark.server
 WISH = {"prompt": "deep house, warm chords", "bpm": 124, "variations": 4, "seed": 1}
 
 

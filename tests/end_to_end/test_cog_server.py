@@ -13,7 +13,7 @@ from testkit.cog_server import Server
 from training.tiny.evaluate import measure_bpm, near
 
 ROOT = pathlib.Path(__file__).parents[2]
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("cog server")]
+pytestmark = pytest.mark.server
 
 
 def predict(server, **wish):

@@ -7,7 +7,7 @@ import pytest
 from bench.reliability import faults, fuzz
 from looper.service.scratch import Scratch
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("cog server")]
+pytestmark = pytest.mark.server
 
 
 @pytest.mark.parametrize("name", ["client disconnects", "one request too many", "disk full"])

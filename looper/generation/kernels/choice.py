@@ -1,4 +1,4 @@
-"""Which operations of a step run as kernels: those that have proven right and faster on this card with this model."""
+"""Which operations of a step run as kernels: those that have proven right and no slower on this card with this model."""
 
 from __future__ import annotations
 

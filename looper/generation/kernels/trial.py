@@ -1,7 +1,7 @@
 """Each kernel against the reference, on the card and the model at hand, before anything is decoded with it.
 
 A kernel is taken if its results are those of the reference to within `TOLERANCE`, a row's the same to the bit with other
-rows and without, and a step's worth of it takes less time; whatever it raises is a refusal, too.
+rows and without, and a step's worth of it is no slower; whatever it raises is a refusal, too.
 """
 
 from __future__ import annotations

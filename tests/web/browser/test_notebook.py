@@ -6,7 +6,7 @@ from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
 from testkit.fakes import FakeGenerator
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 def test_each_loop_has_a_player_that_lasts_as_long_as_it_and_a_picture_that_is_seen(chromium, tmp_path):

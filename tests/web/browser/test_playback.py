@@ -8,7 +8,7 @@ import pytest
 from looper.web.shelf import PackShelf
 from testkit.page_server import BPM, FRAMES, Site, sound, wav
 
-pytestmark = [pytest.mark.browser, pytest.mark.both, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.both]
 
 # Renders what is heard of the loops; `acts` are [context frame, method, argument], done while it renders. Firefox cannot
 # halt an offline context: there all is done before, by a clock that is set by hand, as everything is planned ahead.

@@ -16,7 +16,7 @@ from looper.runtime import paths
 from looper.web.shelf import PackShelf
 from testkit.page_server import BEATS, FRAMES, Site, sound, wav
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 SCHEMA = json.loads((paths.PROJECT / "openapi.json").read_text())["components"]["schemas"]["Input"][

@@ -15,7 +15,7 @@ from testkit.page_server import Site, StandIn, sound, wav
 from tests.web.browser.test_player import ask, cards
 from tests.web.test_continuations import SCRIPT
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 AXE = paths.PROJECT / "tests/web/js/node_modules/axe-core/axe.min.js"
 
 
