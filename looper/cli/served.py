@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from looper.checkpoints.manifest import read_manifest
+from looper.checkpoints.mapping import NAMES, model_mapping
 from looper.checkpoints.sources import WeightsError, fetchable
 from looper.checkpoints.store import find
 from looper.web.served import ServedModel
 
-API_NAMES = ("medium", "large")
 MUSICGEN_LICENCE = "CC-BY-NC-4.0"  # of the published weights, all sizes
 
 
@@ -21,9 +19,8 @@ def served_models(tiny: bool = False) -> dict[str, ServedModel]:
     >>> served_models(tiny=True)["medium"].model
     'tiny'
     """
-    pairs = [pair.partition("=") for pair in os.environ.get("LOOPER_MODELS", "").split(",")]
-    mapping = {name.strip(): folder.strip() for name, _, folder in pairs if folder.strip()}
-    return {name: _served("tiny" if tiny else mapping.get(name, name)) for name in API_NAMES}
+    mapping = dict.fromkeys(NAMES, "tiny") if tiny else model_mapping()
+    return {name: _served(mapping.get(name, name)) for name in NAMES}
 
 
 def _served(name_or_folder: str) -> ServedModel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import pathlib
 import threading
 from collections import Counter
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from looper.checkpoints.mapping import MAPPING_VARIABLE, NAMES
 from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
 from looper.runtime.cancellation import check_cancelled
@@ -23,29 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05  # between a waiting prediction's looks at whether it was cancelled
-
-NAMES = ("medium", "large")
-MAPPING_VARIABLE = "LOOPER_MODELS"
-
-
-def model_mapping(text: str | None = None) -> dict[str, str]:
-    """Folders that stand in for model names, from "medium=folder,large=folder".
-
-    Raises
-    ------
-    ValueError
-        If the text does not read like that.
-    """
-    text = os.environ.get(MAPPING_VARIABLE, "") if text is None else text
-    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-    wrong = [
-        name
-        for name, equals, folder in pairs
-        if name.strip() not in NAMES or not equals or not folder.strip()
-    ]
-    if wrong:
-        raise ValueError(f"{MAPPING_VARIABLE} must look like 'medium=tiny,large=tiny', got {text!r:.120}")
-    return {name.strip(): folder.strip() for name, _, folder in pairs}
 
 
 def _without_gpu(names: Sequence[str]) -> str:
@@ -66,9 +43,8 @@ class Models:
         self.mapping = dict(mapping)
         self._loaded: dict[pathlib.Path, LoopMaker] = {}
         self._gpu = False
-        self._door = (
-            threading.Lock()
-        )  # held while a model is loaded or exchanged: who waits for one keeps his turn
+        # held while a model is loaded or exchanged: who waits for one keeps their turn
+        self._door = threading.Lock()
         self._returned = threading.Condition()
         self._borrowers: Counter[LoopMaker] = Counter()
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from statistics import fmean
 
+from looper.checkpoints.mapping import NAMES, model_mapping
 from looper.export.loop_files import write_all
 from looper.pipeline.result import Loops
 from looper.request import FORMATS, LoopRequest
@@ -30,7 +31,7 @@ from looper.runtime.memory import (
 from looper.runtime.validation import FieldError, whole
 from looper.service.concurrency import PredictionThreads, exits_are_errors, slots
 from looper.service.metrics import Metrics
-from looper.service.models import NAMES, Models, model_mapping
+from looper.service.models import Models
 from looper.service.probes import start_probes
 from looper.service.progress import ProgressLines, write_line
 from looper.service.scratch import Scratch

@@ -11,7 +11,7 @@ import soundfile
 
 from looper.checkpoints.sources import WeightsError
 from looper.pipeline.maker import LoopMaker
-from looper.service.models import Models, model_mapping
+from looper.service.models import Models
 from looper.service.progress import ProgressLines
 from looper.service.scratch import Scratch
 from looper.service.service import Service
@@ -222,24 +222,6 @@ def test_progress_is_whole_lines_of_per_cent(capsys):
     assert shown.endswith("\n") and "\r" not in shown.replace("\r\n", "")
     assert "50%" in shown and "100%" in shown
     assert len(shown.splitlines()) <= 12
-
-
-@pytest.mark.parametrize(
-    ("text", "mapping"),
-    [
-        ("", {}),
-        ("medium=weights/tiny", {"medium": "weights/tiny"}),
-        (" medium = a , large=b,", {"medium": "a", "large": "b"}),
-    ],
-)
-def test_model_names_are_mapped_to_folders(text, mapping):
-    assert model_mapping(text) == mapping
-
-
-@pytest.mark.parametrize("text", ["tiny", "small=weights/tiny", "medium=", "medium:weights/tiny"])
-def test_a_mapping_that_does_not_read_is_refused(text):
-    with pytest.raises(ValueError, match="LOOPER_MODELS must look like"):
-        model_mapping(text)
 
 
 @pytest.fixture(scope="module")
