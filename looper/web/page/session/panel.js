@@ -44,10 +44,10 @@ export class History {
     return set?.stars ?? [];
   }
 
-  #remove(id, row) {
+  async #remove(id, row) {
+    await forget(id); // once it is off the list no reload brings it back
     const next = row.nextElementSibling ?? row.previousElementSibling;
     this.sets = remove(this.sets, id);
-    forget(id);
     const at = next && [...$("sets").children].indexOf(next) - (next === row.nextElementSibling ? 1 : 0);
     this.draw();
     ($("sets").children[at]?.querySelector("button") ?? $("player-title")).focus();
