@@ -7,10 +7,11 @@ import itertools
 import os
 import stat
 import threading
+import weakref
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -60,6 +61,7 @@ class LoopLibrary:
         self.name = displayable(self.path.resolve().name) or str(path)
         self._lock = threading.Lock()
         self._archive: tuple[tuple[int, ...], zipfile.ZipFile, Found] | None = None
+        self._close: Callable[[], object] = lambda: None
         try:
             self._find()
         except OSError as error:
@@ -77,20 +79,20 @@ class LoopLibrary:
                 raise OSError("neither a folder nor a file")
             stamp = (now.st_ino, now.st_size, now.st_mtime_ns)
             if self._archive is None or self._archive[0] != stamp:
-                self._close()
+                self._forget()
                 archive = zipfile.ZipFile(self.path)
+                self._close = weakref.finalize(self, archive.close)  # once: here, or with the library
                 self._archive = (stamp, archive, _choose(_in_zip(archive)))
             return self._archive[2]
         except (OSError, *_BROKEN) as error:
-            self._close()
+            self._forget()
             raise OSError(
                 f"{self.name} cannot be read: it was moved or deleted, or is being written."
             ) from error
 
-    def _close(self) -> None:
-        if self._archive is not None:
-            self._archive[1].close()
-            self._archive = None
+    def _forget(self) -> None:
+        self._close()
+        self._archive = None
 
     def _bytes(self, name: str, place: Path | zipfile.ZipInfo) -> bytes:
         try:

@@ -1,6 +1,7 @@
 """A folder or a pack's zip in the player: what is listed, what is read, and what never is."""
 
 import asyncio
+import gc
 import io
 import os
 import struct
@@ -86,6 +87,23 @@ def test_a_packs_zip_opens_like_a_folder(tmp_path, inside):
     assert library.listing()["pack"] is None
     assert library.read("two.wav") == (wav(0.2), "audio/wav")
     assert library.read("../escape.wav") is None
+
+
+@pytest.mark.parametrize("content", ["good", "broken"])
+def test_a_zip_is_closed_with_its_library(tmp_path, content, monkeypatch):
+    monkeypatch.delattr(zipfile.ZipFile, "__del__")  # of a circle, the file may be collected before it
+    path = tmp_path / "p.zip"
+    path.write_bytes(packed(**{"one.wav": wav()}))
+    library = LoopLibrary(path)
+    if content == "broken":
+        path.write_bytes(b"PK and then nothing")
+        with pytest.raises(OSError, match="cannot be read"):
+            library.listing()
+    library.itself = library
+    del library
+    gc.collect()  # a file that is open here is a warning, and so an error
+    open_files = {os.path.realpath(f"/proc/self/fd/{fd}") for fd in Path("/proc/self/fd").iterdir()}
+    assert str(path) not in open_files
 
 
 @pytest.mark.parametrize("name", ["missing", "file.txt"])
