@@ -34,7 +34,7 @@ SIGMAS = 4  # of our error, beyond which the likeliest token must be single prec
 
 
 def rows_of(model: Model, made: Engine, count: int) -> list[Row]:
-    text = made.call(lambda: encode_text(model.lm, PROMPT, tell=False))
+    text = made.call(lambda: encode_text(model.lm, PROMPT).vectors)
     return [Row(text, NoiseKey(7, k, 0)) for k in range(count)]
 
 
@@ -140,7 +140,7 @@ def _is_single(lm: Any) -> bool:
 def our_logits(model: Model, made: Engine, tokens: Tensor, operations: Operations) -> Tensor:
     """As `audiocraft_logits`, of our step."""
     t, columns, seen = made.transformer, tokens.shape[1], []
-    text = encode_text(model.lm, PROMPT, tell=False)
+    text = encode_text(model.lm, PROMPT).vectors
     slots = Slots(t, 1, -(-columns // 16) * 16, -(-len(text) // 16) * 16)
     slots.sequence[0, :, :columns] = tokens
     t.write_text(slots.cross, [0], text)

@@ -20,13 +20,16 @@ from looper.generation.engine import Engine, Progress
 from looper.generation.likelihood import log_likelihoods
 from looper.generation.messages import GenerationOutput, GenerationRequest, ModelSpec, Passage
 from looper.model.codec import Codec
-from looper.model.conditioning import Condition, condition, encode_text, usual_prefix
+from looper.model.conditioning import Condition, EncodedText, condition, encode_text, usual_prefix
 from looper.model.musicgen import Model
+from looper.runtime.remembered import Remembered
 from looper.runtime.threads import cores
 
 logger = logging.getLogger(__name__)
 
 SMALL_MODEL = 30_000_000
+TEXTS_KEPT = 16  # encoded; of 512 tokens at most, 50 MB in all
+AUDIO_KEPT = 4  # prompts and melodies
 
 
 class Generator:
@@ -69,6 +72,7 @@ class Generator:
         self.engine = Engine(model, disable_graphs, self.threads, self.workers)
         self.codec = Codec(model.codec, model.device, model.channels)
         self.hop_length = self.codec.hop_length
+        self._texts, self._audio = Remembered[EncodedText](TEXTS_KEPT), Remembered[Tensor](AUDIO_KEPT)
 
     @property
     def spec(self) -> ModelSpec:
@@ -105,6 +109,8 @@ class Generator:
 
     def release(self) -> None:
         """Give back what is kept between requests; the next one makes it anew."""
+        self._texts.clear()
+        self._audio.clear()
         self.engine.release()
 
     def generate(self, request: GenerationRequest, progress: Progress | None = None) -> GenerationOutput:
@@ -174,17 +180,27 @@ class Generator:
 
     def _encode_melody(self, samples: np.ndarray | None) -> Tensor | None:
         encoder = self.model.melody
-        return (
-            None if samples is None or encoder is None else self.engine.call(lambda: encoder.encode(samples))
-        )
+        if samples is None or encoder is None:
+            return None
+        return self._once("melody", samples, lambda: encoder.encode(samples))
 
     def encode_text(self, prompt: str, tell: bool = True) -> Tensor:
-        """Encode one text, [tokens, dim]; see `looper.model.conditioning.encode_text`."""
-        return self.engine.call(lambda: encode_text(self.model.lm, prompt, tell))
+        """Encode one text, [tokens, dim]; of one that has to be cut, `tell` says so in the log."""
+        encoded = self._texts.get(
+            prompt, lambda: self.engine.call(lambda: encode_text(self.model.lm, prompt))
+        )
+        if tell:
+            encoded.tell()
+        return encoded.vectors
 
     def encode_audio(self, samples: np.ndarray) -> Tensor:
         """Encode samples [n * hop_length], of a stereo model also [.., 2], to codes [n_q, n]."""
-        return self.engine.call(lambda: self.codec.encode(samples))
+        return self._once("audio", samples, lambda: self.codec.encode(samples))
+
+    def _once(self, kind: str, samples: np.ndarray, encode: Callable[[], Tensor]) -> Tensor:
+        """Encode samples on the device; the same ones again are not, which continuations drawn anew are told."""
+        key = (kind, samples.shape, samples.dtype.str, samples.tobytes())
+        return self._audio.get(key, lambda: self.engine.call(encode))
 
     def decode_audio(self, codes: Tensor) -> np.ndarray:
         """Decode codes [rows, n_q, frames] to samples [rows, frames * hop_length], in stereo [.., 2]; -1 is silence."""

@@ -36,6 +36,31 @@ class Condition:
     prefix: Tensor | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedText:
+    """What the text encoder makes of a text.
+
+    Attributes
+    ----------
+    vectors : torch.Tensor
+        [tokens, dim].
+    cut_from : int or None
+        Tokens of a text that was too long, before it was cut.
+    """
+
+    vectors: Tensor
+    cut_from: int | None = None
+
+    def tell(self) -> None:
+        """Say in the log that the text had to be cut, where it was."""
+        if self.cut_from is not None:
+            logger.warning(
+                "prompt of %d tokens cut to %d, all that the text encoder takes",
+                self.cut_from,
+                MAX_TEXT_TOKENS,
+            )
+
+
 @torch.inference_mode()
 def condition(model: Model, text: Tensor, melody: Tensor | None) -> Condition:
     """Put an encoded text [tokens, dim] and an encoded melody [length, dim] where the model wants them.
@@ -65,32 +90,23 @@ def usual_prefix(model: Model) -> int:
 
 
 @torch.inference_mode()
-def encode_text(lm: LMModel, prompt: str, tell: bool = True) -> Tensor:
-    """Encode one text by itself, so that no other text's padding can leak into it, [tokens, dim].
-
-    Where it is too long and has to be cut, `tell` says so in the log.
-    """
+def encode_text(lm: LMModel, prompt: str) -> EncodedText:
+    """Encode one text by itself, so that no other text's padding can leak into it; where it is too long it is cut."""
     from audiocraft.modules.conditioners import ConditioningAttributes
 
     provider = lm.condition_provider
     (name,) = provider.conditioners
     tokenized = provider.tokenize([ConditioningAttributes(text={name: prompt})])
-    tokenized[name] = _cut_tokens(tokenized[name], tell)
+    cut_from = _cut_tokens(tokenized[name])
     embedding, mask = provider(tokenized)[name]
-    return embedding[0, : max(1, int(mask.sum()))]
+    return EncodedText(embedding[0, : max(1, int(mask.sum()))], cut_from)
 
 
-def _cut_tokens(tokenized: Any, tell: bool) -> Any:
-    """Cut T5 input to `MAX_TEXT_TOKENS`, keeping the end mark: the tokenizer itself never does."""
-    if not hasattr(tokenized, "keys") or tokenized["input_ids"].shape[1] <= MAX_TEXT_TOKENS:
-        return tokenized
-    if tell:
-        logger.warning(
-            "prompt of %d tokens cut to %d, all that the text encoder takes",
-            tokenized["input_ids"].shape[1],
-            MAX_TEXT_TOKENS,
-        )
+def _cut_tokens(tokenized: Any) -> int | None:
+    """Cut T5 input to `MAX_TEXT_TOKENS`, keeping the end mark: the tokenizer itself never does; return from how many."""
+    if not hasattr(tokenized, "keys") or (count := tokenized["input_ids"].shape[1]) <= MAX_TEXT_TOKENS:
+        return None
     for name in ("input_ids", "attention_mask"):
         tensor = tokenized[name]
         tokenized[name] = torch.cat([tensor[:, : MAX_TEXT_TOKENS - 1], tensor[:, -1:]], dim=1)
-    return tokenized
+    return int(count)

@@ -105,19 +105,61 @@ def test_decoding_is_audiocrafts(generator):
     np.testing.assert_allclose(generator.decode_audio(drawn), theirs[:, : 25 * 640], atol=1e-5)
 
 
-def test_a_text_is_encoded_once_and_by_itself(generator, monkeypatch):
-    seen, encode = [], generator.encode_text
-    monkeypatch.setattr(generator, "encode_text", lambda text, tell: seen.append(text) or encode(text))
-    generate(generator, [TEXT, "jazz", TEXT], 5, keys=keys(3))
-    assert seen == [TEXT, "jazz"]
+@pytest.fixture
+def encoded(generator, monkeypatch):
+    """What is encoded from here on: texts and audio prompts."""
+    from looper.generation import generator as module
+
+    generator.release()
+    seen: dict[str, list] = {"texts": [], "audio": []}
+    encode, codec = module.encode_text, generator.codec.encode
+    monkeypatch.setattr(
+        module, "encode_text", lambda lm, text: seen["texts"].append(text) or encode(lm, text)
+    )
+    monkeypatch.setattr(
+        generator.codec, "encode", lambda samples: seen["audio"].append(samples.shape) or codec(samples)
+    )
+    return seen
 
 
-def test_an_endless_text_is_cut_at_the_token_limit_with_a_log_line(generator, caplog):
+def test_a_text_is_encoded_once_by_itself_and_for_all_that_a_request_asks_of_it(generator, encoded, tone):
+    first = codes(generator, [TEXT, "jazz", TEXT], 25, keys=keys(3))
+    generator.log_likelihoods(TEXT, [Passage(first[0].numpy())])
+    codes(generator, [TEXT] * 2, 25, keys=keys(2), audio_prompts=tone)
+    assert encoded["texts"] == [TEXT, "jazz"]
+    generator.release()  # gives back what is kept
+    codes(generator, ["jazz"], 5, keys=keys(1))
+    assert encoded["texts"] == [TEXT, "jazz", "jazz"]
+
+
+def test_an_audio_prompt_is_encoded_once_for_all_draws_and_another_anew(generator, encoded, tone):
+    drawn = [
+        codes(generator, [TEXT], 25, keys=[(1, 0, attempt)], audio_prompts=prompt)
+        for prompt, attempt in ((tone, 0), (tone, 1), (-tone, 0), (tone, 0))
+    ]
+    assert len(encoded["audio"]) == 2
+    assert torch.equal(drawn[0], drawn[3])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_few_texts_and_audio_prompts_are_kept(generator, encoded, tone):
+    for k in range(20):
+        codes(generator, [f"jazz {k}"], 25, keys=keys(1), audio_prompts=tone / (20 - k))
+    codes(generator, ["jazz 19", "jazz 0"], 25, keys=keys(2), audio_prompts=tone)
+    assert len(encoded["texts"]) == 21
+    assert len(encoded["audio"]) == 20
+    codes(generator, ["jazz 19"], 25, keys=keys(1), audio_prompts=tone / 20)
+    assert len(encoded["audio"]) == 21
+
+
+def test_an_endless_text_is_cut_at_the_token_limit_with_a_log_line_each_time(generator, caplog):
     text = "deep house " * 9_000
-    with caplog.at_level(logging.WARNING, logger="looper.generation.generator"):
-        encoded = generator.encode_text(text)
-    assert encoded.shape == (512, 32)
-    assert "cut to 512" in caplog.text
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="looper.model.conditioning"):
+            encoded = generator.encode_text(text)
+        assert encoded.shape == (512, 32)
+        assert "cut to 512" in caplog.text
     assert generate(generator, [text], 5, keys=keys(1)).shape == (1, 5 * 640)
 
 
