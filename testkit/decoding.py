@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import torch
-from audiocraft.modules.conditioners import ConditioningAttributes
+from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout, ConditioningAttributes
 
+from looper.generation.batch import text_length
 from looper.generation.generator import Generator
+from looper.model.kv_cache import windows
+from looper.model.transformer import Transformer
 from testkit.checkpoints import Shape
 
 TEXT = "deep house warm chords 120"
@@ -31,3 +34,31 @@ def described(*texts: str) -> list[ConditioningAttributes]:
 def prompt_codes(generator: Generator, frames: int) -> torch.Tensor:
     t = generator.engine.transformer
     return torch.randint(0, t.card, (t.n_q, frames), generator=torch.Generator().manual_seed(3))
+
+
+@torch.inference_mode()
+def our_logits(
+    transformer: Transformer, text: torch.Tensor, tokens: torch.Tensor, clock=None
+) -> torch.Tensor:
+    """Feed [n_q, columns] one column at a time; [2, n_q, columns, card]: conditional and null."""
+    columns = tokens.shape[1]
+    cross = transformer.new_cross(1, text_length(len(text)))
+    transformer.write_text(cross, [0], text)
+    cache, out = transformer.new_cache(2, columns), []
+    for i in range(columns):
+        x = transformer.embed(tokens[None, :, i : i + 1]) + transformer.positions(columns)[i]
+        if clock is not None:
+            x = x + clock[i] @ transformer.clock_weight.T
+        mask = transformer.mask(torch.arange(columns) <= i)[None]
+        hidden = transformer(x.repeat(2, 1, 1), windows(cache, columns), cross, torch.tensor([i]), mask)
+        out.append(transformer.logits(hidden))
+    return torch.stack(out, dim=2)
+
+
+@torch.inference_mode()
+def their_logits(lm, tokens: torch.Tensor, text: str) -> torch.Tensor:
+    """One full pass of audiocraft's LMModel, conditional and null."""
+    conditions = described(text)
+    conditions += ClassifierFreeGuidanceDropout(p=1.0)(conditions)
+    tensors = lm.condition_provider(lm.condition_provider.tokenize(conditions))
+    return lm(tokens[None].repeat(2, 1, 1), [], tensors)

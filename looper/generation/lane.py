@@ -121,8 +121,8 @@ class Lane:
             )
         done = [task for task in self.running if not task.remaining and task.request.error is None]
         assert self.slots is not None
-        for task in done:
-            task.request.codes[task.index] = self.slots.codes(task)
+        for task, codes in zip(done, self.slots.codes(done) if done else [], strict=True):
+            task.request.codes[task.index] = codes
         self.leave([*broken, *done])
         return [*broken, *done]
 

@@ -10,6 +10,7 @@ from looper.generation.sampling import SamplingValues, row_uniforms
 from looper.generation.tasks import RowTask
 from looper.model.kv_cache import zeros
 from looper.model.transformer import Transformer
+from looper.runtime.device import to_host
 
 HALVES = 2  # of a row: with its text and without, side by side
 
@@ -110,9 +111,13 @@ class Slots:
             layer[HALVES * slot : HALVES * (slot + 1)] = 0
         self.check[slot] = 0
 
-    def codes(self, task: RowTask) -> Tensor:
-        """Codes [n_q, frames] of a row that is done, on the CPU."""
-        return codes_of(self.sequence[task.slot], task.frames, self.transformer.delays).cpu().clone()
+    def codes(self, tasks: list[RowTask]) -> list[Tensor]:
+        """Codes [n_q, frames] of rows that are done, on the CPU."""
+        rows = torch.tensor([task.slot for task in tasks], device=self.sequence.device)
+        sequences, delays = to_host(self.sequence[rows]), self.transformer.delays
+        return [
+            codes_of(sequence, task.frames, delays) for sequence, task in zip(sequences, tasks, strict=True)
+        ]
 
 
 def row_bytes(transformer: Transformer, columns: int, text_length: int, ahead: int = 0) -> int:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from looper.runtime.device import to_host
+
 logger = logging.getLogger(__name__)
 
 BLOCK = {"cpu": 1, "cuda": 4}  # rows at a time: one size, for the same bits whatever the batch
@@ -86,20 +88,24 @@ class Codec:
     @torch.inference_mode()
     def _decode_block(self, codes: Tensor) -> np.ndarray:
         codes = codes.to(self.device)
-        with _repeatable(self.device):
-            if self.half:
-                with torch.autocast(codes.device.type, torch.float16):
-                    samples = self.model.decode(codes)[:, 0].float()
-                if samples.isfinite().all():
-                    return samples.cpu().numpy()
-                logger.warning("the codec overflows in half precision: decoding in full")
-            samples = self.model.decode(codes)[:, 0].float()
-            if not samples.isfinite().all():
-                raise RuntimeError(
-                    "the codec's sound is not finite: its weights are broken or overflow; check them with "
-                    "`looper weights verify`"
-                )
-            return samples.cpu().numpy()
+        if self.half:
+            samples = self._samples(codes, half=True)
+            if np.isfinite(samples).all():
+                return samples
+            logger.warning("the codec overflows in half precision: decoding in full")
+        samples = self._samples(codes, half=False)
+        if not np.isfinite(samples).all():
+            raise RuntimeError(
+                "the codec's sound is not finite: its weights are broken or overflow; check them with "
+                "`looper weights verify`"
+            )
+        return samples
+
+    def _samples(self, codes: Tensor, half: bool) -> np.ndarray:
+        """Decode [rows, n_q, frames] to samples [rows, frames * hop_length] on the host: all that leaves the device."""
+        with _repeatable(self.device), torch.autocast(codes.device.type, torch.float16, enabled=half):
+            samples = self.model.decode(codes)[:, 0]
+        return to_host(samples.float()).numpy()
 
 
 def _repeatable(device: torch.device) -> AbstractContextManager[None]:

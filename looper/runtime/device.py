@@ -59,3 +59,22 @@ def find_device(device: str | torch.device) -> torch.device:
         )
         raise ValueError(f"device {asked} is not here: this machine has {here}; cpu is always there")
     return asked
+
+
+def to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor's values on the CPU: from a GPU in one copy, through memory that it can reach by itself."""
+    if tensor.device.type == "cpu":
+        return tensor
+    import torch
+
+    host = _reachable(tensor)
+    host.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensor.device).synchronize()
+    return host
+
+
+def _reachable(tensor: torch.Tensor) -> torch.Tensor:
+    """Pinned memory for a tensor's values; torch keeps it for the next of that size."""
+    import torch
+
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)

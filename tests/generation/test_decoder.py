@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout
 
-from looper.generation.batch import Row, text_length
+from looper.generation.batch import Row
 from looper.model.beat_clock import FEATURES, clock_features
-from looper.model.kv_cache import windows
-from looper.model.transformer import Transformer
 from looper.request import Sampling
-from testkit.decoding import SHAPES, TEXT, described, prompt_codes
+from testkit.decoding import SHAPES, TEXT, described, our_logits, prompt_codes, their_logits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,34 +31,6 @@ def test_greedy_codes_are_audiocrafts(models, shape, cfg_coef, prompt_frames):
     ours = generator.engine.decode([row], 70, Sampling(temperature=0, cfg_coef=cfg_coef))
     assert torch.equal(ours, theirs)
     assert len(theirs.unique()) > 3  # a stuck model would agree with anything
-
-
-@torch.inference_mode()
-def our_logits(
-    transformer: Transformer, text: torch.Tensor, tokens: torch.Tensor, clock=None
-) -> torch.Tensor:
-    """Feed [n_q, columns] one column at a time; [2, n_q, columns, card]: conditional and null."""
-    columns = tokens.shape[1]
-    cross = transformer.new_cross(1, text_length(len(text)))
-    transformer.write_text(cross, [0], text)
-    cache, out = transformer.new_cache(2, columns), []
-    for i in range(columns):
-        x = transformer.embed(tokens[None, :, i : i + 1]) + transformer.positions(columns)[i]
-        if clock is not None:
-            x = x + clock[i] @ transformer.clock_weight.T
-        mask = transformer.mask(torch.arange(columns) <= i)[None]
-        hidden = transformer(x.repeat(2, 1, 1), windows(cache, columns), cross, torch.tensor([i]), mask)
-        out.append(transformer.logits(hidden))
-    return torch.stack(out, dim=2)
-
-
-@torch.inference_mode()
-def their_logits(lm, tokens: torch.Tensor, text: str) -> torch.Tensor:
-    """One full pass of audiocraft's LMModel, conditional and null."""
-    conditions = described(text)
-    conditions += ClassifierFreeGuidanceDropout(p=1.0)(conditions)
-    tensors = lm.condition_provider(lm.condition_provider.tokenize(conditions))
-    return lm(tokens[None].repeat(2, 1, 1), [], tensors)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -111,6 +112,8 @@ def rules(monkeypatch) -> Iterator[CudaRules]:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: Mock())
+    monkeypatch.setattr("looper.runtime.device._reachable", lambda t: torch.empty(t.shape, dtype=t.dtype))
     reduced = torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
     monkeypatch.setattr(LanePool, "_kept_bytes", lambda self: 1 << 30)
     opened, loaded = safetensors.safe_open, transformers.T5EncoderModel.from_pretrained
