@@ -137,7 +137,8 @@ def build_lm(cfg: Any, t5_folder: Path, device: torch.device) -> LMModel:
     fuser = builders.get_condition_fuser(cfg)
     if fuser.fuse2cond["cross"]:
         kwargs["cross_attention"] = True
-    conditioners = builders.get_conditioner_provider(kwargs["dim"], texts)
+    with EmptyWeights():
+        conditioners = builders.get_conditioner_provider(kwargs["dim"], texts)
     _unmap(conditioners)
     pattern = builders.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern)
     with torch.device("meta"), EmptyWeights(), warnings.catch_warnings():

@@ -5,7 +5,8 @@ every start, and packages nobody else here wants, PyAV among them, whose wheels 
 modules import from `STAND_INS` is therefore a stand-in. It turns into the real thing when it is first used, where
 that is installed, and else says what to install. Only audiocraft's own import statements see stand-ins: nothing
 is put into ``sys.modules``, and everybody else imports the real packages. ``import looper`` prepares this, whoever
-imports audiocraft afterwards.
+imports audiocraft afterwards. Of transformers, which reads the text encoder, what other models need is left out alike,
+and with it `torch.compile`'s machinery.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import builtins
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -48,6 +50,7 @@ class Unneeded:
     importers: tuple[str, ...] = ("audiocraft",)
 
 
+_SHARES = "models in shares on several cards in transformers"
 IMPORTERS = ("audiocraft", "transformers")
 STAND_INS: Mapping[str, Unneeded] = {
     "audiocraft.solvers.compression": Unneeded("multi-band diffusion", ("CompressionSolver",)),
@@ -63,11 +66,39 @@ STAND_INS: Mapping[str, Unneeded] = {
     "sklearn.metrics": Unneeded(
         "speculative decoding in transformers", ("roc_curve",), "scikit-learn", importers=("transformers",)
     ),
+    "scipy.optimize": Unneeded(
+        "training losses of transformers", ("linear_sum_assignment",), importers=("transformers",)
+    ),
     "spacy": Unneeded("text of conditioners other than T5"),
+    "torch._dynamo._trace_wrapped_higher_order_op": Unneeded(
+        "compiled attention masks in transformers", ("TransformGetItemToIndex",), importers=("transformers",)
+    ),
+    "torch.distributed._composable.fsdp": Unneeded(_SHARES, ("fully_shard",), importers=("transformers",)),
+    "torch.distributed.fsdp": Unneeded(
+        _SHARES,
+        ("CPUOffloadPolicy", "FullyShardedDataParallel", "MixedPrecisionPolicy"),
+        importers=("transformers",),
+    ),
+    "torch.distributed.tensor": Unneeded(_SHARES, ("DTensor",), importers=("transformers",)),
     "torchaudio": Unneeded("melody conditioning and loudness", importers=IMPORTERS),
     "transformers": Unneeded(
         "codecs and text encoders of its own loading",
         ("EncodecModel", "RobertaTokenizer", "T5EncoderModel", "T5Tokenizer"),
+    ),
+    "transformers.distributed.sharding_utils": Unneeded(
+        _SHARES, ("DtensorShardOperation", "_dtensor_from_local_like"), importers=("transformers",)
+    ),
+    "transformers.distributed.tensor_parallel": Unneeded(
+        _SHARES,
+        (
+            "_get_parameter_tp_plan",
+            "_validate_tp_plan_styles",
+            "apply_tensor_parallelism",
+            "gather_state_dict_for_save",
+            "replace_layer_number_by_wildcard",
+            "verify_tp_plan",
+        ),
+        importers=("transformers",),
     ),
     "xformers": Unneeded("attention in audiocraft's own decoder", ("ops",)),
     "xformers.ops": Unneeded(
@@ -164,7 +195,39 @@ class _Lean(Loader):
     def exec_module(self, module: ModuleType) -> None:
         module.__loader__ = module.__spec__.loader = self.loader  # type: ignore[union-attr]
         vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
-        self.loader.exec_module(module)
+        with _no_marks_for_the_compiler():
+            self.loader.exec_module(module)
+
+
+class _Marks:
+    """`torch._dynamo`, but for decorators that only `torch.compile` reads: these leave a function as it is."""
+
+    @staticmethod
+    def allow_in_graph(function: Any = None, **_: Any) -> Any:
+        return _Marks.allow_in_graph if function is None else function
+
+    assume_constant_result = disable = allow_in_graph
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("torch._dynamo"), name)
+
+
+@contextmanager
+def _no_marks_for_the_compiler() -> Iterator[None]:
+    """Let those decorators do nothing: for them all of `torch.compile` is imported, a second, and nobody here uses it."""
+    torch, compiler = sys.modules.get("torch"), sys.modules.get("torch.compiler")
+    if torch is None or compiler is None or "torch._dynamo" in sys.modules or "_dynamo" in vars(torch):
+        yield
+        return
+    real, marks = {name: getattr(compiler, name) for name in ("allow_in_graph", "disable")}, _Marks()
+    vars(torch)["_dynamo"] = marks
+    vars(compiler).update(dict.fromkeys(real, _Marks.allow_in_graph))
+    try:
+        yield
+    finally:
+        vars(compiler).update(real)
+        if vars(torch)["_dynamo"] is marks:  # else somebody has imported it
+            del torch._dynamo
 
 
 class _Finder(MetaPathFinder):

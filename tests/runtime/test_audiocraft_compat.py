@@ -76,7 +76,9 @@ loops = looper.LoopMaker.load("tiny", "cpu").make(
     looper.LoopRequest(prompt="house", bpm=124, variations=1, max_duration=2, seed=1))
 digest = hashlib.sha256(loops[0].samples.tobytes()).hexdigest()
 """
-USED_ELSEWHERE = {"audiocraft", "huggingface_hub", "librosa", "torchaudio", "transformers", "sklearn"}
+USED_ELSEWHERE = {
+    *("audiocraft", "huggingface_hub", "librosa", "scipy", "sklearn", "torch", "torchaudio", "transformers"),
+}
 THIRD_PARTY = sorted({name.partition(".")[0] for name in STAND_INS} - USED_ELSEWHERE)
 
 
