@@ -320,11 +320,11 @@ def test_what_the_progress_call_raises_ends_the_work_at_once_and_harms_nothing()
 
 @pytest.mark.slow
 def test_tiny_keeps_the_asked_tempo_and_repeats_itself_for_a_seed(tiny):
-    wish = {"prompt": "techno", "bpm": 126.5, "max_duration": 4, "seed": 0}
+    wish = {"prompt": "techno", "bpm": 126.5, "max_duration": 2, "seed": 0}
     two, one = (tiny.make(LoopRequest(variations=n, **wish)) for n in (2, 1))
     np.testing.assert_array_equal(one[0].samples, two[0].samples)
     assert not np.array_equal(two[0].samples, two[1].samples)
-    assert {len(loop.samples) for loop in two} == {round(8 * 60 / 126.5 * SAMPLE_RATE)}
+    assert {len(loop.samples) for loop in two} == {round(4 * 60 / 126.5 * SAMPLE_RATE)}
     for measured in two.report.measured_bpm:
         assert measured == pytest.approx(126.5, rel=0.03)
     other = tiny.make(LoopRequest(variations=1, **{**wish, "seed": 1}))
@@ -334,13 +334,13 @@ def test_tiny_keeps_the_asked_tempo_and_repeats_itself_for_a_seed(tiny):
 @pytest.mark.slow
 def test_one_maker_serves_several_threads_in_turn(tiny):
     wishes = [
-        LoopRequest("techno", bpm=127, variations=3, max_duration=2, seed=1),
-        LoopRequest("dub", bpm=90, variations=2, max_duration=3, seed=2),
+        LoopRequest("techno", bpm=127, variations=2, max_duration=2, seed=1),
+        LoopRequest("dub", bpm=90, variations=1, max_duration=2, seed=2),
     ]
     alone = [[loop.samples.tobytes() for loop in tiny.make(wish)] for wish in wishes]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(tiny.make, wishes * 2))
-    for made, expected in zip(together, alone * 2, strict=True):
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(tiny.make, [*wishes, wishes[0]]))
+    for made, expected in zip(together, [*alone, alone[0]], strict=True):
         assert [loop.samples.tobytes() for loop in made] == expected
 
 

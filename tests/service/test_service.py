@@ -251,7 +251,10 @@ def root(monkeypatch, tmp_path, stand_in):
 @pytest.mark.slow
 @pytest.mark.parametrize(("here", "gone"), [("medium", "large"), ("large", "medium")])
 @pytest.mark.usefixtures("one_thread")
-def test_one_model_alone_is_served_and_a_request_for_the_other_says_what_brings_it(root, caplog, here, gone):
+def test_one_model_alone_is_served_and_a_request_for_the_other_says_what_brings_it(
+    root, caplog, monkeypatch, here, gone
+):
+    monkeypatch.setattr("looper.pipeline.session.ROUNDS", 0)  # random weights always drift
     folder = root(here)
     service = Service(Models({}), Scratch(folder / "out"))
     service.models.start()
