@@ -117,8 +117,6 @@ def _ends_alike(features: Features, start: float, end: float) -> float:
         if size < reach // 4:
             continue
         x, y = features.mel[:, left : left + size].ravel(), features.mel[:, right : right + size].ravel()
-        if len(x) != len(y):
-            continue
         x, y = x - x.mean(), y - y.mean()
         found.append(float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y) + 1e-9)))
     return float(np.mean(found)) if found else 0.0
@@ -127,7 +125,7 @@ def _ends_alike(features: Features, start: float, end: float) -> float:
 def _bar_timbre(features: Features, start: float, end: float) -> np.ndarray:
     """Level in decibels of each timbre band over a bar, its middle weighed most."""
     a, b = (round(t * features.chroma_rate) for t in (start, end))
-    power = features.timbre[:, max(0, a) : max(b, a + 1)]
+    power = features.timbre[:, a:b]
     weights = np.hanning(power.shape[1] + 2)[1:-1] ** 2
     return 10 * np.log10(power @ weights / weights.sum() + TIMBRE_FLOOR)
 
