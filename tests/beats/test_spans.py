@@ -191,14 +191,20 @@ def test_a_loop_that_misses_the_audio_by_more_is_none():
 def test_what_begins_in_the_forty_milliseconds_before_a_cut_makes_it_less_quiet(frame, heard):
     """A cut at 2 s fades over 1.95 to 1.988 s: frames 390 to 397 of 5 ms."""
     onset = np.zeros(1601)
-    onset[1201:1241] = 1.0  # as loud as the loudest fiftieth is, half of that begins before the cut
-    onset[1241:1261] = 2.0
-    onset[frame] = 0.5
+    onset[1201:1241] = 2.0  # as loud as the loudest fiftieth is, half of that begins before the cut
+    onset[1241:1261] = 4.0
+    onset[frame] = 1.0
     cut = by_start(scored(blank(8.0, onset=onset)))[2.0]
     assert cut.quiet == pytest.approx(0.75 if heard else 1.0)
     assert cut.score == pytest.approx(BARE + 2.0 - (0.075 if heard else 0.0))
     before = by_start(scored(blank(8.0, onset=onset)))[0.0]
     assert before.quiet == cut.quiet, "of a loop that ends there too"
+
+
+def test_where_next_to_nothing_else_begins_what_begins_before_a_cut_is_as_loud_as_can_be():
+    onset = np.zeros(1601)
+    onset[397] = 0.01
+    assert by_start(scored(blank(8.0, onset=onset)))[2.0].quiet == 0.5
 
 
 def test_the_first_frames_of_a_recording_count_before_a_cut_right_behind_them():
@@ -248,6 +254,8 @@ def test_the_jump_is_the_mean_difference_in_decibels_of_the_last_bar_from_the_fi
     timbre = np.concatenate([middle, 0.01 * loud[:, :1]], axis=1)
     six = by_start(scored(blank(6.0, timbre=timbre), lines=spans.Lines(1, 4, 4), beats=12))[0.0]
     assert six.jump_db == pytest.approx(20, abs=1e-4), "the bars between say nothing"
+    later = by_start(scored(blank(6.0, timbre=timbre), lines=spans.Lines(1, 4, 4), beats=8))[2.0]
+    assert later.jump_db == pytest.approx(40, abs=1e-4)
 
 
 def test_the_middle_of_a_bar_weighs_most():
