@@ -93,7 +93,7 @@ def _logits(found: list[MetricalHypothesis], beats_per_bar: int, nets: dict[str,
     weight = np.array([reading.weight for reading in found], np.float32)[:, None, None]
     weight = np.broadcast_to(weight, (*fold.shape[:3], 1))
     both = np.concatenate([fold, fold - fold.mean(axis=2, keepdims=True), weight], axis=3)
-    metre = nets["meter.weight"][:, min(beats_per_bar, nets["meter.weight"].shape[1] - 1), None]
+    metre = nets["meter.weight"][:, beats_per_bar, None]
     hidden = np.maximum(0.0, _linear(both.reshape(len(h), -1, both.shape[3]), nets, "h1") + metre)
     bend = np.log2(60 / np.array([reading.period for reading in found]) / 115)
     level = [[float(reading.level == v) for v in LEVELS] for reading in found]

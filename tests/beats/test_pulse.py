@@ -6,6 +6,7 @@ import pytest
 from looper.beats.constraints import Constraints
 from looper.beats.pulse import excerpt, find_pulse
 from testkit.clicks import blank, clicks
+from tests.beats.test_tempo_map import drifting
 
 
 @pytest.mark.parametrize("seconds", [2.0, 20.0, 25.0])
@@ -42,3 +43,11 @@ def test_of_several_places_in_the_beat_the_one_where_most_begins_is_followed():
     pulse, _ = find_pulse(clicks(np.r_[beats, beats, beats + 0.4], 12.0), Constraints(100))
     place = pulse.position(beats)
     assert np.abs(place - np.round(place)).max() < 0.03
+
+
+def test_a_pulse_that_drifts_is_followed_from_the_middle_of_the_excerpt_to_both_ends():
+    beats = drifting(40.0, 0.03)
+    pulse, _ = find_pulse(clicks(beats, 40.0), Constraints(121))
+    assert len(pulse.times) > 2
+    place = pulse.position(beats)
+    assert np.abs(place - np.round(place)).max() < 0.03 and (np.diff(np.round(place)) == 1).all()

@@ -224,3 +224,11 @@ def test_straightening_reads_each_feature_where_its_beat_fell():
     assert even.chroma == pytest.approx(np.tile(heard[::8], (24, 1)))
     assert even.timbre == pytest.approx(np.tile(3 * heard[::8], (16, 1)))
     assert even.peak_times == pytest.approx([0.375, 2.25]) and even.peak_weights.tolist() == [1.0, 2.0]
+
+
+def test_the_walk_goes_on_to_the_first_beat_at_or_beyond_the_end():
+    silence = blank(10.0)
+    assert _track(silence, 0.5, 1.0, 2.0) == [1.5, 2.0]
+    assert _track(silence, 0.5, 1.0, 2.1) == [1.5, 2.0, 2.5]
+    assert _track(silence, 0.5, 1.0, 0.0) == [0.5, 0.0]
+    assert _track(silence, 0.5, 1.0, 1.0) == []
