@@ -445,6 +445,12 @@ def test_loops_are_whole_bars_of_the_surest_kind_where_those_fit(shown: int, cut
     assert sorted({span.beats for span in found}, reverse=True) == kept
 
 
+def test_bars_that_would_fit_only_before_the_earliest_start_are_not_waited_for() -> None:
+    features, wanted = blank(5.0), Constraints(120, min_start=2.9)
+    found = _candidates(features, straight(0.5, 0.0, 5.0), Lines(4, 8, 4), wanted)
+    assert [(span.start, span.beats) for span in found] == [(3.0, 4)]
+
+
 def test_a_bar_of_a_hypothesis_is_told_in_halves_of_a_beat() -> None:
     bars = BarEstimate(straight(0.5, 0.0, 8.0), *[DownbeatHypothesis(0.0, 2.01, 1.0, 1.0)] * 2, 1.0)
     told = {bar: bars.beats_of(DownbeatHypothesis(0.0, bar, 1.0, 1.0)) for bar in (2.01, 0.76, 1.24, 4.0, 0.24)}
@@ -471,3 +477,8 @@ def test_bars_that_drift_begin_on_the_known_line_wherever_the_pulse_counts_from(
         assert np.abs(grid.downbeat_times - known).min() < 0.012
         place = np.searchsorted(beats, grid.downbeat_times[2:-2] + 0.1) - 1
         assert np.unique(np.diff(place)).tolist() == [4]
+
+
+def test_a_grid_says_nothing_of_level_drift_and_clarity_until_they_are_measured() -> None:
+    plain = BeatGrid(120.0, 4, np.zeros(0), np.zeros(0), 0.0, 2.0, 1.0, 0.5, ())
+    assert (plain.level, plain.drift, plain.clarity, plain.tempo_map) == (1.0, 0.0, 0.0, None)

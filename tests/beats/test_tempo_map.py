@@ -158,16 +158,21 @@ def smooth(beats):
     return np.linalg.solve(np.eye(len(beats)) + 30 * bend.T @ bend, beats)
 
 
-def test_the_beats_that_were_walked_are_smoothed_and_counted_from_the_one_that_was_found():
+@pytest.mark.parametrize("number", [4, 31, 55])
+def test_the_beats_that_were_walked_are_smoothed_and_counted_from_the_one_that_was_found(number):
     beats = drifting(30.0, 0.03)
-    features = at(beats, 30.0)
-    followed = follow(features, 0.4926, float(beats[4]), 15.0)
-    middle = float(beats[4]) + 0.4926 * round((15.0 - float(beats[4])) / 0.4926)
+    features, phase = at(beats, 30.0), float(beats[number])
+    followed = follow(features, 0.4926, phase, 15.0)
+    middle = phase + 0.4926 * round((15.0 - phase) / 0.4926)
     back, on = (_track(features, 0.4926, middle, end) for end in (0.0, 30.0))
     assert followed.times == pytest.approx(smooth(np.array([*back[::-1], middle, *on])), abs=1e-6)
-    assert followed.positions[len(back)] == round((middle - beats[4]) / 0.4926)
+    assert followed.positions[len(back)] == round((middle - phase) / 0.4926)
     assert np.diff(followed.positions).tolist() == [1.0] * (len(followed.positions) - 1)
-    assert float(followed.position(np.array(beats[4]))) == pytest.approx(0, abs=0.1)
+    assert float(followed.position(np.array(phase))) == pytest.approx(0, abs=0.1)
+
+
+def test_a_pulse_that_was_found_outside_the_recording_is_followed_nowhere():
+    assert follow(at(drifting(30.0, 0.03), 30.0), 0.5, 0.3, 45.0).times.tolist() == [0.3, 30.3]
 
 
 @pytest.mark.parametrize(("seconds", "mended"), [(24.9, False), (25.0, True), (40.0, True)])
