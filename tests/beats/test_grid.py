@@ -403,6 +403,12 @@ def test_over_silence_the_longest_loop_that_fits_is_cut_from_a_bar_line_or_else_
     assert grid.loop_end == pytest.approx(start + 0.5 * beats)
 
 
+def test_where_no_bar_fits_beats_that_begin_one_are_cut_whatever_number_was_asked_for() -> None:
+    for how in ({}, {"beats": 8}):
+        assert [(span.start, span.beats) for span in silent(1.9, **how).spans] == [(0.0, 2), (0.0, 1)]
+    assert {span.start % 2 for span in silent(9.0, beats=6).spans} == {0.0}
+
+
 def test_where_not_even_a_beat_of_the_grid_fits_the_last_beat_s_length_is_cut() -> None:
     """A known bar line in the middle of one and a half seconds at 40 BPM leaves no whole beat on either side."""
     grid = silent(1.5, 40, downbeat=1.0)
