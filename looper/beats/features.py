@@ -139,13 +139,14 @@ def _local_mean(x: np.ndarray, frames: int) -> np.ndarray:
 def _peaks(onset: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Local maxima of the onset curve, placed between frames by a parabola."""
     middle = onset[1:-1]
-    at = 1 + np.flatnonzero((middle > onset[:-2]) & (middle >= onset[2:]) & (middle > 0))
+    at = 1 + np.flatnonzero((middle > onset[:-2]) & (middle >= onset[2:]))
     if not len(at):
         return np.zeros(0), np.zeros(0)
     at = at[onset[at] > 0.05 * np.percentile(onset[at], 95)]
     left, here, right = onset[at - 1], onset[at], onset[at + 1]
     bend = np.minimum(left - 2 * here + right, -1e-9)
-    shift = np.clip(0.5 * (left - right) / bend, -0.5, 0.5)
+    shift = 0.5 * (left - right) / bend
+    shift = np.clip(shift, -0.5, 0.5)
     # the rise of frame i lies between frames i-1 and i
     return (at - 0.5 + shift) / rate, here
 

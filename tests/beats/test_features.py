@@ -112,10 +112,10 @@ def test_peaks_under_a_twentieth_of_the_strong_ones_are_none(faint, kept):
     assert (faint in features._peaks(onset, 200.0)[1]) == kept
 
 
-def stepping(sharpness, at=16_000, length=32_000):
-    """A tone at the highest frequency whose energy rises at one sample by so many nepers."""
-    x = (-1.0) ** np.arange(length)
-    x[:at] *= np.exp(-sharpness / 2)
+def stepping(sharpness, rate=32_000):
+    """A second of a tone at the highest frequency whose energy rises in the middle by so many nepers."""
+    x = (-1.0) ** np.arange(rate)
+    x[: rate // 2] *= np.exp(-sharpness / 2)
     return x
 
 
@@ -135,10 +135,47 @@ def test_an_attack_is_moved_to_the_steepest_rise_nearby_less_what_one_so_sharp_i
         assert abs(np.median(times) - 0.5 + 0.009) < 0.013
 
 
+@pytest.mark.parametrize("rate", [4_000, 32_000])
+def test_sharpness_is_by_how_much_louder_five_milliseconds_are_than_the_five_before(rate):
+    brief = stepping(3.0, rate)
+    brief[rate // 2 + rate // 200 :] = brief[: rate // 2 - rate // 200]  # the old loudness again
+    for x in (stepping(3.0, rate), brief):
+        (time,), (sharpness,) = features._sharpen(x, float(rate), np.array([0.503]))
+        assert time == pytest.approx(0.5 - 0.00188, abs=1e-4) and sharpness == pytest.approx(3, abs=0.08)
+
+
+def test_silence_before_an_attack_counts_as_forty_decibels_under_the_mean():
+    x = stepping(0.0)
+    x[:16_000] = 0
+    (time,), (sharpness,) = features._sharpen(x, 32_000.0, np.array([0.503]))
+    assert time == pytest.approx(0.5002, abs=1e-6) and sharpness == pytest.approx(np.log(1 + 1e4 / 0.5), abs=0.02)
+
+
+def test_what_only_stands_or_hums_hides_no_attack():
+    """Nineteen twentieths of each sample are taken from the next."""
+    x = np.ones(32_000)
+    x[16_000:] += 0.2 * (-1.0) ** np.arange(16_000)
+    _, (sharpness,) = features._sharpen(x, 32_000.0, np.array([0.5]))
+    assert sharpness == pytest.approx(np.log(1 + (0.2 * 1.95 / 0.05) ** 2), abs=0.05)
+
+
 def test_an_attack_further_off_than_twelve_milliseconds_is_another():
-    times, _ = features._sharpen(stepping(6.0), 32_000.0, np.array([0.5 + 0.0115, 0.5 + 0.019, 0.5 - 0.019]))
-    assert times[0] == pytest.approx(0.5002, abs=1e-4)
-    assert abs(times[1] - 0.5) > 0.0005 and abs(times[2] - 0.5) > 0.0005
+    places = 0.5 + np.array([0.012, -0.012, 0.015, -0.015])
+    times, _ = features._sharpen(stepping(6.0), 32_000.0, places)
+    assert times[:2] == pytest.approx(0.5002, abs=1e-4)
+    assert times[2] > 0.5015 and times[3] < 0.4985
+
+
+@pytest.mark.parametrize("place", [0.5, 0.500125, 0.50007, 0.4999])
+def test_energies_are_measured_between_samples_too(place):
+    x, window = stepping(3.0, 4_000), 20
+    steps = np.r_[x[:1], x[1:] - 0.95 * x[:-1]]
+    total = np.r_[0, np.cumsum(steps**2)]
+    at = (place - 0.012 + 0.0005 * np.arange(49)) * 4_000
+    here, before, after = (np.interp(at + d, np.arange(4_001), total) for d in (0, -window, window))
+    floor = 1e-4 * total[-1] / 4_000 * window
+    _, (sharpness,) = features._sharpen(x, 4_000.0, np.array([place]))
+    assert sharpness == pytest.approx(np.log((after - here + floor) / (here - before + floor)).max(), abs=1e-3)
 
 
 def test_attacks_at_the_very_ends_are_placed_too():
