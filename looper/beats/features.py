@@ -211,7 +211,7 @@ def extract_features(x: np.ndarray, sample_rate: int) -> Features:
     n_fft = _fft_length(0.023, rate)
     log_mel = np.log1p(_filtered(x, _mel_filters(rate, n_fft), hop, 0) * np.float32(100 / n_fft))
     rise = np.maximum(0.0, np.diff(log_mel, axis=1, prepend=log_mel[:, :1]))
-    rise = rise.reshape(BANDS, MELS_PER_BAND, -1).sum(axis=1)
+    rise = rise.reshape(BANDS, MELS_PER_BAND, rise.shape[1]).sum(axis=1)
     frame_rate = exact / hop
     onset = rise.sum(axis=0)
     onset = np.maximum(0.0, onset - _local_mean(onset, round(0.1 * frame_rate)))
@@ -228,7 +228,7 @@ def extract_features(x: np.ndarray, sample_rate: int) -> Features:
         duration=duration,
         rise=rise,
         onset=onset,
-        mel=log_mel.reshape(BANDS, MELS_PER_BAND, -1).mean(axis=1),
+        mel=log_mel.reshape(BANDS, MELS_PER_BAND, log_mel.shape[1]).mean(axis=1),
         chroma_rate=exact / slow_hop,
         chroma=chroma,
         timbre=_filtered(x, _timbre_filters(rate, slow_fft), slow_hop, 0),

@@ -125,9 +125,9 @@ def _flags(heard: CumulativeFeatures, beat_times: np.ndarray, period: float) -> 
     near = np.abs(beat_times) < np.minimum(0.07, 0.2 * period)
     return np.stack(
         [
-            near * 1.0,
+            near,
             near * heard.begins_silent,
-            (np.arange(len(beat_times)) == 0) * 1.0,
+            np.arange(len(beat_times)) == 0,
             np.full(len(beat_times), heard.begins_silent),
             np.full(len(beat_times), np.log2(60 / period / 115)),
             np.minimum(1.0, (heard.duration - beat_times) / period),

@@ -139,7 +139,7 @@ def test_beats_are_read_from_just_before_the_recording_to_just_before_its_end():
 
 @pytest.mark.parametrize(
     ("phase", "period", "near"),
-    [(0.0, 0.5, 1), (0.06, 0.5, 1), (0.08, 0.5, 0), (-0.02, 0.5, 1), (0.05, 0.3, 1), (0.065, 0.3, 0)],
+    [(0.0, 0.5, 1), (0.06, 0.5, 1), (0.07, 0.5, 0), (0.08, 0.5, 0), (-0.02, 0.5, 1), (0.05, 0.3, 1), (0.065, 0.3, 0)],
 )
 def test_flags_say_where_a_beat_lies_and_how_fast_it_goes(phase, period, near):
     """At 70 ms from the beginning at most, or a fifth of a beat; the first; whether it begins in silence."""

@@ -86,7 +86,7 @@ def test_five_tempi_are_told_at_most_and_those_are_the_likeliest(monkeypatch):
     assert [c.bpm for c in found] == pytest.approx(likeliest, rel=2e-3)
 
 
-@pytest.mark.parametrize(("bpm", "looked_for"), [(47.0, False), (52.0, True), (215.0, True), (235.0, False)])
+@pytest.mark.parametrize(("bpm", "looked_for"), [(49.5, False), (50.5, True), (219.0, True), (223.0, False)])
 def test_tempi_from_50_to_220_are_looked_for(monkeypatch, bpm, looked_for):
     found = told(monkeypatch, {bpm: 90.0})
     assert any(c.bpm == pytest.approx(bpm, rel=2e-3) for c in found) == looked_for
@@ -98,6 +98,12 @@ def test_a_pulse_less_clear_than_noise_may_be_is_no_tempo(monkeypatch, bpm, heig
     """However seldom the tempo is tapped."""
     assert bool(told(monkeypatch, {bpm: height})) == heard
     assert told(monkeypatch, {bpm: 20.0}, onset=0.3) == [], "nor is one of which next to nothing is heard"
+
+
+@pytest.mark.parametrize(("score", "heard"), [(5.3, True), (5.299, False)])
+def test_a_pulse_just_as_clear_as_is_asked_for_is_one(monkeypatch, score, heard):
+    monkeypatch.setattr(unknown_tempo, "pulse_scores", lambda _, periods, *how: np.full(len(periods), score))
+    assert bool(unknown_tempo._candidates(blank(8.0, onset=np.full(1601, 2.0)))) == heard
 
 
 def test_likeness_counts_more_among_all_tempi_and_as_for_a_known_one_in_how_clear_it_is(monkeypatch):
