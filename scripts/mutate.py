@@ -216,7 +216,9 @@ class Reached:
 
     def _forget(self) -> None:
         """Empty the caches of the watched modules: what an earlier test has filled, a later one reaches too."""
-        for module in [module for module in sys.modules.values() if getattr(module, "__file__", None) in self.files]:
+        for module in [
+            module for module in sys.modules.values() if getattr(module, "__file__", None) in self.files
+        ]:
             for value in vars(module).values():
                 if callable(forget := getattr(value, "cache_clear", None)):
                     forget()

@@ -85,10 +85,13 @@ def test_the_forty_likeliest_are_weighed(place, shown):
 
 
 @pytest.mark.parametrize(
-    ("near", "found"), [(1.03, 1.0), (0.95, 1.0), (9.06, 9.0), (1.069, 1.0), (0.931, 1.0), (1.071, 1.071), (0.5, 0.5)]
+    ("near", "found"),
+    [(1.03, 1.0), (0.95, 1.0), (9.06, 9.0), (1.069, 1.0), (0.931, 1.0), (1.071, 1.071), (0.5, 0.5)],
 )
 def test_a_line_that_is_known_is_moved_to_the_likeliest_one_within_seventy_milliseconds(near, found):
-    line, _ = known([lines(1.0, 2.0, 0.6), lines(1.5, 2.0, 0.3)] if near != 0.5 else [lines(1.0, 2.0, 0.6)], near, 2.0)
+    line, _ = known(
+        [lines(1.0, 2.0, 0.6), lines(1.5, 2.0, 0.3)] if near != 0.5 else [lines(1.0, 2.0, 0.6)], near, 2.0
+    )
     assert (line.line, line.bar, line.level, line.probability) == (pytest.approx(found), 2.0, 1.0, 0.0)
 
 
@@ -107,7 +110,10 @@ def test_a_known_line_is_twenty_times_as_likely_as_the_music_says():
 @pytest.mark.parametrize(
     ("confidence", "lead_in", "logit"),
     [(0.8, 1.0, 0.5 * np.log(4) + 0.5), (0.8, 0.25, 0.5 * np.log(4) - 0.75 + 0.5), (0.5, 0.0, -1 + 0.5)]
-    + [(0.0, 1.0, 0.5 * np.log(1 / 999) + 0.5), (1.0, 1.0, 0.5 * np.log(999) + 0.5)],  # a thousandth off at most
+    + [
+        (0.0, 1.0, 0.5 * np.log(1 / 999) + 0.5),
+        (1.0, 1.0, 0.5 * np.log(999) + 0.5),
+    ],  # a thousandth off at most
 )
 def test_confidence_is_calibrated_by_slope_lead_in_and_bias(weights, confidence, lead_in, logit):
     np.savez(weights, calibration=np.array([0.5, -1.0, 0.5]), mu=np.zeros((1, 2)))
@@ -127,17 +133,26 @@ def test_every_beat_of_every_reading_is_weighed_and_told_by_its_time(metre):
     rng = np.random.default_rng(metre)
     readings = [
         MetricalHypothesis(
-            level, 0.5 * level, 0.1, 0.8, rng.random((count, PER_BEAT), np.float32), 0.1 + 0.5 * level * np.arange(count)
+            level,
+            0.5 * level,
+            0.1,
+            0.8,
+            rng.random((count, PER_BEAT), np.float32),
+            0.1 + 0.5 * level * np.arange(count),
         )
         for level, count in ((1.0, 20), (2.0, 3))
     ]
     found = downbeat_hypotheses(readings, metre)
     assert sorted((one.level, round(one.line, 6), one.bar) for one in found) == sorted(
-        (level, round(0.1 + 0.5 * level * beat, 6), metre * 0.5 * level) for level in (1.0, 2.0) for beat in range(metre)
+        (level, round(0.1 + 0.5 * level * beat, 6), metre * 0.5 * level)
+        for level in (1.0, 2.0)
+        for beat in range(metre)
     )
     chances = [one.probability for one in found]
     assert chances == sorted(chances, reverse=True) and sum(chances) == pytest.approx(1)
     (one, two) = ([h.probability for h in downbeat_hypotheses([r], metre)] for r in readings)
     apart = [h.probability for h in found if h.level == 1.0]
-    assert np.array(apart) / sum(apart) == pytest.approx(np.array(one), rel=1e-3), "readings do not disturb each other"
+    assert np.array(apart) / sum(apart) == pytest.approx(np.array(one), rel=1e-3), (
+        "readings do not disturb each other"
+    )
     assert len(two) == metre

@@ -12,7 +12,9 @@ from testkit.clicks import blank, clicks
 RATE = 32_000
 
 
-@pytest.mark.parametrize("seconds", [0.02, 0.09375, 0.3, 4.0, 21.7])  # the second is half of the longer window
+@pytest.mark.parametrize(
+    "seconds", [0.02, 0.09375, 0.3, 4.0, 21.7]
+)  # the second is half of the longer window
 @pytest.mark.parametrize("window", [0.023, 0.186])
 def test_spectra_are_librosas_whatever_the_length(seconds, window):
     x = np.random.default_rng(0).standard_normal(round(seconds * RATE)).astype(np.float32)
@@ -34,7 +36,13 @@ def test_pauses_hold_no_harmony():
 
 @pytest.mark.parametrize(
     ("window", "rate", "length"),
-    [(0.023, 32_000, 750), (0.023, 16_000, 376), (0.023, 22_050, 512), (0.186, 32_000, 6000), (0.186, 11_025, 2160)],
+    [
+        (0.023, 32_000, 750),
+        (0.023, 16_000, 376),
+        (0.023, 22_050, 512),
+        (0.186, 32_000, 6000),
+        (0.186, 11_025, 2160),
+    ],
 )
 def test_windows_are_even_lengths_that_are_quick_to_transform(window, rate, length):
     assert features._fft_length(window, rate) == length
@@ -71,10 +79,14 @@ def test_a_recording_is_heard_as_the_measures_in_its_description_say(rate, top):
         (found.chroma[12:], (hz > 50) & (hz < 260)),
     ):
         chroma = (pitches * inside) @ np.sqrt(np.sqrt(power(size, step)))
-        np.testing.assert_allclose(part, chroma / (np.linalg.norm(chroma, axis=0) + 0.3), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            part, chroma / (np.linalg.norm(chroma, axis=0) + 0.3), rtol=1e-3, atol=1e-4
+        )
     edges = 40 * (rate / 2 / 40) ** (np.arange(17) / 16) * size / rate
     for band, low, high in zip(found.timbre, edges[:-1], edges[1:], strict=True):
-        np.testing.assert_allclose(band, power(size, step)[int(low) : int(high)].mean(axis=0), rtol=1e-2, atol=1e-3)
+        np.testing.assert_allclose(
+            band, power(size, step)[int(low) : int(high)].mean(axis=0), rtol=1e-2, atol=1e-3
+        )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +111,9 @@ def test_harmony_is_heard_from_130_hz_to_4_khz_and_that_of_the_bass_from_50_to_2
         ([0, 0, 0, 0], [], []),
     ],
 )
-def test_peaks_lie_where_a_parabola_puts_them_half_a_frame_before_their_rise_is_counted(onset, frames, heights):
+def test_peaks_lie_where_a_parabola_puts_them_half_a_frame_before_their_rise_is_counted(
+    onset, frames, heights
+):
     times, found = features._peaks(np.array(onset, float), 200.0)
     assert times == pytest.approx((np.array(frames) - 0.5) / 200) and found.tolist() == heights
 
@@ -121,11 +135,24 @@ def stepping(sharpness, rate=32_000):
 
 @pytest.mark.parametrize(
     ("sharpness", "late"),
-    [(0.0, 9), (0.25, 8.5), (0.5, 8), (1.0, 6), (1.5, 4), (2.15, 3), (2.8, 2), (3.5, 1.5), (4.2, 1), (4.85, 0.4)]
+    [
+        (0.0, 9),
+        (0.25, 8.5),
+        (0.5, 8),
+        (1.0, 6),
+        (1.5, 4),
+        (2.15, 3),
+        (2.8, 2),
+        (3.5, 1.5),
+        (4.2, 1),
+        (4.85, 0.4),
+    ]
     + [(5.5, -0.2), (8.0, -0.2)],
 )
 @pytest.mark.parametrize("off", [-0.011, 0.0, 0.011])
-def test_an_attack_is_moved_to_the_steepest_rise_nearby_less_what_one_so_sharp_is_found_late(sharpness, late, off):
+def test_an_attack_is_moved_to_the_steepest_rise_nearby_less_what_one_so_sharp_is_found_late(
+    sharpness, late, off
+):
     x = stepping(sharpness) if sharpness else stepping(1e-3)
     times, found = features._sharpen(x, 32_000.0, np.array([0.5 + off, 0.5]))
     assert found[1] == pytest.approx(sharpness, abs=0.03 + 0.4 * (sharpness > 5))
@@ -148,7 +175,9 @@ def test_silence_before_an_attack_counts_as_forty_decibels_under_the_mean():
     x = stepping(0.0)
     x[:16_000] = 0
     (time,), (sharpness,) = features._sharpen(x, 32_000.0, np.array([0.503]))
-    assert time == pytest.approx(0.5002, abs=1e-6) and sharpness == pytest.approx(np.log(1 + 1e4 / 0.5), abs=0.02)
+    assert time == pytest.approx(0.5002, abs=1e-6) and sharpness == pytest.approx(
+        np.log(1 + 1e4 / 0.5), abs=0.02
+    )
 
 
 def test_what_only_stands_or_hums_hides_no_attack():
@@ -175,7 +204,9 @@ def test_energies_are_measured_between_samples_too(place):
     here, before, after = (np.interp(at + d, np.arange(4_001), total) for d in (0, -window, window))
     floor = 1e-4 * total[-1] / 4_000 * window
     _, (sharpness,) = features._sharpen(x, 4_000.0, np.array([place]))
-    assert sharpness == pytest.approx(np.log((after - here + floor) / (here - before + floor)).max(), abs=1e-3)
+    assert sharpness == pytest.approx(
+        np.log((after - here + floor) / (here - before + floor)).max(), abs=1e-3
+    )
 
 
 def test_attacks_at_the_very_ends_are_placed_too():
@@ -191,7 +222,9 @@ def test_attacks_at_the_very_ends_are_placed_too():
 def test_clicks_are_found_where_they_are_and_the_sharper_and_louder_weigh_more(rate):
     x, beats = np.zeros(3 * rate, np.float32), np.array([0.5, 1.0003, 1.5, 2.0007, 2.5])
     for beat, loud in zip(beats, (1.0, 1.0, 0.2, 1.0, 1.0), strict=True):
-        burst = np.random.default_rng(0).standard_normal(rate // 40) * np.exp(-np.arange(rate // 40) / (rate / 200))
+        burst = np.random.default_rng(0).standard_normal(rate // 40) * np.exp(
+            -np.arange(rate // 40) / (rate / 200)
+        )
         at = round(beat * rate)
         x[at : at + len(burst)] += loud * burst
     found = features.extract_features(x, rate)
@@ -210,7 +243,8 @@ def test_a_soft_attack_weighs_less_a_tenth_at_least_and_all_from_a_sharpness_of_
 
 
 @pytest.mark.parametrize(
-    ("rate", "exact"), [(8_000, 8_000), (32_000, 32_000), (44_100, 32_000), (48_000, 32_000), (192_000, 32_000)]
+    ("rate", "exact"),
+    [(8_000, 8_000), (32_000, 32_000), (44_100, 32_000), (48_000, 32_000), (192_000, 32_000)],
 )
 def test_higher_rates_are_brought_down_to_32_khz_and_lower_ones_left(rate, exact):
     x = np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32)

@@ -388,7 +388,12 @@ def test_over_silence_a_bar_line_that_is_known_is_kept_and_counted_back_from() -
         (4.6, {"beats": 8, "min_start": 0.1}, 0.5, 8),  # where no bar line leaves room any beat will do
         (3.6, {"beats": 6, "min_start": 0.1}, 0.5, 6),
         (4.6, {"beats": 64}, 0.0, 8),
-        (9.0, {"beats": 12, "min_start": 4.2}, 6.0, 4),  # a whole bar rather than two that begin beside a line
+        (
+            9.0,
+            {"beats": 12, "min_start": 4.2},
+            6.0,
+            4,
+        ),  # a whole bar rather than two that begin beside a line
         (5.9, {"min_start": 2.2}, 2.5, 4),  # 3.7 s are left
         (3.9, {"min_start": 2.2}, 2.5, 2),
         (3.2, {"min_start": 2.2}, 2.5, 1),
@@ -432,7 +437,9 @@ def test_one_beat_is_long_enough_and_less_is_named() -> None:
     assert silent(1.5, min_start=1.0).loop_start == 1.0
     with pytest.raises(ValueError, match=r"samples hold 1\.480 s, 0\.480 s of them after min_start"):
         silent(1.48, min_start=1.0)
-    with pytest.raises(ValueError, match=r"samples hold 0\.500 s, 0\.000 s of them .* 120 bpm takes 0\.500 s"):
+    with pytest.raises(
+        ValueError, match=r"samples hold 0\.500 s, 0\.000 s of them .* 120 bpm takes 0\.500 s"
+    ):
         silent(0.5, min_start=1.0)
 
 
@@ -445,7 +452,9 @@ def test_one_beat_is_long_enough_and_less_is_named() -> None:
         (4, 12, [16, 8, 4]),  # no power of two fits bars of three
     ],
 )
-def test_loops_are_whole_bars_of_the_surest_kind_where_those_fit(shown: int, cut: int, kept: list[int]) -> None:
+def test_loops_are_whole_bars_of_the_surest_kind_where_those_fit(
+    shown: int, cut: int, kept: list[int]
+) -> None:
     features, even_beats = blank(9.0), straight(0.5, 0.0, 9.0)
     found = _candidates(features, even_beats, Lines(shown, cut, 4), Constraints(120))
     assert sorted({span.beats for span in found}, reverse=True) == kept
@@ -459,7 +468,9 @@ def test_bars_that_would_fit_only_before_the_earliest_start_are_not_waited_for()
 
 def test_a_bar_of_a_hypothesis_is_told_in_halves_of_a_beat() -> None:
     bars = BarEstimate(straight(0.5, 0.0, 8.0), *[DownbeatHypothesis(0.0, 2.01, 1.0, 1.0)] * 2, 1.0)
-    told = {bar: bars.beats_of(DownbeatHypothesis(0.0, bar, 1.0, 1.0)) for bar in (2.01, 0.76, 1.24, 4.0, 0.24)}
+    told = {
+        bar: bars.beats_of(DownbeatHypothesis(0.0, bar, 1.0, 1.0)) for bar in (2.01, 0.76, 1.24, 4.0, 0.24)
+    }
     assert told == {2.01: 4.0, 0.76: 1.5, 1.24: 2.5, 4.0: 8.0, 0.24: 0.5}
 
 

@@ -134,12 +134,22 @@ def test_beats_are_read_from_just_before_the_recording_to_just_before_its_end():
         _, _, times = read(blank(4.0), phase)
         assert times == pytest.approx(np.arange(first, last + 0.1, BEAT))
     (one, other) = beat_features(listen(blank(4.0)), np.array([0.1, 0.3]), BEAT)
-    assert one[1] == pytest.approx(0.1 + BEAT * np.arange(8)) and other[1] == pytest.approx(0.3 + BEAT * np.arange(8))
+    assert one[1] == pytest.approx(0.1 + BEAT * np.arange(8)) and other[1] == pytest.approx(
+        0.3 + BEAT * np.arange(8)
+    )
 
 
 @pytest.mark.parametrize(
     ("phase", "period", "near"),
-    [(0.0, 0.5, 1), (0.06, 0.5, 1), (0.07, 0.5, 0), (0.08, 0.5, 0), (-0.02, 0.5, 1), (0.05, 0.3, 1), (0.065, 0.3, 0)],
+    [
+        (0.0, 0.5, 1),
+        (0.06, 0.5, 1),
+        (0.07, 0.5, 0),
+        (0.08, 0.5, 0),
+        (-0.02, 0.5, 1),
+        (0.05, 0.3, 1),
+        (0.065, 0.3, 0),
+    ],
 )
 def test_flags_say_where_a_beat_lies_and_how_fast_it_goes(phase, period, near):
     """At 70 ms from the beginning at most, or a fifth of a beat; the first; whether it begins in silence."""
@@ -221,5 +231,9 @@ def test_six_places_in_the_beat_are_read_at_most():
 
 
 def test_the_spans_and_slots_are_those_that_the_scorer_was_fitted_on():
-    assert (SLOTS, HARMONY_SPANS_BEATS, TIMBRE_SPANS_BEATS) == (4, (0.5, 1.0, 2.0, 4.0, 8.0), (1.0, 2.0, 4.0, 8.0))
+    assert (SLOTS, HARMONY_SPANS_BEATS, TIMBRE_SPANS_BEATS) == (
+        4,
+        (0.5, 1.0, 2.0, 4.0, 8.0),
+        (1.0, 2.0, 4.0, 8.0),
+    )
     assert (PER_SLOT, PER_BEAT) == (38, 158)

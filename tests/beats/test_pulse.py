@@ -31,7 +31,9 @@ def test_the_beat_of_an_excerpt_that_begins_between_beats_is_that_of_the_recordi
     busy = np.arange(10.1, 29.3, 0.6)
     features = clicks(np.r_[beats, busy], 40.0)
     _, start = excerpt(features)
-    assert abs((2 * start - 0.2 - 0.3) % 0.6 - 0.3) > 0.1, "counted from the wrong side it would be off the beat"
+    assert abs((2 * start - 0.2 - 0.3) % 0.6 - 0.3) > 0.1, (
+        "counted from the wrong side it would be off the beat"
+    )
     pulse, clarity = find_pulse(features, Constraints(98))
     place = pulse.position(beats)
     assert np.abs(place - np.round(place)).max() < 0.03 and pulse.period == pytest.approx(0.6, rel=1e-3)

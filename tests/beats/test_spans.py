@@ -152,7 +152,9 @@ def test_the_score_is_what_length_bar_line_lead_in_and_quiet_add_up_to():
     assert {(span.end - span.start, span.beats) for span in found} == {(2.0, 4)}
     assert scored(blank(8.0), beats=8)[0].score == pytest.approx(BARE + 7 + 2)
     half = by_start(scored(blank(8.0), first=0.25))[0.25]
-    assert half.score == pytest.approx(BARE + 1.5 + 0.25), "a quarter of a second is half of what is wished for"
+    assert half.score == pytest.approx(BARE + 1.5 + 0.25), (
+        "a quarter of a second is half of what is wished for"
+    )
 
 
 def test_loops_begin_on_lines_before_and_after_the_one_that_counts_as_nought():
@@ -170,7 +172,9 @@ def test_no_loop_begins_before_the_earliest_allowed_second():
     assert min(span.start for span in scored(blank(6.0), min_start=1.02)) == 1.02, "slid to it"
 
 
-@pytest.mark.parametrize(("early", "cost"), [(0.0, 0.0), (0.002, 0.8), (0.005, 2.0), (0.02, 2.0), (0.03, 2.0)])
+@pytest.mark.parametrize(
+    ("early", "cost"), [(0.0, 0.0), (0.002, 0.8), (0.005, 2.0), (0.02, 2.0), (0.03, 2.0)]
+)
 def test_a_loop_that_misses_the_audio_by_milliseconds_is_slid_inside_and_pays_for_it(early, cost):
     first = by_start(scored(blank(8.0), first=-early))[0.0]
     assert first.score == pytest.approx(BARE + 1.5 - cost)
@@ -219,12 +223,24 @@ def test_the_first_frames_of_a_recording_count_before_a_cut_right_behind_them():
 def likeness(mel: np.ndarray, start: int, end: int, back: int, on: int) -> float:
     """Mean correlation of the picture before two frames and after them."""
     pairs = [(start - back, end - back, back)] * (back > 0) + [(start, end, on)] * (on > 0)
-    return float(np.mean([np.corrcoef(mel[:, a : a + n].ravel(), mel[:, b : b + n].ravel())[0, 1] for a, b, n in pairs]))
+    return float(
+        np.mean(
+            [np.corrcoef(mel[:, a : a + n].ravel(), mel[:, b : b + n].ravel())[0, 1] for a, b, n in pairs]
+        )
+    )
 
 
 @pytest.mark.parametrize(
     ("start", "back", "on"),
-    [(2.0, 80, 80), (0.0, 0, 80), (0.095, 0, 80), (0.1, 20, 80), (0.2, 40, 80), (6.0, 80, 0), (5.905, 80, 20)],
+    [
+        (2.0, 80, 80),
+        (0.0, 0, 80),
+        (0.095, 0, 80),
+        (0.1, 20, 80),
+        (0.2, 40, 80),
+        (6.0, 80, 0),
+        (5.905, 80, 20),
+    ],
 )
 def test_likeness_is_the_correlation_of_four_tenths_of_a_second_on_either_side(start, back, on):
     """With less than a tenth on one side the other alone counts."""
@@ -263,7 +279,9 @@ def test_the_middle_of_a_bar_weighs_most():
     first, last = np.ones((16, 50)), np.ones((16, 50))
     last[:, 20:30] = 4.0
     weights = np.cos(np.pi * (np.arange(50) - 24.5) / 51) ** 4
-    assert bars_of(first, last).jump_db == pytest.approx(10 * np.log10(np.average(last[0], weights=weights)), abs=1e-4)
+    assert bars_of(first, last).jump_db == pytest.approx(
+        10 * np.log10(np.average(last[0], weights=weights)), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize(("jump", "cost"), [(3.0, 0.0), (4.0, 0.0), (5.0, 0.8), (14.0, 8.0)])

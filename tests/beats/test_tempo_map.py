@@ -80,7 +80,10 @@ def test_straightened_features_have_their_onsets_evenly():
 
 def test_a_map_bends_at_its_knots_and_nowhere_else():
     bent = TempoMap(np.array([1.0, 2.0, 4.0, 5.0, 7.0]), np.array([3.0, 5.0, 6.0, 6.5, 9.5]))
-    there, when = [-1.0, 0.0, 1.0, 1.5, 3.0, 4.5, 6.0, 7.0, 9.0], [-1.0, 1.0, 3.0, 4.0, 5.5, 6.25, 8.0, 9.5, 12.5]
+    there, when = (
+        [-1.0, 0.0, 1.0, 1.5, 3.0, 4.5, 6.0, 7.0, 9.0],
+        [-1.0, 1.0, 3.0, 4.0, 5.5, 6.25, 8.0, 9.5, 12.5],
+    )
     assert bent.time(np.array(there)).tolist() == when
     assert bent.position(np.array(when)).tolist() == there
     assert bent.period == pytest.approx(6.5 / 6) and bent.drift == pytest.approx(2 / 0.5 - 1)
@@ -132,10 +135,15 @@ def test_an_onset_is_trusted_as_far_as_it_is_strong(weight, trust):
 def test_the_strongest_quarter_of_the_onsets_is_what_they_are_measured_by():
     strong = [0.1 * k for k in range(1, 10)]  # the third quartile is 0.7
     features = at([1.51, *np.arange(6.0, 9.6, 0.5)], weights=[strong[0], *strong[1:]])
-    assert _track(features, 0.5, 1.0, 1.4) == pytest.approx([1.5 + 0.25 * 0.1 * 0.96**2 / 0.7 * 0.01], abs=1e-8)
+    assert _track(features, 0.5, 1.0, 1.4) == pytest.approx(
+        [1.5 + 0.25 * 0.1 * 0.96**2 / 0.7 * 0.01], abs=1e-8
+    )
 
 
-@pytest.mark.parametrize(("period", "gap", "seen"), [(0.5, 0.045, True), (0.5, 0.051, False), (0.3, 0.034, True), (0.3, 0.037, False)])
+@pytest.mark.parametrize(
+    ("period", "gap", "seen"),
+    [(0.5, 0.045, True), (0.5, 0.051, False), (0.3, 0.034, True), (0.3, 0.037, False)],
+)
 def test_an_onset_further_off_than_a_gate_says_nothing(period, gap, seen):
     """50 ms, or 12 % of a fast beat."""
     (found,) = _track(at([1.0 + period + gap], weights=[100.0]), period, 1.0, 1.1)
@@ -144,7 +152,9 @@ def test_an_onset_further_off_than_a_gate_says_nothing(period, gap, seen):
     assert (found < 1.0 + period - 1e-6) == seen
 
 
-@pytest.mark.parametrize(("share", "behind"), [(0.028, 0.0), (-0.028, 0.0), (0.033, 0.0047), (-0.033, -0.0047)])
+@pytest.mark.parametrize(
+    ("share", "behind"), [(0.028, 0.0), (-0.028, 0.0), (0.033, 0.0047), (-0.033, -0.0047)]
+)
 def test_a_tempo_is_learnt_up_to_three_hundredths_from_the_one_that_was_found(share, behind):
     """Beyond, each onset only draws its own beat along, and the beats stay behind it."""
     onsets = 1.0 + 0.5 * np.cumsum(1 + share * np.minimum(1, np.arange(130) / 80))

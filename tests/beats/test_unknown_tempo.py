@@ -93,7 +93,9 @@ def test_tempi_from_50_to_220_are_looked_for(monkeypatch, bpm, looked_for):
     assert all(49 < c.bpm < 222 for c in found)
 
 
-@pytest.mark.parametrize(("bpm", "height", "heard"), [(110.0, 5.4, True), (110.0, 5.2, False), (200.0, 5.4, True)])
+@pytest.mark.parametrize(
+    ("bpm", "height", "heard"), [(110.0, 5.4, True), (110.0, 5.2, False), (200.0, 5.4, True)]
+)
 def test_a_pulse_less_clear_than_noise_may_be_is_no_tempo(monkeypatch, bpm, height, heard):
     """However seldom the tempo is tapped."""
     assert bool(told(monkeypatch, {bpm: height})) == heard

@@ -47,7 +47,9 @@ def test_a_loop_takes_its_beats_and_some_room_and_a_bar_more_and_a_variation_the
         (40, 4, 38, 1500 / 38, 76, 304),  # and here each of its beats is half of one
     ],
 )
-def test_a_clocked_model_plays_whole_frames_a_beat_and_is_told_that_tempo(bpm, beats, period, played, beat, bar):
+def test_a_clocked_model_plays_whole_frames_a_beat_and_is_told_that_tempo(
+    bpm, beats, period, played, beat, bar
+):
     sizes = planned(bpm, beats, clocked=True)
     loop = -(-beats * round(beat * 106) // 100)  # rounded up
     assert (sizes.period, sizes.bar_frames, sizes.first_frames) == (period, bar, loop + bar)
@@ -61,7 +63,9 @@ def test_where_a_long_bar_and_the_loop_exceed_the_window_the_prompt_is_as_many_b
     sizes = planned(48, 16, metre=16)
     assert (sizes.prompt_beats, sizes.prompt_frames, sizes.bar_frames) == (6, 375, 1000)
     assert (sizes.first_frames, sizes.next_frames) == (1500, 1500)
-    clocked = planned(48, 16, clocked=True, metre=16)  # 31 frames are half an asked beat of 62: 1052, 62 and 386
+    clocked = planned(
+        48, 16, clocked=True, metre=16
+    )  # 31 frames are half an asked beat of 62: 1052, 62 and 386
     assert (clocked.period, clocked.prompt_beats, clocked.prompt_frames) == (31, 12, 372)
 
 
