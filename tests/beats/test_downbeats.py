@@ -109,11 +109,13 @@ def test_a_known_line_is_twenty_times_as_likely_as_the_music_says():
 
 @pytest.mark.parametrize(
     ("confidence", "lead_in", "logit"),
-    [(0.8, 1.0, 0.5 * np.log(4) + 0.5), (0.8, 0.25, 0.5 * np.log(4) - 0.75 + 0.5), (0.5, 0.0, -1 + 0.5)]
-    + [
-        (0.0, 1.0, 0.5 * np.log(1 / 999) + 0.5),
+    [
+        (0.8, 1.0, 0.5 * np.log(4) + 0.5),
+        (0.8, 0.25, 0.5 * np.log(4) - 0.75 + 0.5),
+        (0.5, 0.0, -1 + 0.5),
+        (0.0, 1.0, 0.5 * np.log(1 / 999) + 0.5),  # nothing is surer than a thousandth
         (1.0, 1.0, 0.5 * np.log(999) + 0.5),
-    ],  # a thousandth off at most
+    ],
 )
 def test_confidence_is_calibrated_by_slope_lead_in_and_bias(weights, confidence, lead_in, logit):
     np.savez(weights, calibration=np.array([0.5, -1.0, 0.5]), mu=np.zeros((1, 2)))

@@ -91,8 +91,16 @@ def test_a_recording_is_heard_as_the_measures_in_its_description_say(rate, top):
 
 @pytest.mark.parametrize(
     ("hz", "whole", "bass"),
-    [(50, False, False), (51, False, True), (129, False, True), (130, True, True), (259, True, True)]
-    + [(260, True, False), (3999, True, False), (4000, False, False)],
+    [
+        (50, False, False),
+        (51, False, True),
+        (129, False, True),
+        (130, True, True),
+        (259, True, True),
+        (260, True, False),
+        (3999, True, False),
+        (4000, False, False),
+    ],
 )
 def test_harmony_is_heard_from_130_hz_to_4_khz_and_that_of_the_bass_from_50_to_260(hz, whole, bass):
     filters = features._chroma_filters(8_000, 8_000)[:, hz]  # 1 Hz a bin
@@ -133,33 +141,25 @@ def stepping(sharpness, rate=32_000):
     return x
 
 
-@pytest.mark.parametrize(
-    ("sharpness", "late"),
-    [
-        (0.0, 9),
-        (0.25, 8.5),
-        (0.5, 8),
-        (1.0, 6),
-        (1.5, 4),
-        (2.15, 3),
-        (2.8, 2),
-        (3.5, 1.5),
-        (4.2, 1),
-        (4.85, 0.4),
-    ]
-    + [(5.5, -0.2), (8.0, -0.2)],
-)
-@pytest.mark.parametrize("off", [-0.011, 0.0, 0.011])
-def test_an_attack_is_moved_to_the_steepest_rise_nearby_less_what_one_so_sharp_is_found_late(
-    sharpness, late, off
-):
-    x = stepping(sharpness) if sharpness else stepping(1e-3)
-    times, found = features._sharpen(x, 32_000.0, np.array([0.5 + off, 0.5]))
-    assert found[1] == pytest.approx(sharpness, abs=0.03 + 0.4 * (sharpness > 5))
-    if sharpness:
-        assert times == pytest.approx(0.5 - late / 1000, abs=1e-4)
-    else:
-        assert abs(np.median(times) - 0.5 + 0.009) < 0.013
+LATE = [
+    (0.25, 8.5),
+    (0.5, 8),
+    (1.0, 6),
+    (1.5, 4),
+    (2.15, 3),
+    (2.8, 2),
+    (3.5, 1.5),
+    (4.2, 1),
+    (4.85, 0.4),
+    (8.0, -0.2),
+]
+
+
+@pytest.mark.parametrize(("sharpness", "late"), LATE)
+def test_an_attack_is_moved_to_the_steepest_rise_nearby_less_what_one_so_sharp_is_found_late(sharpness, late):
+    times, found = features._sharpen(stepping(sharpness), 32_000.0, 0.5 + np.array([-0.011, 0.0, 0.011]))
+    assert found == pytest.approx(sharpness, abs=0.03 + 0.4 * (sharpness > 5))
+    assert times == pytest.approx(0.5 - late / 1000, abs=1e-4)
 
 
 @pytest.mark.parametrize("rate", [4_000, 32_000])

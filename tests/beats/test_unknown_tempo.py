@@ -81,7 +81,7 @@ def test_confidence_follows_from_the_scores_and_from_how_often_a_tempo_is_tapped
 
 def test_five_tempi_are_told_at_most_and_those_are_the_likeliest(monkeypatch):
     bpms = [80.0, 95.0, 110.0, 125.0, 140.0, 160.0, 180.0]
-    found = told(monkeypatch, {bpm: 30.0 for bpm in bpms})
+    found = told(monkeypatch, dict.fromkeys(bpms, 30.0))
     likeliest = sorted(bpms, key=preference)[:5]
     assert [c.bpm for c in found] == pytest.approx(likeliest, rel=2e-3)
 
