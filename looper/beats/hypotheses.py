@@ -89,7 +89,7 @@ def _novelty(heard: CumulativeFeatures, times: np.ndarray, period: float) -> np.
     at = times * heard.chroma_rate
     here = _until(heard.chroma, at)[:, None]
     sides = (here - _until(heard.chroma, at - reach), _until(heard.chroma, at + reach) - here)
-    before, after = (side.reshape(2, 12, *reach.shape[:1], len(at)).swapaxes(1, 2) for side in sides)
+    before, after = (side.reshape(2, 12, len(reach), len(at)).swapaxes(1, 2) for side in sides)
     size = np.sqrt((before**2).sum(axis=2) * (after**2).sum(axis=2))
     change = (1 - (before * after).sum(axis=2) / (size + 1e-9)) * np.minimum(1.0, size / 0.05)
     return change.swapaxes(0, 1).reshape(2 * len(HARMONY_SPANS_BEATS), len(at))
