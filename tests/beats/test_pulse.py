@@ -47,9 +47,12 @@ def test_of_several_places_in_the_beat_the_one_where_most_begins_is_followed():
     assert np.abs(place - np.round(place)).max() < 0.03
 
 
-def test_a_pulse_that_drifts_is_followed_from_the_middle_of_the_excerpt_to_both_ends():
-    beats = drifting(26.0, 0.03)
-    pulse, _ = find_pulse(clicks(beats, 26.0), Constraints(121))
-    assert len(pulse.times) > 2
+def test_a_pulse_that_drifts_is_followed_from_the_excerpt_in_which_it_was_found_to_both_ends():
+    beats = drifting(36.0, 0.04)
+    late = beats[beats > 16]  # twice as loud, and with off-beats
+    features = clicks(np.r_[beats, late, late + 0.17], 36.0)
+    assert excerpt(features)[1] > 15
+    pulse, _ = find_pulse(features, Constraints(123))
     place = pulse.position(beats)
+    assert len(pulse.times) > 2
     assert np.abs(place - np.round(place)).max() < 0.03 and (np.diff(np.round(place)) == 1).all()
