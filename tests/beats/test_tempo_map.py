@@ -247,3 +247,8 @@ def test_the_walk_goes_on_to_the_first_beat_at_or_beyond_the_end():
     assert _track(silence, 0.5, 1.0, 2.1) == [1.5, 2.0, 2.5]
     assert _track(silence, 0.5, 1.0, 0.0) == [0.5, 0.0]
     assert _track(silence, 0.5, 1.0, 1.0) == []
+
+
+def test_straightened_features_end_with_the_last_frame_inside_the_recording():
+    even = straighten(blank(2.0024), straight(0.5, 0.0, 2.0024))
+    assert (even.onset.shape, even.chroma.shape, even.mel.shape) == ((401,), (24, 51), (8, 401))
