@@ -113,6 +113,7 @@ def test_harmony_is_heard_from_130_hz_to_4_khz_and_that_of_the_bass_from_50_to_2
     [
         ([0, 1, 3, 2, 0, 0], [2 + 1 / 6], [3]),  # the parabola through 1, 3 and 2
         ([0, 2, 3, 1, 0, 0], [2 - 1 / 6], [3]),
+        ([0, 2.9, 3, 0, 0], [2 - 29 / 62], [3]),
         ([0, 2, 2, 0], [1.5], [2]),  # of a flat top the middle, once
         ([0, 1, 0, 1, 0], [1, 3], [1, 1]),
         ([5, 1, 0, 0, 7], [], []),  # the ends are no peaks
