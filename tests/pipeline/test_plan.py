@@ -77,3 +77,7 @@ def test_where_no_beat_fits_beside_the_loop_one_is_heard_all_the_same():
 def test_without_a_number_of_beats_the_loop_has_those_of_the_request():
     asked = LoopRequest("x", bpm=120, bars=3)
     assert plan(asked, ModelSpec(50.0, 640, 30.0, False)).beats == 12
+
+
+def test_a_window_is_as_many_whole_frames_as_fit_it():
+    assert planned(48, 16, metre=16, window=21.33).next_frames == 1066
