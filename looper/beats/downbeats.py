@@ -57,7 +57,7 @@ def _convolve(h: np.ndarray, weight: np.ndarray, bias: np.ndarray, dilation: int
     reach = dilation * (weight.shape[3] // 2)
     padded = np.pad(h, ((0, 0), (reach, reach), (0, 0)))
     parts = [padded[:, i * dilation : i * dilation + h.shape[1]] for i in range(weight.shape[3])]
-    kernel = weight.transpose(0, 3, 2, 1).reshape(len(weight), -1, weight.shape[1])
+    kernel = weight.transpose(0, 3, 2, 1).reshape(len(weight), weight.shape[2] * weight.shape[3], h.shape[2])
     return np.maximum(0.0, np.concatenate(parts, axis=2) @ kernel + bias[:, None])
 
 
@@ -78,7 +78,7 @@ def _on_one_tape(
         at, place = np.arange(start, start + length), np.arange(length) % beats_per_bar
         tape[at], heard[at] = found[i].features, 1.0
         means[i, place, at] = 1 / np.bincount(place)[place]
-    return tape, heard, means.reshape(-1, len(tape))
+    return tape, heard, means.reshape(len(found) * beats_per_bar, len(tape))
 
 
 def _logits(found: list[MetricalHypothesis], beats_per_bar: int, nets: dict[str, np.ndarray]) -> np.ndarray:
@@ -89,12 +89,13 @@ def _logits(found: list[MetricalHypothesis], beats_per_bar: int, nets: dict[str,
     h = h + _convolve(h, nets["c1.weight"], nets["c1.bias"], 1) * heard
     h = h + _convolve(h, nets["c2.weight"], nets["c2.bias"], 2) * heard
     h = h + _convolve(h, nets["c3.weight"], nets["c3.bias"], 4)
-    fold = (means @ h).reshape(len(h), len(found), beats_per_bar, -1)
+    fold = (means @ h).reshape(len(h), len(found), beats_per_bar, h.shape[2])
     weight = np.array([reading.weight for reading in found], np.float32)[:, None, None]
     weight = np.broadcast_to(weight, (*fold.shape[:3], 1))
     both = np.concatenate([fold, fold - fold.mean(axis=2, keepdims=True), weight], axis=3)
-    metre = nets["meter.weight"][:, min(beats_per_bar, nets["meter.weight"].shape[1] - 1), None]
-    hidden = np.maximum(0.0, _linear(both.reshape(len(h), -1, both.shape[3]), nets, "h1") + metre)
+    metre = nets["meter.weight"][:, beats_per_bar, None]
+    both = both.reshape(len(h), len(means), both.shape[3])
+    hidden = np.maximum(0.0, _linear(both, nets, "h1") + metre)
     bend = np.log2(60 / np.array([reading.period for reading in found]) / 115)
     level = [[float(reading.level == v) for v in LEVELS] for reading in found]
     sides = np.column_stack([level, bend, bend**2])

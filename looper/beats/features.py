@@ -94,13 +94,10 @@ def _chroma_filters(rate: int, n_fft: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _timbre_filters(rate: int, n_fft: int) -> np.ndarray:
-    """Mean power over bands of equal ratio, ``[TIMBRE_BANDS, F]``; each holds one bin at least."""
-    count = n_fft // 2 + 1
-    edges = np.geomspace(LOWEST_BAND_HZ, rate / 2, TIMBRE_BANDS + 1) * n_fft / rate
-    first = np.minimum(edges[:-1].astype(int), count - 1)
-    last = np.maximum(first + 1, edges[1:].astype(int))
-    bins = np.arange(count)
-    inside = (bins >= first[:, None]) & (bins < last[:, None])
+    """Mean power over bands of equal ratio, ``[TIMBRE_BANDS, F]``; each holds two bins at least."""
+    edges = (np.geomspace(LOWEST_BAND_HZ, rate / 2, TIMBRE_BANDS + 1) * n_fft / rate).astype(int)[:, None]
+    bins = np.arange(n_fft // 2 + 1)
+    inside = (bins >= edges[:-1]) & (bins < edges[1:])
     return (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -123,7 +120,7 @@ def _filtered(x: np.ndarray, filters: np.ndarray, hop: int, root: int) -> np.nda
     # roots would lift the rounding noise of single precision out of pauses
     window = hann(n_fft, sym=False).astype(np.float64 if root else np.float32)
     out = np.empty((len(frames), len(filters)), np.float32)
-    step = max(1, PIECE_SAMPLES // n_fft)
+    step = PIECE_SAMPLES // n_fft
     for first in range(0, len(frames), step):
         spectrum = rfft(frames[first : first + step] * window, axis=1)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
@@ -142,13 +139,14 @@ def _local_mean(x: np.ndarray, frames: int) -> np.ndarray:
 def _peaks(onset: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Local maxima of the onset curve, placed between frames by a parabola."""
     middle = onset[1:-1]
-    at = 1 + np.flatnonzero((middle > onset[:-2]) & (middle >= onset[2:]) & (middle > 0))
+    at = 1 + np.flatnonzero((middle > onset[:-2]) & (middle >= onset[2:]))
     if not len(at):
         return np.zeros(0), np.zeros(0)
     at = at[onset[at] > 0.05 * np.percentile(onset[at], 95)]
     left, here, right = onset[at - 1], onset[at], onset[at + 1]
     bend = np.minimum(left - 2 * here + right, -1e-9)
-    shift = np.clip(0.5 * (left - right) / bend, -0.5, 0.5)
+    shift = 0.5 * (left - right) / bend
+    shift = np.clip(shift, -0.5, 0.5)
     # the rise of frame i lies between frames i-1 and i
     return (at - 0.5 + shift) / rate, here
 
@@ -209,16 +207,16 @@ def extract_features(x: np.ndarray, sample_rate: int) -> Features:
     x = x / np.sqrt(np.mean(np.square(x, dtype=np.float64)) + 1e-20)
     x = x.astype(np.float32)
 
-    hop = max(1, round(HOP_SECONDS * exact))
+    hop = round(HOP_SECONDS * exact)
     n_fft = _fft_length(0.023, rate)
     log_mel = np.log1p(_filtered(x, _mel_filters(rate, n_fft), hop, 0) * np.float32(100 / n_fft))
     rise = np.maximum(0.0, np.diff(log_mel, axis=1, prepend=log_mel[:, :1]))
-    rise = rise.reshape(BANDS, MELS_PER_BAND, -1).sum(axis=1)
+    rise = rise.reshape(BANDS, MELS_PER_BAND, rise.shape[1]).sum(axis=1)
     frame_rate = exact / hop
     onset = rise.sum(axis=0)
     onset = np.maximum(0.0, onset - _local_mean(onset, round(0.1 * frame_rate)))
 
-    slow_hop = max(1, round(0.04 * exact))
+    slow_hop = round(0.04 * exact)
     slow_fft = _fft_length(0.186, rate)
     chroma = _filtered(x, _chroma_filters(rate, slow_fft), slow_hop, 2)
     for part in (chroma[:12], chroma[12:]):
@@ -230,7 +228,7 @@ def extract_features(x: np.ndarray, sample_rate: int) -> Features:
         duration=duration,
         rise=rise,
         onset=onset,
-        mel=log_mel.reshape(BANDS, MELS_PER_BAND, -1).mean(axis=1),
+        mel=log_mel.reshape(BANDS, MELS_PER_BAND, log_mel.shape[1]).mean(axis=1),
         chroma_rate=exact / slow_hop,
         chroma=chroma,
         timbre=_filtered(x, _timbre_filters(rate, slow_fft), slow_hop, 0),

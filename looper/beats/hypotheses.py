@@ -30,9 +30,9 @@ def _until(total: np.ndarray, position: np.ndarray) -> np.ndarray:
     """Running sum ``[F, ...]`` at frame positions, fractions allowed."""
     last = total.shape[1] - 1
     inside = np.clip(position, 0, last)
-    low = np.minimum(inside.astype(int), max(last - 1, 0))
+    low = np.minimum(inside.astype(int), last - 1)
     part = inside - low
-    before, after = (np.take(total, at, axis=1) for at in (low, np.minimum(low + 1, last)))
+    before, after = (np.take(total, at, axis=1) for at in (low, low + 1))
     return before + (after - before) * part
 
 
@@ -71,7 +71,7 @@ def listen(features: Features) -> CumulativeFeatures:
     rise = features.rise / (features.rise.mean() + 1e-6)
     mel = features.mel - features.mel.mean(axis=1, keepdims=True)
     mel = mel / (mel.std() + 1e-3)
-    head = features.mel[:, : max(1, round(0.01 * features.rate))].mean()
+    head = features.mel[:, : round(0.01 * features.rate)].mean()
     return CumulativeFeatures(
         rise=_running(rise),
         mel=_running(mel),
@@ -89,10 +89,10 @@ def _novelty(heard: CumulativeFeatures, times: np.ndarray, period: float) -> np.
     at = times * heard.chroma_rate
     here = _until(heard.chroma, at)[:, None]
     sides = (here - _until(heard.chroma, at - reach), _until(heard.chroma, at + reach) - here)
-    before, after = (side.reshape(2, 12, len(HARMONY_SPANS_BEATS), -1).swapaxes(1, 2) for side in sides)
+    before, after = (side.reshape(2, 12, len(reach), len(at)).swapaxes(1, 2) for side in sides)
     size = np.sqrt((before**2).sum(axis=2) * (after**2).sum(axis=2))
     change = (1 - (before * after).sum(axis=2) / (size + 1e-9)) * np.minimum(1.0, size / 0.05)
-    return change.swapaxes(0, 1).reshape(2 * len(HARMONY_SPANS_BEATS), -1)
+    return change.swapaxes(0, 1).reshape(2 * len(HARMONY_SPANS_BEATS), len(at))
 
 
 def _change(total: np.ndarray, at: np.ndarray, reach: np.ndarray) -> np.ndarray:
@@ -125,9 +125,9 @@ def _flags(heard: CumulativeFeatures, beat_times: np.ndarray, period: float) -> 
     near = np.abs(beat_times) < np.minimum(0.07, 0.2 * period)
     return np.stack(
         [
-            near * 1.0,
+            near,
             near * heard.begins_silent,
-            (np.arange(len(beat_times)) == 0) * 1.0,
+            np.arange(len(beat_times)) == 0,
             np.full(len(beat_times), heard.begins_silent),
             np.full(len(beat_times), np.log2(60 / period / 115)),
             np.minimum(1.0, (heard.duration - beat_times) / period),
@@ -148,7 +148,7 @@ def _slots(heard: CumulativeFeatures, beat_times: np.ndarray, period: float) -> 
     level, size = _between(heard.mel, at, at + 2 * half)
     rows = [
         np.log1p(wide),
-        np.log1p(tight.reshape(4, 2, -1).sum(axis=1)),
+        np.log1p(tight.reshape(4, 2, len(at)).sum(axis=1)),
         level / np.maximum(size, 1.0),
         _novelty(heard, times, period),
         _timbre(heard, times, period),

@@ -117,8 +117,6 @@ def _ends_alike(features: Features, start: float, end: float) -> float:
         if size < reach // 4:
             continue
         x, y = features.mel[:, left : left + size].ravel(), features.mel[:, right : right + size].ravel()
-        if len(x) != len(y):
-            continue
         x, y = x - x.mean(), y - y.mean()
         found.append(float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y) + 1e-9)))
     return float(np.mean(found)) if found else 0.0
@@ -127,7 +125,7 @@ def _ends_alike(features: Features, start: float, end: float) -> float:
 def _bar_timbre(features: Features, start: float, end: float) -> np.ndarray:
     """Level in decibels of each timbre band over a bar, its middle weighed most."""
     a, b = (round(t * features.chroma_rate) for t in (start, end))
-    power = features.timbre[:, max(0, a) : max(b, a + 1)]
+    power = features.timbre[:, a:b]
     weights = np.hanning(power.shape[1] + 2)[1:-1] ** 2
     return 10 * np.log10(power @ weights / weights.sum() + TIMBRE_FLOOR)
 
@@ -145,7 +143,7 @@ def _quiet(features: Features, time: float, loud: float) -> float:
     """1 where nothing begins in the 40 ms that a seam fades over, towards 0 where what does is ``loud``."""
     to = round((time - 0.012) * features.rate)
     window = features.onset[max(0, to - 8) : max(0, to)]
-    return float(np.clip(1 - window.max() / loud, 0, 1)) if len(window) else 1.0
+    return max(0.0, float(1 - window.max() / loud)) if len(window) else 1.0
 
 
 def lead_in(start: float) -> float:
@@ -181,10 +179,8 @@ def _scored(
     return Span(*ends, beats, float(score), alike, quiet, jump)
 
 
-def _fit_inside(start: float, end: float, first: float, last: float) -> tuple[float, float] | None:
-    """Slide a span that misses the audio by a few milliseconds inside; None if it misses by more."""
-    if start < first - OVERSHOOT_SECONDS or end > last + OVERSHOOT_SECONDS:
-        return None
+def _fit_inside(start: float, end: float, first: float, last: float) -> tuple[float, float]:
+    """Slide a span that misses the audio by a few milliseconds inside."""
     late = max(0.0, first - start) or min(0.0, last - end)
     return max(first, start + late), min(end + late, last)
 
@@ -217,10 +213,9 @@ def spans(features: Features, grid: TempoMap, lines: Lines, beats: int, min_star
     found = []
     for line, start, end in zip(starts, grid.time(starts), grid.time(starts + beats), strict=True):
         inside = _fit_inside(float(start), float(end), min_start, features.duration)
-        if inside is not None:
-            sure = PREFERRED_LINE_SCORE * (line % lines.preferred == 0)
-            slid = SLID_SCORE * min(1.0, abs(inside[0] - float(start)) / 0.005)
-            place = sure - slid + LEAD_IN_SCORE * lead_in(inside[0])
-            found.append(_scored(features, inside, beats, lines.beats_per_bar, loud, place))
+        sure = PREFERRED_LINE_SCORE * (line % lines.preferred == 0)
+        slid = SLID_SCORE * min(1.0, abs(inside[0] - float(start)) / 0.005)
+        place = sure - slid + LEAD_IN_SCORE * lead_in(inside[0])
+        found.append(_scored(features, inside, beats, lines.beats_per_bar, loud, place))
     # equal spans keep their order in time
     return sorted(found, key=lambda s: -round(s.score, 2))

@@ -156,11 +156,11 @@ def straighten(features: Features, tempo_map: TempoMap) -> Features:
     duration = (float(tempo_map.position(np.array(features.duration))) - start) * period
 
     def resample(x: np.ndarray, rate: float) -> np.ndarray:
-        even = np.arange(max(1, int(duration * rate) + 1)) / rate
+        even = np.arange(int(duration * rate) + 1) / rate
         at = tempo_map.time(even / period + start) * rate
         rows = np.atleast_2d(x)
         out = np.array([np.interp(at, np.arange(rows.shape[1]), row) for row in rows])
-        return out.reshape(*x.shape[:-1], -1)
+        return out.reshape(*x.shape[:-1], len(even))
 
     return replace(
         features,

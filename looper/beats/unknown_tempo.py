@@ -87,7 +87,7 @@ def _candidates(features: Features) -> list[TempoCandidate]:
     preferred = scores - 0.5 * (octaves / TAPPED_OCTAVES) ** 2
     rough = best_periods(periods, preferred, CANDIDATES)
     pulse = pulse_scores(features, periods, 4, SCORE_PER_LIKENESS)
-    if not rough or clarity_at(features, float(pulse.max())) < LEAST_CLARITY:
+    if clarity_at(features, float(pulse.max())) < LEAST_CLARITY:
         return []
     found = np.interp(rough, periods, preferred)
     shares = np.exp((found - found.max()) / TEMPERATURE)

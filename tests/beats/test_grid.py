@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from looper.beats.grid import BeatGrid, analyse, fit_grid
+from looper.beats.constraints import Constraints
+from looper.beats.downbeats import DownbeatHypothesis
+from looper.beats.grid import BarEstimate, BeatGrid, _candidates, analyse, fit_grid
+from looper.beats.spans import Lines
 from looper.beats.tempo_map import TempoMap, straight
 from looper.export.plot_grid import plot_grid
+from testkit.clicks import blank
 
 RATE = 32_000
 
@@ -342,3 +346,156 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
     data = (tmp_path / "grid.png").read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert len(data) > 10_000
+
+
+# What no music says is known to the last beat: the asked tempo's grid over silence.
+def silent(seconds: float, bpm: float = 120, beats_per_bar: int = 4, rate: int = 8_000, **how) -> BeatGrid:
+    return fit_grid(np.zeros(round(seconds * rate)), rate, bpm, beats_per_bar, **how)
+
+
+def test_over_silence_beats_and_bar_lines_are_the_asked_ones_from_the_beginning() -> None:
+    grid = silent(7.0)
+    assert grid.beat_times == pytest.approx(0.5 * np.arange(14))
+    assert grid.downbeat_times == pytest.approx([0.0, 2.0, 4.0, 6.0])
+    assert (grid.bpm, grid.beats_per_bar, grid.bars, grid.beats) == (120.0, 4, 2.0, 8)
+    assert (grid.level, grid.drift, grid.clarity, grid.confidence) == (1.0, 0.0, 0.0, 0.0)
+    assert (grid.loop_start, grid.loop_end) == (2.0, 6.0)
+    assert grid.tempo_map is not None and float(grid.tempo_map.time(np.array(4.0))) == pytest.approx(2.0)
+    assert analyse(np.zeros(56_000), 8_000, 120).bars == 2.0
+    three = silent(7.0, 90, 3)
+    assert three.downbeat_times == pytest.approx([0.0, 2.0, 4.0, 6.0])
+    assert (three.bars, three.loop_end - three.loop_start, three.level) == (2.0, 4.0, 1.0)
+
+
+def test_over_silence_a_bar_line_that_is_known_is_kept_and_counted_back_from() -> None:
+    grid = silent(7.0, downbeat=3.3)
+    assert grid.downbeat_times == pytest.approx([1.3, 3.3, 5.3])
+    assert grid.beat_times == pytest.approx(0.3 + 0.5 * np.arange(14))
+    assert grid.beats == 8 and grid.loop_start == pytest.approx(1.3)
+    early = silent(7.0, downbeat=2.98)
+    assert early.downbeat_times == pytest.approx([0.98, 2.98, 4.98, 6.98])
+    assert early.beat_times[0] == pytest.approx(-0.02), "a beat just before the recording is one of it"
+    assert silent(7.0, downbeat=2.96).beat_times[0] == pytest.approx(0.46)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "how", "start", "beats"),
+    [
+        (9.0, {}, 0.0, 16),
+        (9.0, {"max_seconds": 7.9}, 2.0, 8),
+        (9.0, {"beats": 6}, 2.0, 6),
+        (9.0, {"beats": 8, "min_start": 1.0}, 2.0, 8),
+        (4.6, {"beats": 8, "min_start": 0.1}, 0.5, 8),  # where no bar line leaves room any beat will do
+        (3.6, {"beats": 6, "min_start": 0.1}, 0.5, 6),
+        (4.6, {"beats": 64}, 0.0, 8),
+        (
+            9.0,
+            {"beats": 12, "min_start": 4.2},
+            6.0,
+            4,
+        ),  # a whole bar rather than two that begin beside a line
+        (5.9, {"min_start": 2.2}, 2.5, 4),  # 3.7 s are left
+        (3.9, {"min_start": 2.2}, 2.5, 2),
+        (3.2, {"min_start": 2.2}, 2.5, 1),
+        (1.9, {}, 0.0, 2),  # a beat that begins a bar
+    ],
+)
+def test_over_silence_the_longest_loop_that_fits_is_cut_from_a_bar_line_or_else_from_a_beat(
+    seconds: float, how: dict, start: float, beats: int
+) -> None:
+    grid = silent(seconds, **how)
+    assert (grid.loop_start, grid.beats) == (pytest.approx(start), beats)
+    assert grid.loop_end == pytest.approx(start + 0.5 * beats)
+
+
+def test_where_no_bar_fits_beats_that_begin_one_are_cut_whatever_number_was_asked_for() -> None:
+    for how in ({}, {"beats": 8}):
+        assert [(span.start, span.beats) for span in silent(1.9, **how).spans] == [(0.0, 2), (0.0, 1)]
+    assert {span.start % 2 for span in silent(9.0, beats=6).spans} == {0.0}
+
+
+def test_where_not_even_a_beat_of_the_grid_fits_the_last_beat_s_length_is_cut() -> None:
+    """A known bar line in the middle of one and a half seconds at 40 BPM leaves no whole beat on either side."""
+    grid = silent(1.5, 40, downbeat=1.0)
+    assert (grid.loop_start, grid.loop_end, grid.beats) == (0.0, 1.5, 1)
+    (span,) = grid.spans
+    assert (span.score, span.likeness, span.quiet, span.jump_db) == (0.0, 0.0, 0.0, 0.0)
+    later = silent(1.8, 40, downbeat=1.0, min_start=0.2)
+    assert (later.loop_start, later.loop_end) == (pytest.approx(0.2), pytest.approx(1.7))
+
+
+def test_the_candidates_are_the_two_dozen_best_and_longer_ones_come_before_shorter() -> None:
+    grid = silent(30.0, 300, 1)
+    assert len(grid.spans) == 24
+    assert np.diff([span.beats for span in grid.spans]).max() == 0
+    assert grid.beats == 128
+    assert [span.beats for span in silent(12.0).spans] == [16] * 3 + [8] * 5 + [4] * 6, "all from bar lines"
+
+
+def test_one_beat_is_long_enough_and_less_is_named() -> None:
+    assert silent(0.5).beats == 1
+    assert silent(1.5, min_start=1.0).loop_start == 1.0
+    with pytest.raises(ValueError, match=r"samples hold 1\.480 s, 0\.480 s of them after min_start"):
+        silent(1.48, min_start=1.0)
+    with pytest.raises(
+        ValueError, match=r"samples hold 0\.500 s, 0\.000 s of them .* 120 bpm takes 0\.500 s"
+    ):
+        silent(0.5, min_start=1.0)
+
+
+@pytest.mark.parametrize(
+    ("shown", "cut", "kept"),
+    [
+        (4, 4, [16, 8, 4]),
+        (4, 8, [16, 8]),  # bars that may be twice as long: half of one starts no loop
+        (2, 4, [16, 8, 4]),
+        (4, 12, [16, 8, 4]),  # no power of two fits bars of three
+    ],
+)
+def test_loops_are_whole_bars_of_the_surest_kind_where_those_fit(
+    shown: int, cut: int, kept: list[int]
+) -> None:
+    features, even_beats = blank(9.0), straight(0.5, 0.0, 9.0)
+    found = _candidates(features, even_beats, Lines(shown, cut, 4), Constraints(120))
+    assert sorted({span.beats for span in found}, reverse=True) == kept
+
+
+def test_bars_that_would_fit_only_before_the_earliest_start_are_not_waited_for() -> None:
+    features, wanted = blank(5.0), Constraints(120, min_start=2.9)
+    found = _candidates(features, straight(0.5, 0.0, 5.0), Lines(4, 8, 4), wanted)
+    assert [(span.start, span.beats) for span in found] == [(3.0, 4)]
+
+
+def test_a_bar_of_a_hypothesis_is_told_in_halves_of_a_beat() -> None:
+    bars = BarEstimate(straight(0.5, 0.0, 8.0), *[DownbeatHypothesis(0.0, 2.01, 1.0, 1.0)] * 2, 1.0)
+    told = {
+        bar: bars.beats_of(DownbeatHypothesis(0.0, bar, 1.0, 1.0)) for bar in (2.01, 0.76, 1.24, 4.0, 0.24)
+    }
+    assert told == {2.01: 4.0, 0.76: 1.5, 1.24: 2.5, 4.0: 8.0, 0.24: 0.5}
+
+
+def test_music_as_clear_as_noise_can_be_at_most_is_no_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = band(even(120, 0.0, 4.0), 4, 4.0, 8_000)
+    pulse = straight(0.5, 0.0, 4.0)
+    for clarity, heard in ((4.2, False), (4.3, True)):
+        monkeypatch.setattr("looper.beats.grid.find_pulse", lambda *_, clarity=clarity: (pulse, clarity))
+        grid = fit_grid(samples, 8_000, 118)
+        assert (grid.bpm == pytest.approx(120)) == heard and (grid.confidence > 0) == heard
+        assert grid.clarity == clarity
+
+
+def test_bars_that_drift_begin_on_the_known_line_wherever_the_pulse_counts_from() -> None:
+    period = 0.5 * (1 + 0.015 * np.linspace(-0.5, 0.5, 60))
+    beats = 0.23 + np.r_[0.0, np.cumsum(period)]
+    clip = band(beats, 4, 26.0, 8_000)
+    for known in (beats[8], beats[33]):
+        grid = fit_grid(clip, 8_000, 120, downbeat=float(known) + 0.01)
+        assert grid.drift > 0.004
+        assert np.abs(grid.downbeat_times - known).min() < 0.012
+        place = np.searchsorted(beats, grid.downbeat_times[2:-2] + 0.1) - 1
+        assert np.unique(np.diff(place)).tolist() == [4]
+
+
+def test_a_grid_says_nothing_of_level_drift_and_clarity_until_they_are_measured() -> None:
+    plain = BeatGrid(120.0, 4, np.zeros(0), np.zeros(0), 0.0, 2.0, 1.0, 0.5, ())
+    assert (plain.level, plain.drift, plain.clarity, plain.tempo_map) == (1.0, 0.0, 0.0, None)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from looper.beats.unknown_tempo import find_tempi
 from testkit.command_line import run
 from testkit.fakes import drum_track
 
@@ -21,42 +20,6 @@ def jams(tmp_path):
     soundfile.write(folder / "c.wav", np.zeros(320_000), 32_000)
     (folder / "notes.txt").write_text("not audio")
     return folder
-
-
-@pytest.mark.parametrize("bpm", [61.3, 93.7, 118, 127.003, 140, 174])
-def test_the_tempo_is_among_the_candidates_and_their_probabilities_add_up(bpm):
-    found = find_tempi(drum_track(bpm, 12), 32_000)
-    assert any(candidate.bpm == pytest.approx(bpm, rel=2e-3) for candidate in found[:3])
-    octaves = [bpm * 2.0**k for k in (-1, 0, 1)]
-    assert any(found[0].bpm == pytest.approx(octave, rel=2e-3) for octave in octaves)
-    assert sum(candidate.confidence for candidate in found) == pytest.approx(1)
-    assert [c.confidence for c in found] == sorted((c.confidence for c in found), reverse=True)
-
-
-@pytest.mark.parametrize(
-    "samples",
-    [
-        np.zeros(320_000),
-        0.1 * np.random.default_rng(4).standard_normal(320_000),
-        np.sin(np.arange(320_000) / 20),
-    ],
-    ids=["silence", "noise", "a tone"],
-)
-def test_what_has_no_beat_has_no_tempo(samples):
-    assert find_tempi(samples, 32_000) == []
-
-
-@pytest.mark.parametrize(
-    ("samples", "words"),
-    [
-        (np.zeros(0), "empty"),
-        (np.full(64_000, np.nan), "NaN"),
-        (drum_track(120, 1), "too short to find its tempo"),
-    ],
-)
-def test_what_no_tempo_can_be_found_in_is_a_sentence(samples, words):
-    with pytest.raises(ValueError, match=words):
-        find_tempi(samples, 32_000)
 
 
 def test_without_a_tempo_the_likeliest_is_cut_and_all_are_told(tmp_path, jams):
@@ -136,10 +99,3 @@ def test_analyse_tells_tempo_beats_bar_lines_and_the_best_loop(jams):
     assert silent.returncode == 1 and "no beat was found in" in silent.stderr
     asked = json.loads(run("analyse", jams / "c.wav", "--bpm", 120, "--json").stdout)
     assert asked["confidence"] == 0 and asked["tempi"] == []
-
-
-def test_a_recording_of_a_second_and_a_half_is_long_enough_to_find_its_tempo_in():
-    found = find_tempi(drum_track(160, 1.5), 32_000)
-    assert sum(tempo.confidence for tempo in found) == pytest.approx(1) or found == []
-    with pytest.raises(ValueError, match=r"the recording lasts 1\.50 s, too short"):
-        find_tempi(drum_track(160, 1.5)[:-1], 32_000)

@@ -127,6 +127,14 @@ def test_a_variation_is_the_same_however_many_there_are_and_other_with_another_s
     assert not np.array_equal(other[0].samples, one[0].samples)
 
 
+def test_the_source_is_none_of_the_loops_unless_it_is_asked_for_and_progress_is_told():
+    told = []
+    maker, asked = LoopMaker(FakeGenerator()), LoopRequest("drums", bpm=120, variations=2, seed=5)
+    loops = maker.vary(ring(120, 8), SAMPLE_RATE, asked, progress=lambda *where: told.append(where))
+    assert [loop.info["variation"] for loop in loops] == [1, 2]
+    assert told and told[-1][1] == told[-1][2]
+
+
 def test_what_drifts_is_drawn_again_and_what_still_does_is_said():
     drifting = FakeGenerator(deviation=lambda key: 0.2 if key[1] == 2 and key[2] == 0 else 0.0)
     assert vary(ring(120, 8), generator=drifting).report.attempts == [1, 2]

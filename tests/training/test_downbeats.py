@@ -40,6 +40,8 @@ def test_the_scorer_at_run_time_is_the_fitted_network(weights: Path, metre: int)
     nets = [Scorer().eval() for _ in range(2)]
     for net in nets:
         torch.nn.init.normal_(net.meter.weight)
+        net.mu.normal_(std=0.3)
+        net.sd.uniform_(0.5, 2.0)
         for value in net.parameters():
             value.data = value.data.half().float()  # what is saved
     save(nets, np.array([1.0, 0.0, 0.0]), weights)
