@@ -13,7 +13,7 @@ T = TypeVar("T")
 class Remembered(Generic[T]):
     """Results by a key, the `most` that were asked for last; from any thread.
 
-    Two threads that ask for the same new key at once both do the work.
+    What two threads ask for at once before it is made, both make.
 
     Examples
     --------
