@@ -76,12 +76,8 @@ class BatchInvariantLinear:
             return self._in_tile(x)
         x = x.to(self.weight.dtype)
         pieces = [self._multiply(self._fill_up(piece)) for piece in x.split(len(self.counts) - 1)]
-        if len(pieces) == 1:
-            return pieces[0]
-        sizes = (
-            min(len(self.counts) - 1, x.shape[0] - at) for at in range(0, x.shape[0], len(self.counts) - 1)
-        )
-        return torch.cat([piece[:size] for piece, size in zip(pieces, sizes, strict=True)])
+        # all but the last are as many rows as can be multiplied at once, and so without padding
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def _in_tile(self, x: Tensor) -> Tensor:
         assert self.buffer is not None
