@@ -139,6 +139,13 @@ def test_each_number_draws_the_token_that_it_falls_on(sampling, widest):
     assert found.tolist() == [drawn_by_hand(logits, uniform, sampling) for uniform in uniforms]
 
 
+@pytest.mark.parametrize("rule", [None, any_rule(4)], ids=["its own rule", "the rule of all"])
+def test_of_two_likeliest_tokens_a_temperature_of_zero_takes_the_first(rule):
+    logits = torch.tensor([[0.0, 2.0, 1.0, 2.0]] * 3)
+    found = our_draw(logits, torch.tensor([0.0, 0.6, 0.99]), Sampling(temperature=0), rule)
+    assert found.tolist() == [1, 1, 1]
+
+
 def test_a_token_is_kept_that_begins_just_where_top_p_ends_as_audiocraft_keeps_it():
     """Four equal tokens: those before the third make up just one half."""
     uniforms = torch.tensor([0.1, 0.5, 0.9])
