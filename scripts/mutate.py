@@ -57,9 +57,9 @@ TESTS = {
     "looper/generation/sampling.py": ["tests/generation/test_exact_draws.py"],
     "looper/pipeline/maker.py": ["tests/pipeline/test_from_recording.py"],
     "looper/pipeline/from_recording.py": ["tests/pipeline/test_from_recording.py"],
-    "looper/pipeline/takes.py": ["tests/pipeline/test_takes.py", "tests/pipeline/test_maker.py"],
-    "looper/pipeline/result.py": ["tests/pipeline/test_result.py", "tests/export/test_reply.py"],
-    "looper/pipeline/session.py": ["tests/pipeline/test_session.py", "tests/pipeline/test_maker.py"],
+    "looper/pipeline/takes.py": ["tests/pipeline/test_takes.py"],
+    "looper/pipeline/result.py": ["tests/pipeline/test_result.py"],
+    "looper/pipeline/session.py": ["tests/pipeline/test_session.py"],
     "looper/pipeline": ["tests/pipeline/test_takes.py", "tests/pipeline/test_maker.py"],
     "looper/web/library.py": ["tests/web/test_library.py"],
 }

@@ -160,8 +160,17 @@ def test_without_ffmpeg_it_is_said_what_to_do(m4a, bin_folder):
         (r"printf 'first\nsecond\nlast\n' >&2; exit 1", "can read: last$"),
         ("printf 'x%.0s' {1..300} >&2; exit 1", "can read: x{200}$"),
     ],
-    ids=["fails", "does nothing", "crashes", "writes zeros", "writes half a header", "escapes", "babbles"]
-    + ["says more", "says too much"],
+    ids=[
+        "fails",
+        "does nothing",
+        "crashes",
+        "writes zeros",
+        "writes half a header",
+        "escapes",
+        "babbles",
+        "says more",
+        "says too much",
+    ],
 )
 def test_an_ffmpeg_that_fails_or_writes_garbage_is_an_error(m4a, bin_folder, script, words):
     file = m4a()

@@ -129,8 +129,14 @@ def test_a_single_row_that_comes_out_otherwise_is_enough(odd, monkeypatch):
 
 @pytest.mark.parametrize(
     ("rows", "dtype", "multiplied"),
-    [(1, torch.float32, 8), (7, torch.float64, 8), (8, torch.float32, 8), (8, torch.float64, 8)]
-    + [(9, torch.float32, 9), (70, torch.float64, 70)],
+    [
+        (1, torch.float32, 8),
+        (7, torch.float64, 8),
+        (8, torch.float32, 8),
+        (8, torch.float64, 8),
+        (9, torch.float32, 9),
+        (70, torch.float64, 70),
+    ],
 )
 def test_up_to_a_tile_there_are_always_as_many_rows(rows, dtype, multiplied, monkeypatch):
     shapes = []
