@@ -56,7 +56,10 @@ TESTS = {
     "looper/model/linear.py": ["tests/model/test_linear.py"],
     "looper/generation/sampling.py": ["tests/generation/test_exact_draws.py"],
     "looper/pipeline/maker.py": ["tests/pipeline/test_from_recording.py"],
-    "looper/pipeline/from_recording.py": ["tests/pipeline/test_from_recording.py"],
+    "looper/pipeline/from_recording.py": [
+        "tests/pipeline/test_source.py",
+        "tests/pipeline/test_from_recording.py",
+    ],
     "looper/pipeline/takes.py": ["tests/pipeline/test_takes.py"],
     "looper/pipeline/result.py": ["tests/pipeline/test_result.py"],
     "looper/pipeline/session.py": ["tests/pipeline/test_session.py"],

@@ -153,8 +153,7 @@ def _spanning(grid: BeatGrid, start: float, end: float, beats: int) -> BeatGrid:
 
 def _shaped(loop: Loop, like: np.ndarray) -> Loop:
     """The loop [n, C] in the shape of what it was made of: [n] where that was [T]."""
-    flat = np.ndim(like) == 1 and loop.samples.ndim == 2
-    return replace(loop, samples=loop.samples[:, 0].copy()) if flat else loop
+    return replace(loop, samples=loop.samples[:, 0].copy()) if np.ndim(like) == 1 else loop
 
 
 def _doubts(loop: Loop, request: LoopRequest) -> tuple[str, ...]:
