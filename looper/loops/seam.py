@@ -116,11 +116,10 @@ def _windows(scene: _Scene, n: int) -> Iterator[tuple[int, int]]:
 
 def _attack(rise: np.ndarray, scene: _Scene) -> tuple[int, float]:
     """Where the attack nearest the downbeat peaks, in samples from it, and how strong it is in dB."""
-    near = slice(max(0, round(-_NEAR_MS * scene.ms) - scene.first), round(_NEAR_MS * scene.ms) - scene.first)
-    if len(rise[near]) == 0:
-        return 0, 0.0
-    at = int(np.argmax(rise[near]))
-    return at + (near.start or 0) + scene.first, float(rise[near][at])
+    start = max(0, round(-_NEAR_MS * scene.ms) - scene.first)
+    near = rise[start : round(_NEAR_MS * scene.ms) - scene.first]
+    at = int(np.argmax(near))
+    return start + at + scene.first, float(near[at])
 
 
 def _cost(scene: _Scene, window: tuple[int, int]) -> float:
