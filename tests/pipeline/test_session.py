@@ -275,7 +275,7 @@ def cuts(monkeypatch):
 
 
 @pytest.mark.usefixtures("cuts")
-@pytest.mark.parametrize("variations", [1, 3])
+@pytest.mark.parametrize("variations", [1, 2, 3])
 def test_a_run_gives_the_first_loop_and_its_variations_in_order_with_what_made_them(scored, variations):
     scored(
         lambda variation, attempt: (
