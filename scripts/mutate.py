@@ -45,7 +45,11 @@ TESTS = {
     "looper/request.py": ["tests/test_request.py", "tests/test_length.py", f"{FUZZ}requests.py"],
     "looper/samples.py": ["tests/loops", "tests/beats/test_grid.py"],
     "looper/loops/resample.py": ["tests/loops/test_resample.py", "tests/files/test_studio_formats.py"],
-    "looper/loops/seam.py": ["tests/loops/test_seam_by_hand.py", "tests/loops/test_seam.py", "tests/loops/test_pins.py"],
+    "looper/loops/seam.py": [
+        "tests/loops/test_seam_by_hand.py",
+        "tests/loops/test_seam.py",
+        "tests/loops/test_pins.py",
+    ],
     "looper/loops/notebook.py": ["tests/examples/test_notebook.py"],
     "looper/loops": ["tests/loops"],
     "looper/beats/unknown_tempo.py": ["tests/cli/test_cut.py", "tests/beats/test_pins.py"],

@@ -137,8 +137,9 @@ def padded_counts(n_out: int, n_in: int, threads: int, packed: bool, biased: boo
         rows for rows in (64, 32, 16, 8, 4, 2, 1) if _one_row_everywhere(x, rows, weight, ready, bias)
     )
     whole = multiply(x[:most], weight, ready, bias)
-    safe = [m for m in range(1, most + 1) if torch.equal(multiply(x[:m], weight, ready, bias), whole[:m])]
-    return (0, *(next(count for count in safe if count >= m) for m in range(1, most + 1)))
+    counts = range(1, most + 1)
+    safe = [m for m in counts if torch.equal(multiply(x[:m], weight, ready, bias), whole[:m])]
+    return (0, *(next(count for count in safe if count >= m) for m in counts))
 
 
 def _one_row_everywhere(
