@@ -112,6 +112,36 @@ def test_only_as_many_rows_are_multiplied_at_once_as_come_out_alike(alike, most,
 
 
 @pytest.mark.usefixtures("fresh_counts")
+@pytest.mark.parametrize("count", [1, 3, 8, 63, 64])
+def test_a_number_of_rows_with_a_kernel_of_its_own_is_padded_to_the_next(count, monkeypatch):
+    """Its rows come out alike, and other than in every other number."""
+
+    def multiply(x, weight, packed, bias):
+        return x[:, :1] * weight[:, 0] + 1e-3 * (len(x) == count)
+
+    monkeypatch.setattr(linear, "multiply", multiply)
+    found = linear.padded_counts(6, 5, 1, False, False)
+    assert found == tuple(64 if count == 64 and m else m + (m == count) for m in range(65))
+
+
+@pytest.mark.usefixtures("fresh_counts")
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("packed", [True, False])
+def test_products_are_tried_as_they_will_be_made(packed, biased, monkeypatch):
+    tried = set()
+
+    def multiply(x, weight, ready, bias):
+        assert weight.shape == (400, 500) and (bias is None or bias.shape == (400,))
+        tried.add((ready is not None, bias is not None))
+        return x[:, :1] * weight[:, 0]
+
+    monkeypatch.setattr(linear, "multiply", multiply)
+    monkeypatch.setattr(linear, "pack", lambda weight: weight)
+    linear.padded_counts(400, 500, 1, packed, biased)
+    assert tried == {(packed, biased)}
+
+
+@pytest.mark.usefixtures("fresh_counts")
 @pytest.mark.parametrize("odd", [0, 1, 2])
 def test_a_single_row_that_comes_out_otherwise_is_enough(odd, monkeypatch):
     seen = []

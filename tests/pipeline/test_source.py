@@ -49,9 +49,9 @@ class Found:
         self.cuts.append((bars, grid.loop_start, grid.loop_end, grid.beats, grid.bars))
         return Loop(samples, rate, bpm, beats_per_bar, grid.beats, grid, SeamReport(1.0))
 
-    def at_tempo(self, ring, rate, bpm, beats, beats_per_bar):
-        self.stretched.append((len(ring), bpm, beats))
-        return Loop(ring, rate, bpm, beats_per_bar, beats, grid(), SeamReport(1.0))
+    def at_tempo(self, ring, rate, bpm, grid):
+        self.stretched.append((len(ring), bpm, grid.beats))
+        return Loop(ring, rate, bpm, grid.beats_per_bar, grid.beats, None, SeamReport(1.0))
 
 
 @pytest.fixture
@@ -206,10 +206,10 @@ def heard_first(source, generator=None, **wish):
 def test_the_model_hears_one_round_from_the_downbeat_on_at_its_rate_without_offset(channels, made, heard):
     """In as many channels as it makes, mono else."""
     samples = noise(2, channels=channels) + 0.1
-    first = heard_first(a_source(samples, preroll_ms=62.5), Silent(channels=made))
+    first = heard_first(a_source(samples, preroll_ms=250.0), Silent(channels=made))
     columns = samples.reshape(len(samples), -1).astype(float)
     columns = columns - columns.mean(axis=0) if heard else columns.mean(axis=1) - columns.mean()
-    wanted = resampled(np.roll(columns, -250, axis=0), 64_000)
+    wanted = resampled(np.roll(columns, -1000, axis=0), 64_000)
     assert first.samples.shape == wanted.shape and first.samples.dtype == np.float32
     assert np.abs(first.samples - wanted).max() < 1e-5
     assert (first.grid.loop_start, first.grid.loop_end, first.grid.beats, first.grid.bpm) == (0, 2, 4, 120)
@@ -266,6 +266,7 @@ def test_variations_have_the_recordings_rate_and_channels(mine, made):
 def a_set(gain_db=0.0, seams=(None, None), whole=True, monkeypatch=None, **how):
     """A run whose two variations are given, and which makes the source quieter by a gain."""
     source = a_source(noise(2), whole=whole)
+    source = replace(source, loop=replace(source.loop, grid=grid(119.0, 4, confidence=0.7)))
     session = begun(source, key="A minor")
     loop = Loop(noise(2, 32_000), 32_000, 120, 4, 4, grid(), SeamReport(1.0))
     session.made = [replace(loop, info={"variation": k}) for k in (1, 2)]
@@ -279,9 +280,8 @@ def a_set(gain_db=0.0, seams=(None, None), whole=True, monkeypatch=None, **how):
     judged = session.continuations
 
     def with_seams(first, variations=()):
-        return [
-            replace(t, seam_log_likelihood=s) for t, s in zip(judged(first, variations), seams, strict=True)
-        ]
+        takes = zip(judged(first, variations), seams, strict=True)
+        return [replace(t, seam_log_likelihood=s, grid=grid(120.5, 4, confidence=0.9)) for t, s in takes]
 
     session.continuations = with_seams
     return session, session.run(**how)
@@ -295,7 +295,8 @@ def test_the_source_comes_first_where_it_is_asked_for_and_the_report_with_it(mon
     assert [loop.info["variation"] for loop in loops] == ([0, 1, 2] if included else [1, 2])
     assert session.asked == [1, 2] and list(report.seconds) == ["variations", "loops"]
     assert report.attempts == ([0, 1, 2] if included else [1, 2])
-    assert report.measured_bpm == [120.0] * len(loops) and report.confidence == [0.9] * len(loops)
+    assert report.measured_bpm == [119.0, 120.5, 120.5][-len(loops) :]
+    assert report.confidence == [0.7, 0.9, 0.9][-len(loops) :]
     judged = [] if seams[0] is None else [*seams]
     assert report.seam_log_likelihood == ([None, *judged] if included and judged else judged)
     assert len(report.keys) == len(loops)
@@ -346,7 +347,8 @@ def test_channels_that_differ_from_the_models_are_said_after_what_is_known_of_th
         (120, 4, 4, None),
         (120, 4, 2, None),
         (48, 16, 16, "from the last 6 beats of the recording's loop"),
-        (48, 16, 2, None),  # there is no longer bar to hear
+        (48, 16, 2, None),
+        (40, 16, 8, None),  # ten beats of sixteen are more than there are to hear
     ],
 )
 def test_a_bar_that_leaves_no_room_is_heard_in_part_and_that_is_said(bpm, metre, beats, words):
