@@ -429,6 +429,31 @@ def test_a_bridge_fades_out_of_the_first_loops_wrap_and_into_it_where_least_is_l
         assert np.abs(bridge(samples, first, rate) - wanted).max() < 1e-12, seed
 
 
+@pytest.mark.parametrize(
+    ("rate", "n", "sizes"),
+    [
+        (32_000, 2560, [640, 320, 160, 96, 64, 32]),  # 20 ms are just a quarter of the loop
+        (32_000, 2559, [320, 160, 96, 64, 32]),
+        (2_000, 300, [40, 20, 10, 6, 4, 2]),
+        (1_200, 300, [24, 12, 6, 4, 2]),  # a fade of one sample is none
+    ],
+)
+def test_fades_are_20_to_1_ms_long_and_the_one_that_does_not_click_is_taken(monkeypatch, rate, n, sizes):
+    first, samples = noise(n, 1), noise(n, 2)
+    tried = set()
+    for size in sizes:
+
+        def surprise(model, before, joint, reach, size=size):
+            tried.add(len(joint) - 24)
+            return 0.0 if len(joint) == size + 24 else 9.0
+
+        monkeypatch.setattr(seam, "surprise", surprise)
+        bridged = bridge(samples, first, rate)
+        changed = np.flatnonzero((bridged != samples).any(axis=1))
+        assert changed.tolist() == [*range(size), *range(n - size, n)]
+    assert tried == set(sizes)
+
+
 def test_a_bridge_takes_the_first_loops_models_where_they_are_given(monkeypatch):
     first, other = noise(4000, 1), noise(4000, 2)
     wanted = bridge(other, first, RATE)
