@@ -226,7 +226,7 @@ def close(samples: np.ndarray, origin: int, n: int, sample_rate: int) -> tuple[n
         rounds.append((clicks, window, start, file))
         if clicks < CLICK / 2:
             break
-    _, window, start, file = rounds[-1] if rounds[-1][0] < CLICK / 2 else min(rounds, key=lambda r: r[0])
+    _, window, start, file = min(rounds, key=lambda r: r[0])
     return file.astype(np.float32), _report(samples, origin, n, window, file, start, ms)
 
 
