@@ -458,6 +458,21 @@ def test_fades_are_20_to_1_ms_long_and_the_one_that_does_not_click_is_taken(monk
     assert tried == set(sizes)
 
 
+@pytest.mark.parametrize(("click", "size"), [(0.74, 640), (0.7664, 640), (0.7669, 320)])
+def test_ten_milliseconds_are_worth_a_third_and_a_click_costs_twenty_times_what_is_beyond_half(
+    monkeypatch, click, size
+):
+    """A fade of 20 ms that clicks a little, against one of 10 ms that does not; the sounds are alike."""
+    clicks = {640: click, 320: 0.75}
+    monkeypatch.setattr(
+        seam, "surprise", lambda model, before, joint, reach: clicks.get(len(joint) - 24, 9.0)
+    )
+    samples = noise(4000, 1)
+    bridged = bridge(samples, 2 * samples, RATE)
+    changed = np.flatnonzero((bridged != samples)[2000:, 0]) + 2000
+    assert changed.tolist() == [*range(4000 - size, 4000)]
+
+
 def test_a_bridge_takes_the_first_loops_models_where_they_are_given(monkeypatch):
     first, other = noise(4000, 1), noise(4000, 2)
     wanted = bridge(other, first, RATE)
