@@ -149,8 +149,9 @@ def _opening(ring: np.ndarray, ms: float) -> int:
     mono = ring.mean(axis=1).astype(float)
     frame = max(2, round(ms))
     reach = min(round(_PREROLL_MS * ms), len(mono) // 8)
-    around = np.concatenate([mono[-(reach + 2 * frame) :], mono[: 2 * frame]])
-    power = uniform_filter1d(around**2, frame)[2 * frame : 2 * frame + reach + 1][::-1]
+    margin = 2 * frame
+    around = np.concatenate([mono[-(reach + margin) :], mono[:margin]])
+    power = uniform_filter1d(around**2, frame)[margin : margin + reach + 1][::-1]
     early = np.arange(reach + 1)
     cost = 10 * np.log10(power + 1e-10) + 0.5 * early / ms
     quiet = int(np.argmin(cost))

@@ -122,7 +122,7 @@ def scene_of(first, length, old=None, new=None, size=1.0):
 
 @pytest.mark.parametrize("n", [100_000, 2560, 2559, 1280, 1279, 640, 639])
 @pytest.mark.parametrize(
-    ("first", "length"), [(-1600, 3136), (-1599, 3135), (-1600, 3135), (-700, 900), (0, 300)]
+    ("first", "length"), [(-1600, 3840), (-1600, 3136), (-1599, 3135), (-1600, 3135), (-700, 900), (0, 300)]
 )
 def test_splices_are_all_those_for_which_there_is_audio_on_both_sides_the_longest_first(n, first, length):
     """A fade of 20, 10 or 5 ms, no more than a quarter of the loop, that ends every 2 ms from -30 to 48."""
@@ -153,6 +153,8 @@ def test_an_attack_counts_within_15_ms_of_the_downbeat(at, found):
 def test_where_nothing_is_before_the_downbeat_an_attack_is_looked_for_from_there_on():
     scene = scene_of(-100, 2000, {-100: 3.0, 50: 5.0, 700: 9.0})
     assert seam._attack(scene.old_rise, scene) == (50, 5.0)
+    first = scene_of(-100, 2000, {-100: 6.0, 50: 5.0})
+    assert seam._attack(first.old_rise, first) == (-100, 6.0)
 
 
 QUIET, LATE = (-1000, 320), (200, 320)  # windows of 10 ms: a third for not being twice as long
@@ -244,6 +246,9 @@ def rings():
     yield 1 + 0.1 * rng.standard_normal(4000)  # never crosses
     for n in (256, 263, 300):
         yield rng.standard_normal(n)
+        late = rng.standard_normal(n)  # quiet an eighth of the loop before the downbeat
+        late[-n // 8 - 20 : -n // 8 + 12] *= 1e-3
+        yield late
 
 
 @pytest.mark.parametrize("ms", [32.0, 8.0, 44.1, 0.6])
@@ -260,6 +265,8 @@ def test_the_file_begins_at_a_crossing_in_the_quietest_moment_before_the_downbea
         ({6: -1.0}, 5),  # of two as far from zero either will do
         ({7: -0.5}, 7),  # of two the nearer to zero
         ({9: 0.5}, 9),  # where nothing crosses, the smallest
+        ({15: -0.5}, 15),  # half a millisecond around the quietest place is looked at
+        ({**dict.fromkeys(range(29, 61), 0.1), 29: -0.05}, 29),
     ],
 )
 def test_a_crossing_is_where_the_sign_changes_at_its_smaller_side(samples, begin):
