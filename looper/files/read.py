@@ -77,7 +77,7 @@ def _check_claims(opened: soundfile.SoundFile, file: pathlib.Path) -> None:
     rate, frames, channels = opened.samplerate, opened.frames, opened.channels
     if channels > MOST_CHANNELS:
         raise ValueError(f"{file} has {channels} channels: mix it down to mono or stereo first")
-    if not 0 < rate <= HIGHEST_RATE:
+    if rate > HIGHEST_RATE:  # libsndfile opens none below 1 Hz
         raise ValueError(f"{file} claims {rate} Hz: convert it to 48 kHz first")
     if frames > LONGEST_SECONDS * rate:
         raise ValueError(f"{file} lasts {frames / rate:.0f} s: cut out an hour at most first")

@@ -82,7 +82,7 @@ class SamplingValues:
     def set(self, rows: list[int], sampling: Sampling, card: int) -> None:
         """Fill in the values of some rows."""
         kind, top_k = sampling_kind(sampling), int(sampling.top_k) or card
-        self.temperature[rows] = float(sampling.temperature or 1.0) if kind != "greedy" else 1.0
+        self.temperature[rows] = float(sampling.temperature) if kind != "greedy" else 1.0
         self.top_p[rows] = float(sampling.top_p)
         self.guidance[rows] = float(sampling.cfg_coef)
         self.top_k[rows] = top_k if kind == "top_k" else 1

@@ -116,11 +116,10 @@ def _windows(scene: _Scene, n: int) -> Iterator[tuple[int, int]]:
 
 def _attack(rise: np.ndarray, scene: _Scene) -> tuple[int, float]:
     """Where the attack nearest the downbeat peaks, in samples from it, and how strong it is in dB."""
-    near = slice(max(0, round(-_NEAR_MS * scene.ms) - scene.first), round(_NEAR_MS * scene.ms) - scene.first)
-    if len(rise[near]) == 0:
-        return 0, 0.0
-    at = int(np.argmax(rise[near]))
-    return at + (near.start or 0) + scene.first, float(rise[near][at])
+    start = max(0, round(-_NEAR_MS * scene.ms) - scene.first)
+    near = rise[start : round(_NEAR_MS * scene.ms) - scene.first]
+    at = int(np.argmax(near))
+    return start + at + scene.first, float(near[at])
 
 
 def _cost(scene: _Scene, window: tuple[int, int]) -> float:
@@ -150,8 +149,9 @@ def _opening(ring: np.ndarray, ms: float) -> int:
     mono = ring.mean(axis=1).astype(float)
     frame = max(2, round(ms))
     reach = min(round(_PREROLL_MS * ms), len(mono) // 8)
-    around = np.concatenate([mono[-(reach + 2 * frame) :], mono[: 2 * frame]])
-    power = uniform_filter1d(around**2, frame)[2 * frame : 2 * frame + reach + 1][::-1]
+    margin = 2 * frame
+    around = np.concatenate([mono[-(reach + margin) :], mono[:margin]])
+    power = uniform_filter1d(around**2, frame)[margin : margin + reach + 1][::-1]
     early = np.arange(reach + 1)
     cost = 10 * np.log10(power + 1e-10) + 0.5 * early / ms
     quiet = int(np.argmin(cost))
@@ -227,7 +227,7 @@ def close(samples: np.ndarray, origin: int, n: int, sample_rate: int) -> tuple[n
         rounds.append((clicks, window, start, file))
         if clicks < CLICK / 2:
             break
-    _, window, start, file = rounds[-1] if rounds[-1][0] < CLICK / 2 else min(rounds, key=lambda r: r[0])
+    _, window, start, file = min(rounds, key=lambda r: r[0])
     return file.astype(np.float32), _report(samples, origin, n, window, file, start, ms)
 
 

@@ -76,12 +76,8 @@ class BatchInvariantLinear:
             return self._in_tile(x)
         x = x.to(self.weight.dtype)
         pieces = [self._multiply(self._fill_up(piece)) for piece in x.split(len(self.counts) - 1)]
-        if len(pieces) == 1:
-            return pieces[0]
-        sizes = (
-            min(len(self.counts) - 1, x.shape[0] - at) for at in range(0, x.shape[0], len(self.counts) - 1)
-        )
-        return torch.cat([piece[:size] for piece, size in zip(pieces, sizes, strict=True)])
+        # all but the last are as many rows as can be multiplied at once, and so without padding
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def _in_tile(self, x: Tensor) -> Tensor:
         assert self.buffer is not None
@@ -141,8 +137,9 @@ def padded_counts(n_out: int, n_in: int, threads: int, packed: bool, biased: boo
         rows for rows in (64, 32, 16, 8, 4, 2, 1) if _one_row_everywhere(x, rows, weight, ready, bias)
     )
     whole = multiply(x[:most], weight, ready, bias)
-    safe = [m for m in range(1, most + 1) if torch.equal(multiply(x[:m], weight, ready, bias), whole[:m])]
-    return (0, *(next(count for count in safe if count >= m) for m in range(1, most + 1)))
+    counts = range(1, most + 1)
+    safe = [m for m in counts if torch.equal(multiply(x[:m], weight, ready, bias), whole[:m])]
+    return (0, *(next(count for count in safe if count >= m) for m in counts))
 
 
 def _one_row_everywhere(

@@ -123,26 +123,16 @@ def _as_it_is(
         seam = SeamReport(click_ratio(columns))
         loop = Loop(columns, sample_rate, request.bpm, metre, beats, whole, seam)
     else:
-        loop = replace(_at_tempo(columns, sample_rate, request.bpm, beats, metre), grid=whole)
+        loop = replace(_at_tempo(columns, sample_rate, request.bpm, whole), grid=whole)
     return Source(_shaped(loop, shaped_like), (*notes, *_doubts(loop, request)), whole=True)
 
 
-def _at_tempo(ring: np.ndarray, sample_rate: int, bpm: float, beats: int, beats_per_bar: int) -> Loop:
-    """One round [n, C] of a loop at another tempo: stretched between two rounds of itself."""
+def _at_tempo(ring: np.ndarray, sample_rate: int, bpm: float, grid: BeatGrid) -> Loop:
+    """One round [n, C] of a grid's loop at another tempo: stretched as a whole between two rounds of itself."""
     seconds = len(ring) / sample_rate
     around = np.concatenate([ring] * 3)
-    grid = BeatGrid(
-        bpm=beats * 60 / seconds,
-        beats_per_bar=beats_per_bar,
-        beat_times=np.zeros(0),
-        downbeat_times=np.zeros(0),
-        loop_start=seconds,
-        loop_end=2 * seconds,
-        bars=beats / beats_per_bar,
-        confidence=1.0,
-        spans=(Span(seconds, 2 * seconds, beats, 0.0),),
-    )
-    return cut(around, sample_rate, bpm, beats_per_bar, grid=grid)
+    between = replace(_spanning(grid, seconds, 2 * seconds, grid.beats), beat_times=np.zeros(0))
+    return cut(around, sample_rate, bpm, grid.beats_per_bar, grid=between)
 
 
 def _spanning(grid: BeatGrid, start: float, end: float, beats: int) -> BeatGrid:
@@ -153,8 +143,7 @@ def _spanning(grid: BeatGrid, start: float, end: float, beats: int) -> BeatGrid:
 
 def _shaped(loop: Loop, like: np.ndarray) -> Loop:
     """The loop [n, C] in the shape of what it was made of: [n] where that was [T]."""
-    flat = np.ndim(like) == 1 and loop.samples.ndim == 2
-    return replace(loop, samples=loop.samples[:, 0].copy()) if flat else loop
+    return replace(loop, samples=loop.samples[:, 0].copy()) if np.ndim(like) == 1 else loop
 
 
 def _doubts(loop: Loop, request: LoopRequest) -> tuple[str, ...]:
@@ -222,10 +211,11 @@ class RecordingSession(LoopSession):
         ring = ring - ring.mean(axis=0) if stereo else mono(ring)
         ring = resampled(ring, loop_length(beats, self.request.bpm, rate)).astype(np.float32)
         if self.plan.bpm != self.request.bpm:
-            columns = ring.reshape(len(ring), -1)
-            found = _at_tempo(columns, rate, self.plan.bpm, beats, self.request.beats_per_bar)
+            columns = ring if stereo else ring[:, None]
+            found = _at_tempo(columns, rate, self.plan.bpm, self.source.grid)
             ahead = round(found.seam.preroll_ms * rate / 1000)
-            ring = np.roll(found.samples, -ahead, axis=0).reshape(-1, *ring.shape[1:])
+            columns = np.roll(found.samples, -ahead, axis=0)
+            ring = columns if stereo else columns[:, 0]
         grid = replace(_spanning(self.source.grid, 0.0, len(ring) / rate, beats), bpm=self.plan.bpm)
         return Take(ring, grid, attempt=0, score=0.0, drifted=False)
 

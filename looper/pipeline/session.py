@@ -244,9 +244,8 @@ class LoopSession:
             bar = 60 / first.grid.bpm * self.plan.prompt_beats
             frames = min(frames, int(bar * self.generator.sample_rate) // hop)
         head = first.samples[max(0, end - frames * hop) : end]
-        missing = frames * hop - len(head)
-        silence = np.zeros((max(0, missing), *head.shape[1:]), head.dtype)
-        return head if missing <= 0 else np.concatenate([silence, head])
+        silence = np.zeros((frames * hop - len(head), *head.shape[1:]), head.dtype)
+        return np.concatenate([silence, head])
 
     def _start_beat(self, first: Take) -> int:
         """Beat of the clock's bar on which the audio prompt begins: the loop may end in the middle of one."""

@@ -68,7 +68,8 @@ class Take:
     @property
     def rank_score(self) -> float:
         """`score` less what an unlikely seam, unlike bars and another key cost: what candidates are ranked by."""
-        unlikely = min(max(0.0, -(self.seam_log_likelihood or 0.0)), MAX_SEAM_NATS)
+        seam = 0.0 if self.seam_log_likelihood is None else self.seam_log_likelihood
+        unlikely = min(max(0.0, -seam), MAX_SEAM_NATS)
         jump = min(max(0.0, self.grid.spans[0].jump_db - JOINED_BARS_DB), MAX_JUMP_DB)
         cost = SEAM_PENALTY_PER_NAT * unlikely + JUMP_PENALTY_PER_DB * jump
         return self.score - cost - KEY_PENALTY * self.key_distance

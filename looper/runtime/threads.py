@@ -48,6 +48,11 @@ def map_in_threads(
 ) -> list[T]:
     """Results of `function` over rows, `done` counting in this thread; cancelled, no further one is begun.
 
+    Raises
+    ------
+    ValueError
+        If the columns are not equally long.
+
     Examples
     --------
     >>> map_in_threads(pow, [2, 3], [3, 2], done=print)
@@ -55,9 +60,9 @@ def map_in_threads(
     2
     [8, 9]
     """
-    results = []
+    rows, results = list(zip(*columns, strict=True)), []
     with thread_pool() as pool:
-        for result in pool.map(function, *columns):
+        for result in pool.map(lambda row: function(*row), rows):
             results.append(result)
             check_cancelled()
             done(len(results))

@@ -157,8 +157,20 @@ def test_without_ffmpeg_it_is_said_what_to_do(m4a, bin_folder):
         ('printf "riff" > "$out"; echo done', "can read: no sound came of it"),
         (r"printf '\033[2Jevil\007\n' >&2; exit 1", r"can read:  \[2Jevil $"),
         ("head -c 1000000 /dev/urandom >&2; exit 1", "can read: "),
+        (r"printf 'first\nsecond\nlast\n' >&2; exit 1", "can read: last$"),
+        ("printf 'x%.0s' {1..300} >&2; exit 1", "can read: x{200}$"),
     ],
-    ids=["fails", "does nothing", "crashes", "writes zeros", "writes half a header", "escapes", "babbles"],
+    ids=[
+        "fails",
+        "does nothing",
+        "crashes",
+        "writes zeros",
+        "writes half a header",
+        "escapes",
+        "babbles",
+        "says more",
+        "says too much",
+    ],
 )
 def test_an_ffmpeg_that_fails_or_writes_garbage_is_an_error(m4a, bin_folder, script, words):
     file = m4a()
@@ -317,3 +329,66 @@ def test_a_name_that_is_not_utf_8_is_read_like_any_other(tmp_path):
     soundfile.write(tmp_path / "x.wav", tone(8000), 8000)
     (tmp_path / "x.wav").rename(name)
     assert read(Path(name))[1] == 8000
+
+
+HOUR = 3600
+
+
+@pytest.mark.usefixtures("bin_folder")
+@pytest.mark.parametrize(
+    ("rate", "channels", "frames", "said"),
+    [
+        (
+            48_000,
+            2,
+            HOUR * 48_000,
+            None,
+        ),  # as much as is ever read: 1.4 GB of address space, none of it touched
+        (48_000, 2, HOUR * 48_000 + 1, "lasts 3600 s: cut out an hour"),
+        (8_000, 1, HOUR * 8_000, None),
+        (8_000, 1, HOUR * 8_000 + 1, "cut out an hour"),
+        (96_000, 1, HOUR * 96_000, None),
+        (96_000, 2, HOUR * 48_000, None),
+        (96_000, 2, HOUR * 48_000 + 1, "lasts 1800 s at 96000 Hz: convert it to 48 kHz"),
+        (192_000, 1, HOUR * 96_000 + 1, "lasts 1800 s at 192000 Hz"),
+        (400_000, 1, 1000, None),
+        (400_001, 1, 1000, "claims 400001 Hz: convert it to 48 kHz"),
+        (1, 1, 1000, None),
+        (44_100, 3, 1000, "3 channels: mix it down"),
+    ],
+)
+def test_an_hour_at_48_khz_in_stereo_is_the_most_that_is_read(
+    tmp_path, monkeypatch, rate, channels, frames, said
+):
+    held = tone(rate, channels, 1)[:16] if rate > 16 else np.zeros(16)
+    soundfile.write(tmp_path / "x.wav", held, rate, subtype="FLOAT")
+    monkeypatch.setattr(soundfile.SoundFile, "frames", property(lambda _: frames))
+    if said is None:
+        samples, found = read(tmp_path / "x.wav")
+        assert found == rate and np.array_equal(samples, held.astype(np.float32))
+    else:
+        with pytest.raises(ValueError, match=rf"x\.wav .*{said}"):
+            read(tmp_path / "x.wav")
+
+
+def test_ffmpeg_may_write_just_more_than_is_read_so_that_too_much_is_seen(tmp_path, ffmpeg, monkeypatch):
+    commands = []
+    monkeypatch.setattr(
+        read_module.children, "run", lambda command, *_: commands.append([*map(str, command)]) or 1
+    )
+    (tmp_path / "x.wma").write_bytes(b"something")
+    with pytest.raises(ValueError, match="no sound came of it"):
+        read(tmp_path / "x.wma")
+    (command,) = commands
+    seconds, size = (int(command[command.index(name) + 1]) for name in ("-t", "-fs"))
+    assert HOUR < seconds < HOUR + 2
+    assert 4 * HOUR * 48_000 * 2 + 1e6 < size < 4 * HOUR * 48_000 * 2 + 8e6  # bytes, with a header
+
+
+@pytest.mark.usefixtures("bin_folder")
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_recording_of_several_blocks_is_read_to_its_end(tmp_path, channels, monkeypatch):
+    monkeypatch.setattr(read_module, "BLOCK", 1000)
+    soundfile.write(tmp_path / "x.wav", tone(8000, channels), 8000, subtype="FLOAT")
+    samples, _ = read(tmp_path / "x.wav")
+    assert np.array_equal(samples, tone(8000, channels).astype(np.float32))

@@ -28,7 +28,7 @@ from looper.export.loop_files import file_name, write_all
 from looper.files import mp3
 from looper.files.atomic import deliver
 from looper.files.text import plain, slug
-from looper.files.write import dithered
+from looper.files.write import Tags, dithered, encode, write
 from looper.loops.loop import Loop, loop_length
 from looper.loops.seam import SeamReport
 from looper.request import FORMATS
@@ -528,3 +528,79 @@ def test_every_bars_label_points_at_its_own_cue(tmp_path):
         labels[cue] = content[found.end() + 8 : found.end() + 4 + size].rstrip(b"\0").decode()
     assert [labels[point[0]] for point in points] == [f"bar {k}" for k in range(1, count + 1)]
     assert [point[5] for point in points] == sorted(point[5] for point in points) and points[0][5] == 0
+
+
+def seed_of_all_files(shape):
+    """Triangular noise from the seed that files have had from the first on."""
+    noise = np.random.default_rng(0x0D17).random((2, *shape))
+    return noise[0] - noise[1]
+
+
+@pytest.mark.parametrize("shape", [(5000,), (2500, 2)], ids=["mono", "stereo"])
+@pytest.mark.parametrize("format", ["wav", "flac"])
+@pytest.mark.parametrize("bits", [16, 24])
+def test_a_sample_is_rounded_with_the_same_noise_in_every_version(tmp_path, bits, format, shape):
+    samples = np.random.default_rng(1).uniform(-0.9, 0.9, shape)
+    tags = Tags("x", "y", bpm=120, beats=4, beats_per_bar=4)
+    path = write(tmp_path / f"x.{format}", samples, RATE, tags, subtype=f"PCM_{bits}")
+    wanted = np.rint(samples * 2 ** (bits - 1) + seed_of_all_files(shape))
+    assert np.array_equal(sf.read(path, dtype="int32")[0] / 2 ** (32 - bits), wanted)
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+def test_full_scale_is_clipped_and_not_turned_round(bits):
+    top = 2 ** (bits - 1)
+    found = dithered(np.array([1.5, -1.5, 1.0, -1.0]), bits).astype(int) // 2 ** (0 if bits == 16 else 8)
+    assert found.tolist()[:3] == [top - 1, -top, top - 1] and -top <= found[3] <= 1 - top
+
+
+@pytest.mark.parametrize(
+    ("beats", "metre", "starts"),
+    [(1, 4, [0]), (4, 4, [0]), (6, 4, [0]), (6, 3, [0, 48_000]), (8, 4, [0, 64_000])],
+)
+def test_every_whole_bar_has_a_cue_and_a_loop_of_less_has_one(tmp_path, beats, metre, starts):
+    tags = Tags("x", "y", bpm=120, beats=beats, beats_per_bar=metre)
+    path = write(tmp_path / "x.wav", np.zeros(beats * 16_000), RATE, tags)
+    assert [cue.sample_offset for cue in WavInfoReader(str(path)).cues.cues] == starts
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_single_sample_that_is_no_number_is_refused(format, bad):
+    samples = np.zeros(1000)
+    samples[500] = bad
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        encode(samples, RATE, Tags("x", "y", 120, 4, 4), format)
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "subtype", "found"),
+    [
+        ("x.WAV", None, None, ("WAV", "PCM_16")),
+        ("x.flac", None, None, ("FLAC", "PCM_16")),
+        ("x.flac", None, "PCM_24", ("FLAC", "PCM_24")),
+        ("x.wav", "flac", None, ("FLAC", "PCM_16")),
+        ("x", "wav", "FLOAT", ("WAV", "FLOAT")),
+        ("x.ogg", None, "PCM_24", ("OGG", "VORBIS")),
+        ("x.mp3", None, "FLOAT", ("MP3", "MPEG_LAYER_III")),
+    ],
+)
+def test_the_format_is_the_asked_one_or_that_of_the_name(tmp_path, name, format, subtype, found):
+    tags = Tags("x", "y", 120, 4, 4)
+    path = write(tmp_path / name, np.zeros(4000), RATE, tags, format=format, subtype=subtype)
+    told = sf.info(path)
+    assert (told.format, told.subtype) == found
+
+
+def test_an_ogg_longer_than_the_encoder_takes_at_once_is_whole(tmp_path):
+    samples = 0.3 * np.sin(np.arange(150_000) / 20)
+    heard, _ = sf.read(write(tmp_path / "x.ogg", samples, RATE, Tags("x", "y", 120, 4, 4)))
+    assert len(heard) == 150_000 and np.abs(heard - samples)[1000:-1000].max() < 0.02
+
+
+@pytest.mark.parametrize("key", ["Am", None])
+def test_a_key_is_told_where_there_is_one(tmp_path, key):
+    tags = Tags("x", "y", 120, 4, 4, key=key)
+    for format, name in (("mp3", "TKEY"), ("flac", "KEY"), ("ogg", "KEY")):
+        read = mutagen.File(write(tmp_path / f"x.{format}", np.zeros(4000), RATE, tags))
+        assert [str(text) for text in read.tags.get(name, [])] == ([key] if key else [])

@@ -87,6 +87,147 @@ def test_a_product_that_treats_some_rows_otherwise_is_found_out_and_gone_round(o
         linear.padded_counts.cache_clear()
 
 
+@pytest.fixture
+def fresh_counts():
+    """No counts of a CPU that a test makes up are left to others."""
+    linear.padded_counts.cache_clear()
+    yield
+    linear.padded_counts.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_counts")
+@pytest.mark.parametrize(
+    ("alike", "most"),
+    [(1, 1), (2, 2), (3, 2), (4, 4), (7, 4), (8, 8), (16, 16), (31, 16), (32, 32), (63, 32), (64, 64)],
+)
+def test_only_as_many_rows_are_multiplied_at_once_as_come_out_alike(alike, most, monkeypatch):
+    def multiply(x, weight, packed, bias):
+        product = x[:, :1] * weight[:, 0]  # alike on every CPU
+        product[alike:] += 1e-3
+        return product
+
+    monkeypatch.setattr(linear, "multiply", multiply)
+    assert linear.padded_counts(6, 5, 1, False, False) == tuple(range(most + 1))
+
+
+@pytest.mark.usefixtures("fresh_counts")
+@pytest.mark.parametrize("count", [1, 3, 8, 63, 64])
+def test_a_number_of_rows_with_a_kernel_of_its_own_is_padded_to_the_next(count, monkeypatch):
+    """Its rows come out alike, and other than in every other number."""
+
+    def multiply(x, weight, packed, bias):
+        return x[:, :1] * weight[:, 0] + 1e-3 * (len(x) == count)
+
+    monkeypatch.setattr(linear, "multiply", multiply)
+    found = linear.padded_counts(6, 5, 1, False, False)
+    assert found == tuple(64 if count == 64 and m else m + (m == count) for m in range(65))
+
+
+@pytest.mark.usefixtures("fresh_counts")
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("packed", [True, False])
+def test_products_are_tried_as_they_will_be_made(packed, biased, monkeypatch):
+    tried = set()
+
+    def multiply(x, weight, ready, bias):
+        assert weight.shape == (400, 500) and (bias is None or bias.shape == (400,))
+        tried.add((ready is not None, bias is not None))
+        return x[:, :1] * weight[:, 0]
+
+    monkeypatch.setattr(linear, "multiply", multiply)
+    monkeypatch.setattr(linear, "pack", lambda weight: weight)
+    linear.padded_counts(400, 500, 1, packed, biased)
+    assert tried == {(packed, biased)}
+
+
+@pytest.mark.usefixtures("fresh_counts")
+@pytest.mark.parametrize("odd", [0, 1, 2])
+def test_a_single_row_that_comes_out_otherwise_is_enough(odd, monkeypatch):
+    seen = []
+
+    def multiply(x, weight, packed, bias):
+        if not any(torch.equal(x[0], row) for row in seen):
+            seen.append(x[0].clone())
+        product = x[:, :1] * weight[:, 0]
+        product[1:] += 1e-3 * (len(seen) > odd and torch.equal(x[0], seen[odd]))
+        return product
+
+    monkeypatch.setattr(linear, "multiply", multiply)
+    assert linear.padded_counts(6, 5, 1, False, False) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "dtype", "multiplied"),
+    [
+        (1, torch.float32, 8),
+        (7, torch.float64, 8),
+        (8, torch.float32, 8),
+        (8, torch.float64, 8),
+        (9, torch.float32, 9),
+        (70, torch.float64, 70),
+    ],
+)
+def test_up_to_a_tile_there_are_always_as_many_rows(rows, dtype, multiplied, monkeypatch):
+    shapes = []
+    real = linear.multiply
+    monkeypatch.setattr(linear, "multiply", lambda x, *rest: shapes.append(tuple(x.shape)) or real(x, *rest))
+    layer = linear.BatchInvariantLinear(torch.randn(3, 5), None, 8)
+    x = torch.randn(rows, 5, dtype=dtype)
+    torch.testing.assert_close(layer(x), x.float() @ layer.weight.T)
+    assert shapes == [(multiplied, 5)] and layer.padded(x).shape == (multiplied, 3)
+    assert layer.packed is None and layer.buffer.shape == (8, 5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "device", "taken"),
+    [
+        ((400, 500), torch.float32, "cpu", True),
+        ((199_999, 1), torch.float32, "cpu", False),
+        ((400, 500), torch.float64, "cpu", False),
+        ((400, 500), torch.bfloat16, "cpu", False),
+        ((400, 500), torch.float32, "meta", False),
+    ],
+)
+def test_large_float32_weights_on_a_cpu_are_packed(shape, dtype, device, taken):
+    packed = linear.pack(torch.ones(shape, dtype=dtype, device=device))
+    assert (packed is not None) == (taken and torch.backends.mkldnn.is_available())
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_packed_weight_gives_the_matrix_product(biased):
+    random = torch.Generator().manual_seed(1)
+    weight, x = torch.randn(400, 500, generator=random), torch.randn(7, 500, generator=random)
+    bias = torch.randn(400, generator=random) if biased else None
+    found = linear.multiply(x, weight, linear.pack(weight), bias)
+    torch.testing.assert_close(found, x @ weight.T + (bias if biased else 0), atol=1e-3, rtol=1e-4)
+
+
+NINE, FEW = (0, 8, 8, 8, 8, 8, 8, 8, 8), (0, 1, 9, 9, 9, 9, 9, 9, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("counts", "taken"),
+    [(NINE, True), (FEW, True), (NINE[:8], False), ((0, 9, 9, 9, 9, 9, 9, 9, 9, 9), False), ((0, 1), False)],
+)
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_packed_weight_is_taken_where_it_serves_a_few_rows(counts, taken, biased, monkeypatch):
+    asked, plain = [], (0, 1, 2)
+
+    def padded_counts(*what):
+        asked.append(what)
+        return counts if what[3] else plain
+
+    monkeypatch.setattr(linear, "padded_counts", padded_counts)
+    monkeypatch.setattr(linear, "pack", lambda weight: weight.clone())
+    bias = torch.zeros(6) if biased else None
+    layer = linear.BatchInvariantLinear(torch.ones(6, 5), bias)
+    assert (layer.packed is not None) == taken and layer.counts == (counts if taken else plain)
+    assert asked == [(6, 5, 1, True, biased), (6, 5, 1, False, biased)][: 1 if taken else 2]
+    unpacked = linear.BatchInvariantLinear(torch.ones(6, 5), bias, packing=False)
+    assert unpacked.packed is None and asked[-1] == (6, 5, 1, False, biased)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(("heads", "head_dim"), [(4, 8), (8, 64), (5, 32)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from looper.runtime.threads import cores, thread_pool
+from looper.runtime.threads import cores, map_in_threads, thread_pool
 
 
 def blas_threads():
@@ -56,3 +56,8 @@ def test_blas_gets_its_threads_back_after_pools_that_overlap():
     assert set(blas_threads()) == {1}
     second.__exit__(None, None, None)
     assert blas_threads() == before
+
+
+def test_columns_that_are_not_equally_long_are_no_rows():
+    with pytest.raises(ValueError, match="shorter"):
+        map_in_threads(pow, [2, 3], [3])
