@@ -43,7 +43,7 @@ class StepKey(NamedTuple):
     rows: int
     columns: int
     text: int
-    rule: SamplingRule
+    rule: SamplingRule | None
 
 
 def few_shapes(device: torch.device) -> bool:
@@ -212,8 +212,13 @@ class Lane:
             columns = next(columns for columns in self._windows() if columns >= needed)
             return StepKey(rows, columns, self.kind.text, any_rule(self.transformer.card))
         texts = (0 if task.row.text is None else len(task.row.text) for task in self.running)
-        rule = sampling_rule((task.sampling for task in self.running), self.transformer.card)
+        rule = self._rule(self.running)
         return StepKey(count, round_up(needed, CPU_WINDOW), round_up(max(texts), CPU_WINDOW), rule)
+
+    def _rule(self, tasks: list[RowTask]) -> SamplingRule | None:
+        """The rule that serves some rows; on a CPU none where they draw in different ways: see `draw_apart`."""
+        rule = sampling_rule((task.sampling for task in tasks), self.transformer.card)
+        return None if rule.mixed and not few_shapes(self.transformer.device) else rule
 
     def _row_counts(self) -> list[int]:
         """1, 2, 4, 8 ... up to all slots."""
@@ -240,7 +245,7 @@ class Lane:
         hidden = t(slots.given(one), windows(scratch, length), cross, position, causal)
         slots.store([task.slot for task in tasks], scratch, length)
         rows = torch.tensor([task.slot for task in tasks], device=t.device)
-        rule = sampling_rule((task.sampling for task in tasks), t.card)
+        rule = self._rule(tasks)
         both = hidden.repeat(len(tasks), 1)
         finish_step(slots, both, rows, slots.position[rows], slots.values.at(rows), rule)
         for task in tasks:

@@ -41,6 +41,12 @@ class SamplingRule(NamedTuple):
     nucleus: bool
     greedy: bool
 
+    @property
+    def mixed(self) -> bool:
+        """Whether rows may draw in different ways."""
+        uneven = self.width > 0 and not self.even
+        return uneven or (self.width > 0) + self.nucleus + self.greedy > 1
+
 
 @dataclass(frozen=True)
 class SamplingValues:
@@ -177,6 +183,19 @@ def draw(
     _, tokens = drawn.pop()
     for chosen, others in drawn:
         tokens = torch.where(chosen[:, None], others, tokens)
+    return tokens
+
+
+def draw_apart(logits: torch.Tensor, uniforms: torch.Tensor, values: SamplingValues) -> torch.Tensor:
+    """As `draw`, those rows together that draw alike: a CPU need not sort all of them for the sake of one."""
+    alike: dict[SamplingRule, list[int]] = {}
+    ways = zip(values.top_k.tolist(), values.nucleus.tolist(), values.greedy.tolist(), strict=True)
+    for row, (top_k, nucleus, greedy) in enumerate(ways):
+        rule = SamplingRule(0 if nucleus or greedy else top_k, True, nucleus, greedy)
+        alike.setdefault(rule, []).append(row)
+    tokens = torch.empty(uniforms.shape, dtype=torch.long)
+    for rule, rows in alike.items():
+        tokens[rows] = draw(logits[rows], uniforms[rows], values.at(torch.tensor(rows)), rule)
     return tokens
 
 

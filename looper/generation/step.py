@@ -7,19 +7,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from looper.generation.sampling import SamplingRule, SamplingValues, draw
+from looper.generation.sampling import SamplingRule, SamplingValues, draw, draw_apart
 from looper.generation.slots import HALVES, Slots
 from looper.model.kv_cache import Cross, RowWindow, row_windows
 
 
-def make_step(slots: Slots, rows: int, length: int, text: int, rule: SamplingRule) -> Callable[[], None]:
-    """Prepare the step of the first `rows` rows that looks at `length` columns and `text` tokens."""
+def make_step(
+    slots: Slots, rows: int, length: int, text: int, rule: SamplingRule | None
+) -> Callable[[], None]:
+    """Prepare the step of the first `rows` rows that looks at `length` columns and `text` tokens.
+
+    A `rule` serves all of them; with None each row is drawn by its own, for which the step looks at their values.
+    """
     window = row_windows(slots.cache, slots.halves[: HALVES * rows], length)
     cross = slots.cross and slots.cross.of(slice(0, rows), text)
     return lambda: step(slots, window, cross, rule)
 
 
-def step(slots: Slots, window: tuple[RowWindow, ...], cross: Cross | None, rule: SamplingRule) -> None:
+def step(slots: Slots, window: tuple[RowWindow, ...], cross: Cross | None, rule: SamplingRule | None) -> None:
     """Feed each row's column at its position and draw the next one; no host sync, constant shapes.
 
     `window` is the part of the caches of the first rows to look at, which reaches beyond their positions.
@@ -39,7 +44,12 @@ def step(slots: Slots, window: tuple[RowWindow, ...], cross: Cross | None, rule:
 
 
 def finish_step(
-    slots: Slots, hidden: Tensor, rows: Tensor, column: Tensor, values: SamplingValues, rule: SamplingRule
+    slots: Slots,
+    hidden: Tensor,
+    rows: Tensor,
+    column: Tensor,
+    values: SamplingValues,
+    rule: SamplingRule | None,
 ) -> None:
     """Guide, draw and write a column of each of `rows`, except where its tokens are given."""
     conditional, null = hidden.view(len(rows), HALVES, -1).unbind(dim=1)
@@ -49,6 +59,7 @@ def finish_step(
     logits = slots.transformer.logits(hidden)
     # a NaN or an infinity anywhere stays in the sum: one add instead of a look at every step
     slots.check.index_add_(0, rows, logits.sum(dim=(1, 2)))
-    tokens = draw(logits, slots.uniforms[rows, column], values, rule)
+    uniforms = slots.uniforms[rows, column]
+    tokens = draw_apart(logits, uniforms, values) if rule is None else draw(logits, uniforms, values, rule)
     given = slots.sequence[rows, :, column]
     slots.sequence[rows, :, column] = torch.where(given < 0, tokens, given)

@@ -13,6 +13,7 @@ from looper.generation.sampling import (
     any_rule,
     check_sampling,
     draw,
+    draw_apart,
     row_uniforms,
     running_sum,
     sampling_kind,
@@ -76,6 +77,22 @@ def test_rows_of_other_sampling_values_draw_what_they_draw_alone(some):
     )
     for rule in (sampling_rule(some, 300), any_rule(300)):
         assert torch.equal(draw(logits, uniforms, values, rule), alone)
+    assert torch.equal(draw_apart(logits, uniforms, values), alone)
+
+
+@pytest.mark.parametrize(
+    ("some", "mixed"),
+    [
+        (MIXED, True),
+        (MIXED[:2], True),  # of unlike top_k
+        (MIXED[3:5], False),
+        (MIXED[5:], False),
+        ([MIXED[0], MIXED[5]], True),
+        (MIXED[:1] * 4, False),
+    ],
+)
+def test_rows_are_drawn_apart_where_they_draw_in_different_ways(some, mixed):
+    assert sampling_rule(some, 300).mixed == mixed
 
 
 @pytest.mark.parametrize(
