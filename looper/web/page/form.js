@@ -99,8 +99,8 @@ export function build(form, list, models = {}) {
     fresh.update();
   };
   return {
-    /** Tell the seed that was drawn, without asking for it again. */
-    tellSeed: (drawn) => { if (seed && drawn >= 0) seed.value = drawn; },
+    /** Tell the seed that was drawn, without asking for it again; one that somebody typed meanwhile stays. */
+    tellSeed: (drawn) => { if (seed && drawn >= 0 && fresh.box.checked) seed.value = drawn; },
     read: () => Object.fromEntries(list.map((input) => [input.name, value(input)])),
     write: (values) => {
       list.forEach((input) => set(input, values[input.name] ?? input.default ?? ""));
