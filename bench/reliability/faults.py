@@ -46,9 +46,8 @@ def cancelled(server: Server, delay: float) -> float:
         taken = server.client.post(f"/predictions/{name}/cancel").status_code == 200
         server.wait("READY")
         left = set(server.files()) - before
-        if (
-            taken and not left
-        ):  # else its loops were made, and are kept for their reply: a little earlier, then
+        # else its loops were made, and are kept for their reply: a little earlier, then
+        if taken and not left:
             break
     else:
         raise Misbehaviour(f"not cancelled, or files left each time: {left}")

@@ -6,6 +6,7 @@ What a CPU cannot show is a GPU's own order of summation; `python -m bench.gpu` 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -44,9 +45,10 @@ def guided(told_and_null: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module", params=[*SHAPES, "tiny"])
-def logits(request, tmp_path_factory) -> Logits:
+def logits(request, tmp_path_factory) -> Iterator[Logits]:
     from looper.generation.generator import Generator
 
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     name = request.param
     folder = (
@@ -61,7 +63,8 @@ def logits(request, tmp_path_factory) -> Logits:
     with torch.autocast("cpu", torch.float16):  # as audiocraft does on a GPU, with weights in half precision
         theirs = their_logits(lm, tokens, TEXT)
     ours = our_logits(Transformer(lm), text.half(), tokens)
-    return Logits(guided(single), guided(theirs), guided(ours))
+    yield Logits(guided(single), guided(theirs), guided(ours))
+    torch.set_num_threads(before)
 
 
 def test_ours_is_as_near_to_single_precision_as_audiocrafts(logits):
