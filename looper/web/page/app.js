@@ -34,7 +34,6 @@ const sets = new History({
 async function attend(id, values) {
   const giveUp = new AbortController();
   fail(null);
-  note();
   showProgress();
   $("progress").hidden = false;
   bringUp("player");
