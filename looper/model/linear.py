@@ -49,6 +49,9 @@ class BatchInvariantLinear:
         self.buffer = None if tile is None else self._shared(tile, {} if buffers is None else buffers)
         if tile is None:
             self.packed, self.counts = self._choose(pack(self.weight) if packing else None)
+            # rows of zeros at hand: `F.pad` takes three times as long for so few
+            most = max(count - rows for rows, count in enumerate(self.counts))
+            self.padding = self.weight.new_zeros(most, self.weight.shape[1])
 
     def _shared(self, tile: int, buffers: dict[int, Tensor]) -> Tensor:
         """One buffer for all layers of a width, so that it stays in a GPU's cache."""
@@ -68,16 +71,19 @@ class BatchInvariantLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]."""
-        return self.padded(x)[: x.shape[0]]
+        product = self.padded(x)
+        return product if product.shape[0] == x.shape[0] else product[: x.shape[0]]
 
     def padded(self, x: Tensor) -> Tensor:
         """As calling it, but any rows of padding stay at the end, for the next layer to take as they are."""
         if self.buffer is not None:
             return self._in_tile(x)
         x = x.to(self.weight.dtype)
-        pieces = [self._multiply(self._fill_up(piece)) for piece in x.split(len(self.counts) - 1)]
+        most = len(self.counts) - 1
+        if x.shape[0] <= most:
+            return self._multiply(self._fill_up(x))
         # all but the last are as many rows as can be multiplied at once, and so without padding
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        return torch.cat([self._multiply(self._fill_up(piece)) for piece in x.split(most)])
 
     def _in_tile(self, x: Tensor) -> Tensor:
         assert self.buffer is not None
@@ -93,7 +99,7 @@ class BatchInvariantLinear:
 
     def _fill_up(self, x: Tensor) -> Tensor:
         missing = self.counts[x.shape[0]] - x.shape[0]
-        return F.pad(x, (0, 0, 0, missing)) if missing else x
+        return torch.cat((x, self.padding[:missing])) if missing else x
 
     def _multiply(self, x: Tensor) -> Tensor:
         return multiply(x, self.weight, self.packed, self.bias)
