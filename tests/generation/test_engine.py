@@ -19,6 +19,7 @@ from looper.generation.tasks import DecodeError
 from looper.model.beat_clock import clock_features
 from looper.request import Sampling
 from testkit.decoding import TEXT, described, prompt_codes
+from testkit.properties import examples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -46,9 +47,9 @@ def requests(draw):
             draw(st.sampled_from(TEXTS)),
             draw(number),
             draw(st.sampled_from([0, 0, 1, 7, 20])),
-            draw(st.integers(21, 90)),
+            draw(st.integers(21, 50)),
         )
-        for _ in range(draw(st.integers(1, 5)))
+        for _ in range(draw(st.integers(1, 4)))
     ]
     delay = draw(st.sampled_from([0.0, 0.0, 0.01, 0.05]))
     return rows, draw(st.sampled_from(SAMPLINGS)), delay, draw(st.integers(0, 5)) == 0
@@ -106,11 +107,10 @@ def calls(request, models) -> Calls:
 
 
 @settings(
-    max_examples=5,
-    deadline=None,
+    examples(4),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(st.lists(requests(), min_size=2, max_size=6), st.integers(1, 6), st.integers(1, 3), st.booleans())
+@given(st.lists(requests(), min_size=2, max_size=5), st.integers(1, 6), st.integers(1, 3), st.booleans())
 def test_rows_of_requests_that_come_and_go_are_bit_for_bit_those_they_are_alone(
     calls, some, slots, workers, few
 ):

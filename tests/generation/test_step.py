@@ -37,13 +37,19 @@ ROWS, WINDOW, TEXT_ROOM = 2, 64, 32
 
 
 def filled_slots(generator: Generator, sampling: Sampling) -> Slots:
+    slots = Slots(generator.engine.transformer, 4, 64, 64)
+    refill(slots, generator, sampling)
+    return slots
+
+
+def refill(slots: Slots, generator: Generator, sampling: Sampling) -> None:
+    """Let two rows begin in slots that may have held others."""
     t = generator.engine.transformer
-    slots = Slots(t, 4, 64, 64)
     slots.values.set([0, 1], sampling, t.card)
     t.write_text(slots.cross, [0, 1], generator.encode_text(TEXT))
     slots.sequence[:, :, 1:] = -1
+    slots.position.zero_()
     slots.uniforms.uniform_(generator=torch.Generator().manual_seed(0))
-    return slots
 
 
 def shapes_of(slots: Slots) -> tuple:
@@ -57,26 +63,34 @@ def step_on_fake_tensors(slots: Slots, rule: SamplingRule) -> None:
         step(slots, *shapes_of(slots), rule)
 
 
+DRAWN = (Sampling(top_k=20), Sampling(top_p=0.9), Sampling(temperature=0), Sampling(cfg_coef=1, top_k=0))
+
+
 @pytest.mark.parametrize(
-    "sampling",
-    [Sampling(top_k=20), Sampling(top_p=0.9), Sampling(temperature=0), Sampling(cfg_coef=1, top_k=0)],
-    ids=str,
+    ("shape", "rule", "samplings"),
+    [
+        *(("t5", sampling_rule([sampling], 64), (sampling,)) for sampling in DRAWN),
+        ("t5", any_rule(64), DRAWN),
+        ("custom", any_rule(64), DRAWN),
+    ],
+    ids=["top_k", "top_p", "greedy", "unguided", "any", "any-custom"],
 )
-@pytest.mark.parametrize("shape", ["t5", "custom"])
 @torch.no_grad()
 def test_the_step_is_one_graph_of_constant_shapes_without_a_look_at_the_device(
-    models, sampling, shape, monkeypatch
+    models, shape, rule, samplings, monkeypatch
 ):
     """`fullgraph` raises where Python must look at a tensor, a recompile where a shape changes."""
     monkeypatch.setattr(
         "looper.model.transformer.attention_by_rows", F.scaled_dot_product_attention
     )  # as on CUDA
     generator = models(shape)
-    for rule in (sampling_rule([sampling], 64), any_rule(64)):
+    torch._dynamo.reset()
+    compiled = torch.compile(step, fullgraph=True, dynamic=False, backend="eager")
+    traced = filled_slots(generator, samplings[0])
+    for sampling in samplings:
         step_on_fake_tensors(filled_slots(generator, sampling), rule)
-        eager, traced = filled_slots(generator, sampling), filled_slots(generator, sampling)
-        torch._dynamo.reset()
-        compiled = torch.compile(step, fullgraph=True, dynamic=False, backend="eager")
+        eager = filled_slots(generator, sampling)
+        refill(traced, generator, sampling)
         with torch._dynamo.config.patch(error_on_recompile=True):
             for _ in range(5):
                 step(eager, *shapes_of(eager), rule)
