@@ -9,7 +9,9 @@ import os
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,9 @@ class Compiled:
     architecture : int
     registers, stack, local, shared : int
         Registers of a thread, and bytes; stack and local memory are spills.
-    tensor_cores, async_copies : bool
-        Whether its code has such instructions.
+    ptx : str
+        What it was assembled from.
+    cubin : bytes
     """
 
     name: str
@@ -46,8 +49,23 @@ class Compiled:
     stack: int
     local: int
     shared: int
-    tensor_cores: bool
-    async_copies: bool
+    ptx: str = field(repr=False)
+    cubin: bytes = field(repr=False)
+
+    @property
+    def tensor_cores(self) -> bool:
+        """Whether it asks for them: there is nothing else that the assembler could make of it."""
+        return bool(re.search(r"\b(mma\.sync|wgmma\.mma_async)", self.ptx))
+
+    @property
+    def async_copies(self) -> bool:
+        """Whether it asks for them."""
+        return bool(re.search(r"\bcp\.async\.(c[ag]|bulk)", self.ptx))
+
+    def disassembled(self) -> str:
+        """Its machine code, which takes longer to read than to make."""
+        with _in_a_file(self.cubin) as name:
+            return _tool("nvdisasm", "-c", name)
 
 
 def compile_for(record: LaunchRecord, architecture: int) -> Compiled:
@@ -66,11 +84,8 @@ def compile_for(record: LaunchRecord, architecture: int) -> Compiled:
     if record.constants["PDL"]:
         options["launch_pdl"] = True
     made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(made.asm["cubin"])
-        file.flush()
-        usage = _tool("cuobjdump", "-res-usage", file.name)
-        code = _tool("nvdisasm", "-c", file.name)
+    with _in_a_file(made.asm["cubin"]) as name:
+        usage = _tool("cuobjdump", "-res-usage", name)
     found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)
     assert found, usage
     registers, stack, local = map(int, found.groups())
@@ -81,9 +96,17 @@ def compile_for(record: LaunchRecord, architecture: int) -> Compiled:
         stack,
         local,
         made.metadata.shared,
-        bool(re.search(r"\bH?G?MMA\.", code)),
-        bool(re.search(r"\b(LDGSTS|UTMALDG|UBLKCP)", code)),
+        made.asm["ptx"],
+        made.asm["cubin"],
     )
+
+
+@contextmanager
+def _in_a_file(cubin: bytes) -> Iterator[str]:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        yield file.name
 
 
 def _type(value: Any) -> str:

@@ -1,5 +1,6 @@
 """The kernels as they are compiled for cards that are not here, at the shapes that medium and large launch."""
 
+import re
 from functools import cache
 
 import pytest
@@ -8,6 +9,7 @@ from looper.runtime import paths
 from testkit import checkpoints
 
 MOST_REGISTERS = 128  # of a thread: four blocks of 128 threads share a processor's 65,536
+ASYNC_COPY = r"\b(LDGSTS|UTMALDG|UBLKCP)"  # in machine code
 PRODUCTS = 6  # q, k and v; out of attention; q of the text; up; down; the heads
 
 
@@ -48,9 +50,11 @@ def test_products_use_tensor_cores_and_copy_asynchronously(compiled, made_for):
     assert len(products) == PRODUCTS
     for kernel in products:
         assert kernel.tensor_cores and kernel.async_copies, kernel
+    code = products[0].disassembled()
+    assert re.search(r"\bH?G?MMA\.", code) and re.search(ASYNC_COPY, code)
 
 
 def test_self_attention_copies_asynchronously(compiled):
     for architecture in (80, 89, 90):
         (kernel,) = (k for k in compiled("medium", architecture) if k.name.startswith("self_attention"))
-        assert kernel.async_copies, kernel
+        assert kernel.async_copies and re.search(ASYNC_COPY, kernel.disassembled()), kernel
