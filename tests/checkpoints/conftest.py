@@ -52,3 +52,12 @@ def hub(published, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "PAUSE", 0)
     yield hub
     hub.close()
+
+
+@pytest.fixture(scope="module")
+def drawn_once():
+    """Random weights always drift: what they draw is taken as it comes, where it is not about which draw is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("looper.pipeline.session.CANDIDATES", 1)
+        patch.setattr("looper.pipeline.session.ROUNDS", 0)
+        yield

@@ -194,7 +194,7 @@ def test_a_text_encoder_as_wide_as_the_model_needs_no_projection(tmp_path):
     assert torch.equal(codes_of(ours, [TEXT], expected.shape[-1]), expected)
 
 
-def test_the_folder_is_verified_and_loops_can_be_made_of_it(saved, tmp_path):
+def test_the_folder_is_verified_and_loops_can_be_made_of_it(saved, tmp_path, drawn_once):
     from looper import LoopMaker, LoopRequest
 
     made = convert_huggingface(saved, tmp_path / "mine")

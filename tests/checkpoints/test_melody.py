@@ -29,7 +29,7 @@ from testkit.command_line import run
 from testkit.decoding import prompt_codes
 from testkit.melody import audiocrafts_musicgen, their_codes, tune
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "drawn_once")
 TEXT = "deep house warm chords"
 SHAPES = {
     "t5": Shape(melody=True, num_layers=2),

@@ -24,7 +24,7 @@ from looper.request import Sampling
 from testkit import stand_ins
 from testkit.checkpoints import Shape
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "drawn_once")
 TEXT = "deep house warm chords"
 STEREO = Shape(stereo=True)
 
@@ -104,7 +104,7 @@ def test_a_mono_model_takes_no_stereo_prompt(models):
 
 
 @pytest.fixture(scope="module")
-def loops(models):
+def loops(models, drawn_once):
     request = LoopRequest("drums", bpm=121.7, variations=2, max_duration=2, top_k=60, seed=3)
     return LoopMaker(models("stereo")).make(request)
 

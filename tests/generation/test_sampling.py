@@ -15,6 +15,8 @@ from tests.generation.test_exact_draws import our_draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+DRAWS = 16_000
+
 
 def chi_square_p(first: np.ndarray, second: np.ndarray, n: int) -> float:
     """Two-sample chi-square over tokens, rare ones pooled."""
@@ -52,7 +54,7 @@ def audiocraft_draw(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 )
 def test_draws_have_audiocrafts_distribution(sampling):
     torch.manual_seed(1)
-    card, draws = 300, 40_000
+    card, draws = 300, DRAWS
     logits = (2 * torch.randn(card)).expand(draws, card)
     theirs = audiocraft_draw(logits.clone(), sampling)[:, 0].numpy()
     uniforms = torch.from_numpy(np.random.default_rng(2).random(draws, dtype=np.float32))
@@ -65,7 +67,7 @@ def test_draws_have_audiocrafts_distribution(sampling):
 
 
 def rare(logits: torch.Tensor, sampling: Sampling) -> set[int]:
-    """Tokens that may be drawn and yet be missing among 40,000 draws; none outside top_k or top_p."""
+    """Tokens that may be drawn and yet be missing among so many draws; none outside top_k or top_p."""
     probabilities = torch.softmax(logits / sampling.temperature, dim=-1)
     order = probabilities.argsort(descending=True)
     before = probabilities[order].cumsum(0) - probabilities[order]
@@ -75,7 +77,7 @@ def rare(logits: torch.Tensor, sampling: Sampling) -> set[int]:
 
 def test_a_wrong_distribution_would_be_noticed():
     torch.manual_seed(1)
-    logits = (2 * torch.randn(300)).expand(40_000, 300)
+    logits = (2 * torch.randn(300)).expand(DRAWS, 300)
     theirs = audiocraft_draw(logits.clone(), Sampling(top_k=0))[:, 0].numpy()
     warmer = audiocraft_draw(logits.clone(), Sampling(top_k=0, temperature=1.1))[:, 0].numpy()
     assert chi_square_p(theirs, warmer, 300) < 1e-3
