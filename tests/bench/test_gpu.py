@@ -14,7 +14,9 @@ SECTIONS = {"machine", "kernels", "bits", "precision", "steps", "profile", "requ
 
 
 @pytest.mark.slow
-def test_a_rehearsal_goes_through_every_section_and_finds_all_right(tmp_path, capsys, one_thread, monkeypatch):
+def test_a_rehearsal_goes_through_every_section_and_finds_all_right(
+    tmp_path, capsys, one_thread, monkeypatch
+):
     monkeypatch.setattr("looper.pipeline.session.ROUNDS", 0)  # random weights always drift
     assert command.main(["--rehearse", "--shape", "medium", "--json", str(tmp_path / "gpu.json")]) == 0
     found = json.loads((tmp_path / "gpu.json").read_text())

@@ -133,10 +133,11 @@ def test_memory_that_runs_out_in_flight_is_given_up_and_the_rows_begin_anew(mode
 
 
 def test_memory_of_idle_lanes_is_given_up_before_the_slots_are_halved(models, monkeypatch):
+    monkeypatch.setattr("looper.generation.lane_pool.SHORT_COLUMNS", 96)
     engine, other = Engine(models("t5").model), Engine(models("t5").model)
     rows = [Row(models("t5").encode_text(TEXT), (0, k, 0)) for k in range(6)]
     whole = engine.decode(rows, 20, Sampling(top_k=20))
-    engine.decode(rows[:1], 720, Sampling(top_k=20))  # in a lane of longer slots
+    engine.decode(rows[:1], 120, Sampling(top_k=20))  # in a lane of longer slots
     other.decode(rows[:1], 20, Sampling(top_k=20))
     assert len(engine.lanes.by_kind) == 2 and other.status().cache_bytes > 0
     advance, sizes = Lane.advance, []

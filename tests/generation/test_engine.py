@@ -147,13 +147,16 @@ def test_greedy_rows_among_others_are_audiocrafts(models):
             made.result()
 
 
-def test_a_long_row_leaves_the_short_slots_alone_and_is_the_same(models):
-    generator, engine = models("t5"), Engine(models("t5").model)
+def test_a_long_row_leaves_the_short_slots_alone_and_is_the_same(models, monkeypatch):
+    generator = models("t5")
+    assert Engine(generator.model).lanes.columns == [704, 1504]
+    monkeypatch.setattr("looper.generation.lane_pool.SHORT_COLUMNS", 96)
+    engine = Engine(generator.model)
     text = generator.encode_text(TEXT)
-    short, long = Row(text, (0, 0, 0), None, None, 60), Row(text, (0, 1, 0), None, None, 720)
-    together = engine.decode([short, long], 720, Sampling(top_k=20))
-    assert sorted(kind.columns for kind in engine.lanes.by_kind) == [704, 1504]
-    assert torch.equal(engine.decode([long], 720, Sampling(top_k=20))[0], together[1])
+    short, long = Row(text, (0, 0, 0), None, None, 60), Row(text, (0, 1, 0), None, None, 120)
+    together = engine.decode([short, long], 120, Sampling(top_k=20))
+    assert sorted(kind.columns for kind in engine.lanes.by_kind) == [96, 1504]
+    assert torch.equal(engine.decode([long], 120, Sampling(top_k=20))[0], together[1])
     assert torch.equal(engine.decode([short], 60, Sampling(top_k=20))[0], together[0, :, :60])
 
 

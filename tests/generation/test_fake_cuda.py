@@ -251,9 +251,7 @@ def test_a_whole_request_keeps_to_one_device_and_its_types(folder, sampling, rul
         melody = tune(2)
     for prompt in (None, heard):
         keys = [(1, k, 0) for k in range(9)]
-        drawn = generator.generate(
-            GenerationRequest(texts, lengths, keys, sampling, prompt, clock, melody)
-        )
+        drawn = generator.generate(GenerationRequest(texts, lengths, keys, sampling, prompt, clock, melody))
         assert drawn.samples.shape == (9, 70 * generator.hop_length, *channels)
     assert rules.steps > 70
     assert set(rules.convolved) == {torch.float16, torch.float32}  # decoding, and encoding

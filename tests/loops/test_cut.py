@@ -126,11 +126,17 @@ def test_no_beat_fitting_names_the_remedy():
         loop_beats(40, 1)
 
 
-@pytest.mark.parametrize("bpm", [41.7, 93.5, 127.003, 299.9])
+SHAPES = [(4, 0, "float32"), (3, 1, "float64"), (5, 2, "float32")]
+
+
 @pytest.mark.parametrize(
-    ("metre", "channels", "dtype"), [(4, 0, "float32"), (3, 1, "float64"), (5, 2, "float32")]
+    ("bpm", "deviation", "metre", "channels", "dtype"),
+    [
+        (bpm, deviation, *SHAPES[(i + j) % 3])
+        for i, bpm in enumerate([41.7, 93.5, 127.003, 299.9])
+        for j, deviation in enumerate([0.95, 1.0, 1.0004, 1.06])
+    ],
 )
-@pytest.mark.parametrize("deviation", [0.95, 1.0, 1.0004, 1.06])
 def test_cut_has_the_exact_sample_count_and_the_shape_of_its_input(bpm, metre, channels, dtype, deviation):
     seconds = metre * 60 / bpm * deviation
     mono = chord(seconds + 1.0).astype(dtype)

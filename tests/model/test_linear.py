@@ -34,7 +34,7 @@ def test_a_row_of_a_product_is_the_same_at_every_place_of_every_batch(shapes, bi
     torch.set_num_threads(threads)
     random = torch.Generator().manual_seed(5)
     for n_out, n_in in LINEAR_SHAPES[shapes]:
-        weight, x = torch.randn(n_out, n_in, generator=random), torch.randn(70, n_in, generator=random)
+        weight, x = torch.randn(n_out, n_in, generator=random), torch.randn(24, n_in, generator=random)
         layer = linear.BatchInvariantLinear(
             weight, torch.randn(n_out, generator=random) if biased else None, None, packing
         )
@@ -42,7 +42,7 @@ def test_a_row_of_a_product_is_the_same_at_every_place_of_every_batch(shapes, bi
         expected = x @ weight.T + (layer.bias if biased else 0)
         torch.testing.assert_close(alone, expected, atol=1e-3, rtol=1e-4)
         for rows in (2, 3, 7, 8, 20, 31, 64, 70):
-            for order in (torch.full((rows,), 6), torch.arange(rows).flip(0)):
+            for order in (torch.full((rows,), 6), torch.arange(rows).flip(0) % len(x)):
                 assert torch.equal(layer(x[order]), alone[order]), (n_out, n_in, rows, order[0])
 
 
