@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from looper.pipeline.maker import LoopMaker
+from looper.runtime.memory import freeze_gc
 from looper.service.models import Models
 from testkit.fakes import FakeGenerator
 
@@ -25,6 +26,7 @@ class FakeModels(Models):
     def __init__(self, generator=None):
         super().__init__({})
         self.maker = LoopMaker(generator or FakeGenerator())
+        freeze_gc()  # as a server that starts: else each prediction collects over all the tests have made
 
     def get(self, name):
         return self.maker
