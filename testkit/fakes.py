@@ -114,6 +114,7 @@ class FakeMaker:
         ]
         report = Report(request.seed, "fake", bars)
         report.measured_bpm, report.confidence = [request.bpm] * len(loops), [0.9] * len(loops)
+        report.attempts = [1] * len(loops)
         return Loops(loops, request, report)
 
     def _act(self, prompt, progress):

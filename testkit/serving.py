@@ -9,9 +9,9 @@ from testkit.fakes import FakeGenerator
 
 WISH = {
     "prompt": "drums",
-    "bpm": 120,
+    "bpm": 240,
     "variations": 2,
-    "max_duration": 4,
+    "max_duration": 2,
     "top_k": 250,
     "top_p": 0,
     "temperature": 1,
