@@ -99,7 +99,7 @@ class FakeMaker:
     def load(cls, model, device=None):
         return cls()
 
-    def make(self, request, progress=None):
+    def make(self, request, progress=None, melody=None):
         self._act(request.prompt, progress or (lambda *_: None))
         beats = request.beats
         bars, n = beats / request.beats_per_bar, loop_length(beats, request.bpm, self.rate)
