@@ -55,9 +55,14 @@ LONG_BARS = [(48, 16, 20), (60, 16, 16), (45, 13, 20), (48, 8, 20), (72, 12, 20)
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_candidate")
-@pytest.mark.parametrize("clocked", [False, True])
 @pytest.mark.parametrize(
-    ("bars", "bpm", "metre"), [(3, 121.7, 4), (6, 119, 4), (1, 300, 4), (8, 97.3, 4), (3, 299, 7), (1, 40, 1)]
+    ("bars", "bpm", "metre", "clocked"),
+    [(6, 119, 4, False), (8, 97.3, 4, True)]
+    + [
+        (*case, clocked)
+        for case in ((3, 121.7, 4), (1, 300, 4), (3, 299, 7), (1, 40, 1))
+        for clocked in (False, True)
+    ],
 )
 def test_loops_have_just_the_bars_that_were_asked_for(bars, bpm, metre, clocked):
     loops = make(FakeGenerator(clocked), bpm=bpm, bars=bars, beats_per_bar=metre, variations=2)
@@ -80,7 +85,7 @@ def test_however_long_a_bar_a_variation_has_room_for_a_loop_from_the_bar_line_on
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_candidate")
-@pytest.mark.parametrize(("bpm", "beats_per_bar", "max_duration"), LONG_BARS[:3])
+@pytest.mark.parametrize(("bpm", "beats_per_bar", "max_duration"), [LONG_BARS[0], LONG_BARS[2]])
 def test_variations_with_long_bars_are_cut_on_the_bar_line_and_the_shorter_prompt_is_said(
     bpm, beats_per_bar, max_duration
 ):
@@ -273,7 +278,7 @@ def test_unhelpful_music_still_gives_every_loop_at_exact_length_and_says_so(soun
 @pytest.mark.parametrize("clocked", [False, True])
 def test_variations_continue_the_bar_that_ends_the_first_loop(clocked):
     generator = FakeGenerator(clocked)
-    loops = make(generator, bpm=120, variations=3)
+    loops = make(generator, bpm=120, variations=2, max_duration=4)
     prompt = generator.calls[1].audio_prompts
     assert prompt.shape[0] == 1 and prompt.shape[1] % generator.hop_length == 0
     clock = clock_features(600, 25) if clocked else None
