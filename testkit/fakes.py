@@ -99,7 +99,7 @@ class FakeMaker:
     def load(cls, model, device=None):
         return cls()
 
-    def make(self, request, progress=None):
+    def make(self, request, progress=None, melody=None):
         self._act(request.prompt, progress or (lambda *_: None))
         beats = request.beats
         bars, n = beats / request.beats_per_bar, loop_length(beats, request.bpm, self.rate)
@@ -112,8 +112,13 @@ class FakeMaker:
             Loop(wave, self.rate, request.bpm, request.beats_per_bar, beats, grid, SeamReport(1.0), info)
             for wave in noise.astype(np.float32)
         ]
+        for (
+            loop
+        ) in loops:  # noise is in no key: to hear that takes a process a second, for the import of librosa
+            vars(loop)["heard_key"] = None
         report = Report(request.seed, "fake", bars)
         report.measured_bpm, report.confidence = [request.bpm] * len(loops), [0.9] * len(loops)
+        report.attempts = [1] * len(loops)
         return Loops(loops, request, report)
 
     def _act(self, prompt, progress):

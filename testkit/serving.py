@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from looper.pipeline.maker import LoopMaker
+from looper.runtime.memory import freeze_gc
 from looper.service.models import Models
 from testkit.fakes import FakeGenerator
 
 WISH = {
     "prompt": "drums",
-    "bpm": 120,
+    "bpm": 240,
     "variations": 2,
-    "max_duration": 4,
+    "max_duration": 2,
     "top_k": 250,
     "top_p": 0,
     "temperature": 1,
@@ -25,6 +26,7 @@ class FakeModels(Models):
     def __init__(self, generator=None):
         super().__init__({})
         self.maker = LoopMaker(generator or FakeGenerator())
+        freeze_gc()  # as a server that starts: else each prediction collects over all the tests have made
 
     def get(self, name):
         return self.maker

@@ -79,6 +79,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def one_candidate(monkeypatch):
+    """Where it is not about which draw is taken: one is drawn, and its beats are found, instead of four."""
+    monkeypatch.setattr("looper.pipeline.session.CANDIDATES", 1)
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     """Generators of stand-in models by the name of their shape (`testkit.decoding.SHAPES`), each made once."""

@@ -9,7 +9,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import redirect_stdout, suppress
 from dataclasses import replace
@@ -45,19 +44,8 @@ def tell(record):
 
 
 def faults(out, plan):
-    for record in run_on_ray(WITH_FAULTS, out, plan):
+    for record in run_on_ray(WITH_FAULTS, out, replace(plan, in_flight=3)):
         tell(record)
-
-
-def two_at_a_time(out, plan):
-    faults(out, replace(plan, in_flight=3))
-
-
-def worker_killed(out, plan):
-    for k, record in enumerate(run_on_ray(WISHES, out, plan)):
-        tell(record)
-        if k in (2, 5):
-            os.kill(workers()[0], signal.SIGKILL)
 
 
 def driver(out, plan):
@@ -86,20 +74,16 @@ def folder_gone(out, plan):
         print(error, flush=True)
 
 
-def node_killed(out, plan, cluster, node):
-    """A node is killed, and another one joins later."""
-    joining = threading.Thread(target=join_later, args=(cluster,))
+def all_killed(out, plan, cluster, nodes):
+    """A worker is killed, then both nodes; only on one that joins after that can the rest be made."""
     for k, record in enumerate(run_on_ray(WISHES, out, plan)):
         tell(record)
         if k == 2:
-            cluster.remove_node(node, allow_graceful=False)
-            joining.start()
-    joining.join()
-
-
-def join_later(cluster):
-    time.sleep(2)
-    cluster.add_node(num_cpus=1, **STORE)
+            os.kill(workers()[0], signal.SIGKILL)
+        if k == 5:
+            for node in nodes:
+                cluster.remove_node(node, allow_graceful=False)
+            cluster.add_node(num_cpus=1, **STORE)  # by the main thread: Ray sets signal handlers
 
 
 def alone(out, plan):
@@ -118,7 +102,7 @@ def play(folder, scene, *more):
 
 
 def main(folder):
-    """Two nodes with a worker each, and a head without; the last scene kills one."""
+    """Two nodes with a worker each, and a head without; the last scene there kills both."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
@@ -127,9 +111,9 @@ def main(folder):
     )
     nodes = [cluster.add_node(num_cpus=1, **STORE) for _ in range(2)]
     plan = replace(PLAN, address=cluster.address)
-    for scene in (faults, two_at_a_time, worker_killed, driver_killed, folder_gone):
+    for scene in (faults, driver_killed, folder_gone):
         play(folder, scene, plan)
-    play(folder, node_killed, plan, cluster, nodes[1])
+    play(folder, all_killed, plan, cluster, nodes)
     cluster.shutdown()
     play(folder, alone, plan)
 

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from scipy.signal import resample_poly
 
 from looper.pipeline.maker import LoopMaker
 from testkit.command_line import process, run
-from testkit.fakes import FakeGenerator, drum_track
+from testkit.fakes import FakeGenerator, FakeMaker, drum_track
 
 
 @pytest.fixture
@@ -37,10 +38,11 @@ def test_make_writes_exact_loops_and_says_so_in_json(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_pack_is_a_folder_with_a_description_and_a_zip(tmp_path):
+def test_a_pack_is_a_folder_with_a_description_and_a_zip(tmp_path, monkeypatch):
     import zipfile
 
     wish = ("-n", 2, "--max-duration", 2, "--model", "tiny", "--seed", 1)
+    monkeypatch.setattr(LoopMaker, "load", FakeMaker.load)
     words = ("make", "../../etc house", *wish, "--pack", "--out", tmp_path)
     assert run(*words).returncode == 0
     (archive,) = tmp_path.glob("*.zip")
@@ -54,44 +56,49 @@ def test_a_pack_is_a_folder_with_a_description_and_a_zip(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([archive.name, folder.name])
 
 
+MAKE = ("make", "x", "--model", "tiny", "-n", 3, "--bpm", 240, "--max-duration", 2, "--seed", 1)
 INTERRUPTED = """
-import os, pathlib, signal, sys
+import os, signal
 import looper.cli.main, looper.cli.commands
 from looper.pipeline.maker import LoopMaker
 from testkit.fakes import FakeGenerator
 
-when = sys.argv.pop(1)
-press = lambda: os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C
-LoopMaker.load = classmethod(lambda *_: press() if when == "loading" else LoopMaker(FakeGenerator()))
-looper.cli.commands.show_on = lambda bars: lambda stage, *_: press() if stage == when else None
-sync, write = os.fsync, pathlib.Path.write_bytes
-if when == "writing":
-    os.fsync = lambda file: (sync(file), press())
-if when == "the picture":
-    pathlib.Path.write_bytes = lambda path, data: (write(path, data[:100]), press())
+press = lambda stage, *_: os.kill(os.getpid(), signal.SIGINT) if stage == "loops" else None  # Ctrl-C
+LoopMaker.load = classmethod(lambda *_: LoopMaker(FakeGenerator()))
+looper.cli.commands.show_on = lambda bars: press
 looper.cli.main.main()
 """
 
 
 @pytest.mark.slow
+def test_ctrl_c_ends_a_process_that_is_at_work_in_threads_with_130_and_nothing_written(tmp_path):
+    words = (*MAKE, "--out", tmp_path / "o", "--plot", tmp_path / "p.png")
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *map(str, words)], capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("when", "pack"),
-    [
-        ("loading", ()),
-        ("loops", ()),
-        ("writing", ("--pack",)),
-        ("the picture", ("--pack",)),
-    ],
+    [("loading", ()), ("writing", ()), ("writing", ("--pack",)), ("the picture", ("--pack",))],
 )
-def test_ctrl_c_ends_it_with_130_and_nothing_half_written(tmp_path, when, pack):
-    wish = ("--model", "tiny", "-n", 3, "--max-duration", 4, "--seed", 1)
-    words = ("make", "x", *wish, "--out", tmp_path / "o", *pack)
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, when, *map(str, words), "--plot", str(tmp_path / "p.png")],
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+def test_ctrl_c_ends_it_with_130_and_nothing_half_written(tmp_path, monkeypatch, when, pack):
+    press = lambda: os.kill(os.getpid(), signal.SIGINT)
+    monkeypatch.setattr(LoopMaker, "load", lambda *_: press() if when == "loading" else FakeMaker())
+    sync, write = os.fsync, pathlib.Path.write_bytes
+    if when == "writing":
+        monkeypatch.setattr(os, "fsync", lambda file: (sync(file), press()))
+    if when == "the picture":
+        monkeypatch.setattr(
+            pathlib.Path, "write_bytes", lambda path, data: (write(path, data[:100]), press())
+        )
+    try:
+        done = run(*MAKE, "--out", tmp_path / "o", *pack, "--plot", tmp_path / "p.png")
+    except KeyboardInterrupt:
+        pytest.fail("it got out of the command")
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -224,7 +231,7 @@ def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
 @pytest.mark.slow
 def test_vary_writes_variations_of_a_loop_and_the_loop_itself_where_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(LoopMaker, "load", lambda *_: LoopMaker(FakeGenerator()))
-    mine = resample_poly(drum_track(120, 8), 441, 320)
+    mine = resample_poly(drum_track(120, 4), 441, 320)
     soundfile.write(tmp_path / "my loop.wav", np.stack([mine, mine], 1), 44_100)
     words = (
         "vary",
@@ -245,12 +252,12 @@ def test_vary_writes_variations_of_a_loop_and_the_loop_itself_where_asked(tmp_pa
     assert [pathlib.Path(loop["file"]).name[-6:] for loop in told["loops"]] == ["00.wav", "01.wav", "02.wav"]
     for loop in told["loops"]:
         info = soundfile.info(loop["file"])
-        assert (info.frames, info.samplerate, info.channels) == (8 * 44_100, 44_100, 2)
+        assert (info.frames, info.samplerate, info.channels) == (4 * 44_100, 44_100, 2)
     assert any("stereo and the model makes mono" in note for note in told["notes"])
-    packed = (*words, "--out", tmp_path / "p", "--rate", 48_000, "--pack", "--bars", 2)
+    packed = (*words, "--out", tmp_path / "p", "--rate", 48_000, "--pack", "--bars", 1)
     done = run(*packed)
     (pack,) = (path for path in (tmp_path / "p").iterdir() if path.is_dir())
-    assert {soundfile.info(file).frames for file in pack.glob("*.wav")} == {4 * 48_000}, done.stderr
+    assert {soundfile.info(file).frames for file in pack.glob("*.wav")} == {2 * 48_000}, done.stderr
     monkeypatch.setattr(LoopMaker, "load", lambda *_: pytest.fail("loaded"))
     again = run(*packed)
     assert again.returncode == 1 and "is there already" in again.stderr
@@ -280,7 +287,7 @@ def test_what_cannot_be_varied_is_a_sentence_before_a_model_is_loaded(
 @pytest.mark.slow
 @pytest.mark.parametrize(("rate", "channels"), [(44_100, 2), (48_000, 1), (96_000, 2), (32_000, 2)])
 def test_cut_keeps_the_rate_and_the_channels_of_its_recording_unless_told(tmp_path, rate, channels):
-    played = resample_poly(drum_track(118, 12), rate // 100, 320)
+    played = resample_poly(drum_track(118, 6), rate // 100, 320)
     soundfile.write(tmp_path / "jam.wav", np.stack([played, -0.5 * played], 1)[:, :channels], rate)
     words = ("cut", tmp_path / "jam.wav", "--bpm", 121.7, "--bars", 2, "--json", "--out")
     told = json.loads(run(*words, tmp_path / "o").stdout)
@@ -295,7 +302,8 @@ def test_cut_keeps_the_rate_and_the_channels_of_its_recording_unless_told(tmp_pa
 
 
 @pytest.mark.slow
-def test_make_and_packs_come_at_the_rate_that_was_asked_for(tmp_path):
+def test_make_and_packs_come_at_the_rate_that_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(LoopMaker, "load", lambda *_: LoopMaker(FakeGenerator()))
     wish = ("techno", "--bpm", 126.5, "-n", 2, "--bars", 1, "--model", "tiny", "--seed", 1, "--json")
     for more, subtype in (((), "PCM_16"), (("--pack",), "PCM_24")):
         out = ("--rate", 44_100, "--out", tmp_path / subtype)
@@ -412,7 +420,7 @@ def test_cut_never_writes_over_its_own_recording_and_says_where_the_loop_went(tm
     ("names", "locale"),
     [
         (("ドラム.wav", "ベース.wav"), "POSIX"),
-        (("ドラム.wav", "ベース.wav"), "C.UTF-8"),
+        (("ドラム.wav", "ベース.wav"), None),
         (("take.wav", "take.flac"), None),
         (("x" * 40 + "-one.wav", "x" * 40 + "-two.wav"), None),
     ],
@@ -423,7 +431,7 @@ def test_recordings_whose_loops_would_have_one_name_keep_a_loop_each(tmp_path, n
     for k, name in enumerate(names):
         soundfile.write(tmp_path / name, drum_track(120.0, 9) * (1, -1)[k], 32000)
         wish = ("cut", tmp_path / name, "--bpm", 120, "--out", tmp_path / "o", "--json")
-        if locale is None:
+        if locale is None or k == 0:
             done = run(*wish)
         else:  # of a whole process
             plain = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -456,7 +464,13 @@ def test_names_that_are_not_utf_8_are_cut_and_shown(recording, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_set_that_is_there_already_with_other_sound_is_kept(tmp_path):
+def test_a_set_that_is_there_already_with_other_sound_is_kept(tmp_path, monkeypatch):
+    class Tempered(FakeGenerator):
+        def generate(self, request, progress=None):
+            self.deviation = lambda key: 0.01 * (request.sampling.temperature < 1)
+            return super().generate(request, progress)
+
+    monkeypatch.setattr(LoopMaker, "load", lambda *_: LoopMaker(Tempered()))
     wish = ("make", "x", "--model", "tiny", "-n", 1, "--max-duration", 2, "--seed", 1, "--out", tmp_path)
     assert run(*wish, "--json").returncode == 0
     (first,) = tmp_path.iterdir()
@@ -554,7 +568,6 @@ def test_processes_that_try_one_new_folder_at_once_are_not_in_each_others_way(tm
     [
         ["weights", "verify", "tiny"],
         ["cut", "{recording}", "--bpm", "120", "--out", "{folder}", "--json"],
-        ["cut", "missing.wav", "--bpm", "120"],
         ["make", " ", "--model", "tiny"],
     ],
     ids=" ".join,

@@ -116,10 +116,10 @@ def test_of_two_packs_of_one_name_at_once_one_is_whole_and_the_other_is_told_so(
 def test_a_description_is_utf_8_in_every_locale(tmp_path):
     code = (
         "import pathlib, sys; from dataclasses import replace\n"
-        "from looper.export.pack import write_pack; from looper.pipeline.maker import LoopMaker\n"
-        "from looper.request import LoopRequest; from testkit.fakes import FakeGenerator\n"
+        "from looper.export.pack import write_pack\n"
+        "from looper.request import LoopRequest; from testkit.fakes import FakeMaker\n"
         "wish = LoopRequest('\\u30c9\\u30e9\\u30e0', bpm=90, variations=1, max_duration=6, seed=3)\n"
-        "write_pack(LoopMaker(FakeGenerator()).make(wish), pathlib.Path(sys.argv[1]))"
+        "write_pack(FakeMaker().make(wish), pathlib.Path(sys.argv[1]))"
     )
     plain = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=280, env=plain)

@@ -27,7 +27,13 @@ CLOCKED = [(40, 2, True), (61.3, 8, True), (127.003, 8, True), (174, 2, True), (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("bpm", "max_duration", "clocked"), FREE + CLOCKED)
+@pytest.mark.usefixtures("one_candidate")
+@pytest.mark.parametrize(
+    ("bpm", "max_duration", "clocked"),
+    [(bpm, seconds, False) for bpm in TEMPI for seconds in (2, 8)]
+    + [(bpm, 20, False) for bpm in (40, 61.3, 127.003, 299.9)]
+    + CLOCKED,
+)
 def test_every_loop_has_exactly_the_samples_its_tempo_asks(bpm, max_duration, clocked):
     generator = FakeGenerator(clocked, deviation=lambda key: 0.004 * key[1])
     loops = make(generator, bpm=bpm, max_duration=max_duration, variations=2)
@@ -48,9 +54,15 @@ LONG_BARS = [(48, 16, 20), (60, 16, 16), (45, 13, 20), (48, 8, 20), (72, 12, 20)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clocked", [False, True])
+@pytest.mark.usefixtures("one_candidate")
 @pytest.mark.parametrize(
-    ("bars", "bpm", "metre"), [(3, 121.7, 4), (6, 119, 4), (1, 300, 4), (8, 97.3, 4), (3, 299, 7), (1, 40, 1)]
+    ("bars", "bpm", "metre", "clocked"),
+    [(6, 119, 4, False), (8, 97.3, 4, True)]
+    + [
+        (*case, clocked)
+        for case in ((3, 121.7, 4), (1, 300, 4), (3, 299, 7), (1, 40, 1))
+        for clocked in (False, True)
+    ],
 )
 def test_loops_have_just_the_bars_that_were_asked_for(bars, bpm, metre, clocked):
     loops = make(FakeGenerator(clocked), bpm=bpm, bars=bars, beats_per_bar=metre, variations=2)
@@ -72,7 +84,8 @@ def test_however_long_a_bar_a_variation_has_room_for_a_loop_from_the_bar_line_on
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("bpm", "beats_per_bar", "max_duration"), LONG_BARS[:3])
+@pytest.mark.usefixtures("one_candidate")
+@pytest.mark.parametrize(("bpm", "beats_per_bar", "max_duration"), [LONG_BARS[0], LONG_BARS[2]])
 def test_variations_with_long_bars_are_cut_on_the_bar_line_and_the_shorter_prompt_is_said(
     bpm, beats_per_bar, max_duration
 ):
@@ -183,14 +196,16 @@ def test_a_candidate_is_cut_where_its_seam_is_likeliest():
 
 
 def test_a_model_that_cannot_say_leaves_the_choice_to_the_beats():
-    loops = make(Listener(lambda row: float("nan")), bpm=120, variations=2)
-    assert loops.report.attempts == make(FakeGenerator(), bpm=120, variations=2).report.attempts
+    loops = make(Listener(lambda row: float("nan")), bpm=120, variations=2, max_duration=4)
+    assert (
+        loops.report.attempts == make(FakeGenerator(), bpm=120, variations=2, max_duration=4).report.attempts
+    )
     assert loops.report.seam_log_likelihood == []
 
 
 def test_a_variation_is_not_drawn_again_for_its_seam():
     generator = Listener(lambda row: 9.0)
-    loops = make(generator, bpm=120, variations=3)
+    loops = make(generator, bpm=120, variations=3, max_duration=4)
     assert loops.report.attempts[1:] == [1, 1]
     assert loops.report.seam_log_likelihood == pytest.approx([-9.0] * 3)
     assert set(loops.report.steps_per_second) == {"candidates", "variations"}
@@ -233,7 +248,7 @@ def test_the_real_model_finds_a_loops_own_beginning_likelier_than_one_out_of_ord
 
 def test_a_variation_that_drifts_is_drawn_again_by_itself():
     generator = FakeGenerator(deviation=lambda key: 0.12 if key[1] == 3 and key[2] == 0 else 0.0)
-    loops = make(generator, bpm=120, variations=4)
+    loops = make(generator, bpm=120, variations=4, max_duration=4)
     assert loops.report.attempts[1:] == [1, 2, 1]
     assert [call.keys for call in generator.calls[1:]] == [[(5, 2, 0), (5, 3, 0), (5, 4, 0)], [(5, 3, 1)]]
 
@@ -250,9 +265,9 @@ def test_unhelpful_music_still_gives_every_loop_at_exact_length_and_says_so(soun
     }
     deviation = 0.13 if sound == "drifting" else 0.0
     generator = FakeGenerator(deviation=lambda key: deviation, sound=sounds[sound])
-    loops = make(generator, bpm=120, variations=3)
+    loops = make(generator, bpm=120, variations=3, max_duration=4)
     assert len(loops) == 3
-    assert {len(loop.samples) for loop in loops} == {round(16 * 0.5 * SAMPLE_RATE)}
+    assert {len(loop.samples) for loop in loops} == {round(8 * 0.5 * SAMPLE_RATE)}
     assert all(np.isfinite(loop.samples).all() for loop in loops)
     draws = [len(call.keys) for call in generator.calls]
     assert len(draws) <= 2 * (1 + ROUNDS) and draws[0] == CANDIDATES
@@ -263,7 +278,7 @@ def test_unhelpful_music_still_gives_every_loop_at_exact_length_and_says_so(soun
 @pytest.mark.parametrize("clocked", [False, True])
 def test_variations_continue_the_bar_that_ends_the_first_loop(clocked):
     generator = FakeGenerator(clocked)
-    loops = make(generator, bpm=120, variations=3)
+    loops = make(generator, bpm=120, variations=2, max_duration=4)
     prompt = generator.calls[1].audio_prompts
     assert prompt.shape[0] == 1 and prompt.shape[1] % generator.hop_length == 0
     clock = clock_features(600, 25) if clocked else None
@@ -276,20 +291,21 @@ def test_variations_continue_the_bar_that_ends_the_first_loop(clocked):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bpm", [61.3, 124, 299.9])
+@pytest.mark.parametrize("bpm", [61.3, 299.9])
 def test_a_variation_does_not_depend_on_how_many_were_asked_for(bpm):
+    wish = {"bpm": bpm, "max_duration": 4}
     by_key = lambda key: 0.01 / key[1] + 0.001 * (key[0] % 5 + key[2])
-    one, four = (make(FakeGenerator(deviation=by_key), bpm=bpm, variations=n) for n in (1, 4))
-    np.testing.assert_array_equal(one[0].samples, four[0].samples)
-    five = make(FakeGenerator(deviation=by_key), bpm=bpm, variations=5)
-    for k in range(4):
-        np.testing.assert_array_equal(four[k].samples, five[k].samples)
+    one, three, four = (make(FakeGenerator(deviation=by_key), variations=n, **wish) for n in (1, 3, 4))
+    np.testing.assert_array_equal(one[0].samples, three[0].samples)
+    for k in range(3):
+        np.testing.assert_array_equal(three[k].samples, four[k].samples)
+    assert not np.array_equal(three[1].samples, three[2].samples)
 
 
 def test_progress_is_told_stage_by_stage_to_the_end():
     told = []
     LoopMaker(FakeGenerator()).make(
-        LoopRequest("drums", variations=3, seed=1), lambda *step: told.append(step)
+        LoopRequest("drums", bpm=240, max_duration=2, variations=3, seed=1), lambda *step: told.append(step)
     )
     assert list(dict.fromkeys(stage for stage, _, _ in told)) == ["candidates", "variations", "loops"]
     for stage in ("candidates", "variations", "loops"):
@@ -303,7 +319,7 @@ class CancelledError(BaseException):
 
 def test_what_the_progress_call_raises_ends_the_work_at_once_and_harms_nothing():
     maker = LoopMaker(FakeGenerator())
-    request = LoopRequest("drums", variations=2, seed=1)
+    request = LoopRequest("drums", bpm=240, max_duration=2, variations=2, seed=1)
     for stage in ("candidates", "variations", "loops"):
 
         def cancel(now, done, total, stage=stage):
@@ -332,14 +348,17 @@ def test_tiny_keeps_the_asked_tempo_and_repeats_itself_for_a_seed(tiny):
 
 
 @pytest.mark.slow
-def test_one_maker_serves_several_threads_in_turn(tiny):
+@pytest.mark.usefixtures("one_candidate")
+def test_one_maker_serves_several_threads_in_turn(models, monkeypatch):
+    monkeypatch.setattr("looper.pipeline.session.ROUNDS", 0)  # random weights always drift
+    maker = LoopMaker(models("t5"))
     wishes = [
-        LoopRequest("techno", bpm=127, variations=2, max_duration=2, seed=1),
-        LoopRequest("dub", bpm=90, variations=1, max_duration=2, seed=2),
+        LoopRequest("techno", bpm=240, variations=2, max_duration=2, seed=1, top_k=20),
+        LoopRequest("dub", bpm=150, variations=1, max_duration=2, seed=2, top_k=20),
     ]
-    alone = [[loop.samples.tobytes() for loop in tiny.make(wish)] for wish in wishes]
+    alone = [[loop.samples.tobytes() for loop in maker.make(wish)] for wish in wishes]
     with ThreadPoolExecutor(3) as pool:
-        together = list(pool.map(tiny.make, [*wishes, wishes[0]]))
+        together = list(pool.map(maker.make, [*wishes, wishes[0]]))
     for made, expected in zip(together, [*alone, alone[0]], strict=True):
         assert [loop.samples.tobytes() for loop in made] == expected
 

@@ -109,6 +109,7 @@ def test_a_prediction_that_fails_after_it_was_cancelled_is_cancelled_all_the_sam
     asyncio.run(play())
 
 
+@pytest.mark.usefixtures("one_candidate")
 def test_files_that_came_too_late_for_a_cancelled_prediction_are_removed_and_others_stay(
     tmp_path, monkeypatch
 ):
@@ -143,6 +144,7 @@ def test_files_that_came_too_late_for_a_cancelled_prediction_are_removed_and_oth
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [SystemExit("x"), KeyboardInterrupt(), GeneratorExit()])
+@pytest.mark.usefixtures("one_candidate")
 def test_what_would_end_the_process_is_an_error_that_the_next_prediction_survives(tmp_path, monkeypatch, end):
     service, make = Service(FakeModels(), Scratch(tmp_path)), LoopMaker.make
 
@@ -230,6 +232,7 @@ class Writes:
         pass
 
 
+@pytest.mark.usefixtures("one_candidate")
 def test_every_line_of_a_log_is_written_whole(tmp_path, monkeypatch):
     out, err = Writes(), Writes()
     monkeypatch.setattr("sys.stdout", out)
@@ -346,6 +349,7 @@ def test_memory_that_runs_out_in_one_prediction_takes_no_model_from_under_anothe
 # --- memory and health --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("one_candidate")
 def test_memory_is_returned_when_the_last_one_ends_not_while_others_are_under_way(tmp_path, monkeypatch):
     returned = []
     monkeypatch.setattr("looper.service.service.return_memory", lambda: returned.append(1))
@@ -362,6 +366,7 @@ def test_memory_is_returned_when_the_last_one_ends_not_while_others_are_under_wa
     assert returned == [1, 1]
 
 
+@pytest.mark.usefixtures("one_candidate")
 def test_the_peak_of_memory_is_not_begun_anew_under_another_prediction(tmp_path, monkeypatch):
     resets = []
     monkeypatch.setattr("looper.service.service.reset_peak_memory", lambda: resets.append(1))
@@ -373,6 +378,7 @@ def test_the_peak_of_memory_is_not_begun_anew_under_another_prediction(tmp_path,
     assert resets == [1]
 
 
+@pytest.mark.usefixtures("one_candidate")
 def test_a_service_that_is_always_busy_is_asked_for_its_gpu_once_a_prediction_has_failed(
     tmp_path, monkeypatch
 ):

@@ -18,7 +18,7 @@ from tests.service.test_service import CancelledError, FakeModels, predict
 
 
 @pytest.fixture
-def service(tmp_path):
+def service(tmp_path, one_candidate):
     return Service(FakeModels(), Scratch(tmp_path))
 
 
