@@ -94,7 +94,10 @@ def keeper(tmp_path_factory):
     """
     from testkit.cog_server import ROOT, Keeper
 
-    models = {"LOOPER_WEIGHTS": str(tmp_path_factory.mktemp("none")), "LOOPER_MODELS": f"medium={ROOT}/weights/tiny"}
+    models = {
+        "LOOPER_WEIGHTS": str(tmp_path_factory.mktemp("none")),
+        "LOOPER_MODELS": f"medium={ROOT}/weights/tiny",
+    }
     here = Keeper(tmp_path_factory.mktemp("server"), **models)
     yield here
     here.stop()
