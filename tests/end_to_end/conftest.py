@@ -12,7 +12,7 @@ from testkit.checkpoints import Shape
 from testkit.cog_server import Keeper, Server, free_port
 from testkit.planted import plant
 
-MODELS = (("one", 32), ("other", 64))
+MODELS = (("one", 32), ("other", 256))
 
 
 @pytest.fixture(scope="session")
