@@ -41,7 +41,7 @@ def written(folder):
     return {p.name: p.read_bytes() for p in folder.rglob("*")}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def web(made):
     """A web server on loopback that has the files, and some odd addresses."""
 
