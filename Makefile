@@ -14,7 +14,8 @@ demo: $(VENV)/runtime
 	@$(BIN)/looper make "deep house, warm bass" --bpm 124 --variations 4 --model tiny --seed 1 --out demo
 	@echo "Listen: the four loops are in demo/"
 
-# everything, in two processes; the tests of a file stay together (xdist 3.8 has no groups under pytest 9)
+# everything, in two processes; the tests of a file stay together, and of the files on one server: tests/conftest.py sees to
+# that (xdist 3.8 has no groups under pytest 9)
 test: $(VENV)/dev lint test-js
 	$(BIN)/python -m scripts.openapi_schema --check
 	$(BIN)/python -m pytest $(WORKERS)

@@ -197,6 +197,26 @@ class Server:
         return [p for p in found if not p.relative_to(self.folder).parts[0].startswith(cache_dirs.PREFIX)]
 
 
+class Keeper:
+    """Starts a server when one is asked for and none lives; takes what `Server` takes."""
+
+    def __init__(self, folder: Path, root: Path = ROOT, **environment: str) -> None:
+        self.folder, self.root, self.environment = folder, root, environment
+        self.server: Server | None = None
+
+    def get(self) -> Server:
+        """The server; whoever ends it leaves the next one who asks a new one."""
+        if self.server is None or self.server.process.poll() is not None:
+            self.stop()
+            self.server = Server(self.folder, self.root, **self.environment).__enter__()
+        return self.server
+
+    def stop(self) -> None:
+        """End the server, where there is one."""
+        if self.server is not None:
+            self.server.stop()
+
+
 def _group(pid: int) -> int:
     try:
         return os.getpgid(pid)

@@ -15,6 +15,7 @@ _PLANTS = f"""
 
 import sys
 
+import looper.pipeline.session
 import looper.service.service
 from looper.generation.slots import Slots
 from looper.pipeline.session import LoopSession
@@ -46,6 +47,7 @@ def write(loops, folder, output_format):
     return files
 
 
+looper.pipeline.session.ROUNDS = 0  # random weights always drift
 Slots.fill, LoopSession.run, looper.service.service.write_all = fill, run, write
 """
 

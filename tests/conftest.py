@@ -28,12 +28,37 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 
 FIRST = ("server", "browser", "slow")
+# the files whose tests share `keeper`
+ON_ONE_SERVER = {
+    *(f"tests/end_to_end/test_{name}.py" for name in ("clients", "cog_server", "server_faults")),
+    "tests/repository/test_readme.py",
+}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """The longest begin first."""
-    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in FIRST))
+    """The longest begin first, and of those whoever ends the server that others share comes last."""
+
+    def place(item):
+        first = any(item.get_closest_marker(name) for name in FIRST)
+        return 1 if item.get_closest_marker("ends_the_server") else 0 if first else 2
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """The tests of a file stay in one process, and those of the files on one server too."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneServer(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "one server" if file in ON_ONE_SERVER else file
+
+    return OneServer(config, log)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -59,6 +84,42 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def keeper(tmp_path_factory):
+    """A real Cog server for whoever asks, on weights/tiny as medium, and large is not there.
+
+    Whoever ends it leaves the next one a new one.
+    """
+    from testkit.cog_server import ROOT, Keeper
+
+    models = {
+        "LOOPER_WEIGHTS": str(tmp_path_factory.mktemp("none")),
+        "LOOPER_MODELS": f"medium={ROOT}/weights/tiny",
+    }
+    here = Keeper(tmp_path_factory.mktemp("server"), **models)
+    yield here
+    here.stop()
+
+
+@pytest.fixture
+def server(keeper):
+    return keeper.get()
+
+
+@pytest.fixture(scope="session")
+def repeater(keeper):
+    """The address of what hands on to the server what it was not asked before, and else repeats the answer."""
+    from testkit.repeater import repeating
+
+    def ask(path, body):
+        server = keeper.get()
+        head = {"content-type": "application/json"}
+        return server.when_free(lambda: server.client.post(path, content=body, headers=head))
+
+    with repeating(ask) as here:
+        yield here
 
 
 @pytest.fixture(scope="session")

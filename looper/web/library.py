@@ -197,7 +197,9 @@ def _fits(name: str, size: int) -> bool:
 
 def _in_zip(archive: zipfile.ZipFile) -> dict[tuple[str, ...], zipfile.ZipInfo]:
     """Files of a zip by their paths."""
-    paths = {tuple(entry.filename.split("/")): entry for entry in archive.infolist() if not entry.is_dir()}
+    # asked of an entry without a name, is_dir() is an IndexError
+    entries = [entry for entry in archive.infolist() if entry.filename]
+    paths = {tuple(entry.filename.split("/")): entry for entry in entries if not entry.is_dir()}
     return {
         parts: entry
         for parts, entry in paths.items()

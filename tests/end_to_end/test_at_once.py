@@ -18,17 +18,21 @@ from testkit.planted import BROKEN, EXIT, LARGE, NOT_FINITE
 
 pytestmark = pytest.mark.server
 
-SHORT = {"prompt": "techno", "bpm": 120, "variations": 1, "max_duration": 2}
+SHORT = {"prompt": "techno", "bpm": 240, "variations": 1, "max_duration": 2}
 LONG = {"prompt": "techno", "bpm": 120, "variations": 8, "max_duration": 20, "seed": 9}
 GOOD = [
     {**SHORT, "seed": 11},
-    {**SHORT, "seed": 12, "prompt": "house", "bpm": 93.7, "max_duration": 3, "variations": 2},
-    {**SHORT, "seed": 13, "output_format": "mp3", "variations": 3, "top_k": 20},
+    {**SHORT, "seed": 12, "prompt": "house", "bpm": 93.7, "max_duration": 3},
+    {**SHORT, "seed": 13, "output_format": "mp3", "variations": 2, "top_k": 20},
     {**SHORT, "seed": 14, "model_version": "large", "temperature": 0.7},
 ]
 LINES = re.compile(
     r"seed \d+, [\d.]+ BPM, prompt '.*'|(candidates|variations|loops): +\d+%\|.*\]|\{.*\}|"
     r"variation \d\d: played at [\d.]+ BPM, confidence [\d.]+|\d+ loops of .* BPM|"
+    # of random weights, whose music has no beat
+    r"no candidate will do \(best confidence [\d.]+\)|"
+    r"no clear beat was found at the asked tempo: the first loop is cut as well as it can be|"
+    r"variations \[[\d, ]+\] have no clear beat at the asked tempo: cut as well as they can be"
 )
 
 
@@ -101,7 +105,7 @@ def test_eight_at_once_answer_as_alone_whatever_befalls_three_of_them(crowd, alo
 
 
 def test_each_log_line_and_metric_is_of_the_prediction_that_it_tells_of(crowd):
-    wishes = [{**SHORT, "seed": seed, "bpm": 120 + seed} for seed in range(8)]
+    wishes = [{**SHORT, "seed": seed, "bpm": 240 + seed} for seed in range(8)]
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda wish: post(crowd, **wish), wishes))
     for reply, wish in zip(replies, wishes, strict=True):
@@ -147,7 +151,7 @@ def test_large_replies_are_whole_although_others_begin_and_end_while_they_are_ma
         return post(crowd, **{**SHORT, "prompt": LARGE, "seed": seed})
 
     with ThreadPoolExecutor(8) as pool:
-        replies = [pool.submit(large, seed) for seed in range(4)]
+        replies = [pool.submit(large, seed) for seed in range(2)]
         small = [pool.submit(post, crowd, **{**SHORT, "seed": seed}) for seed in range(4)]
         assert all(reply.result(DEADLINE)["status"] == "succeeded" for reply in small)
         for seed, reply in enumerate(replies):

@@ -1,4 +1,8 @@
-"""The example clients against the real server on weights/tiny: what they write is what the server made."""
+"""The example clients against the real server on weights/tiny: what they write is what the server made.
+
+They all ask for the same four loops: the first one's are made, and the others are given the same reply. What a server
+refuses each of them hears from the server itself.
+"""
 
 import os
 import pathlib
@@ -6,6 +10,7 @@ import shutil
 import subprocess
 import sys
 
+import httpx
 import pytest
 import soundfile
 
@@ -17,10 +22,14 @@ pytestmark = pytest.mark.server
 WISH = {"prompt": "deep house, warm chords", "bpm": 124, "variations": 4, "seed": 1}
 
 
+def ask(address, wish):
+    return httpx.post(f"{address}/predictions", json={"input": wish}, timeout=300)
+
+
 @pytest.fixture(scope="module")
-def expected(keeper, tmp_path_factory):
+def expected(repeater, tmp_path_factory):
     """Files of the four loops, asked for without a client."""
-    files = unpack(keeper.get().post(WISH).content, tmp_path_factory.mktemp("expected"))
+    files = unpack(ask(repeater, WISH).content, tmp_path_factory.mktemp("expected"))
     assert len(files) == 4 and files[0].name.startswith("deep-house-warm-chords_124bpm_4bars_")
     return [file.read_bytes() for file in files]
 
@@ -40,10 +49,10 @@ def run(tmp_path, *command, **environment):
     [("sh", "loops.sh"), (sys.executable, "loops_http.py"), ("node", "loops_http.mjs")],
 )
 def test_a_client_writes_the_four_loops_and_no_file_for_the_nulls(
-    server, expected, tmp_path, program, client
+    repeater, expected, tmp_path, program, client
 ):
     assert shutil.which(program), f"the example clients need {program}: install it"
-    done = run(tmp_path, program, CLIENTS / client, f"http://127.0.0.1:{server.port}")
+    done = run(tmp_path, program, CLIENTS / client, repeater)
     assert done.returncode == 0, done.stdout + done.stderr
     files = sorted((tmp_path / "loops").iterdir())
     assert [file.read_bytes() for file in files] == expected
@@ -65,8 +74,8 @@ def test_a_client_says_why_a_prediction_failed_and_writes_nothing(server, tmp_pa
 
 
 # What Replicate's own packages would need is not installed with the tests: those two are read here, not run.
-def test_the_shell_client_of_replicate_waits_and_downloads_the_four_loops(server, expected, tmp_path):
-    with replicate_api(lambda wish: server.post({**wish, "seed": 1}).json()) as api:
+def test_the_shell_client_of_replicate_waits_and_downloads_the_four_loops(repeater, expected, tmp_path):
+    with replicate_api(lambda wish: ask(repeater, {**wish, "seed": 1}).json()) as api:
         keys = {"REPLICATE_API": f"{api}/v1", "REPLICATE_API_TOKEN": TOKEN}
         done = run(tmp_path, "sh", CLIENTS / "loops_replicate.sh", "owner/model:abc", **keys)
     assert done.returncode == 0, done.stdout + done.stderr

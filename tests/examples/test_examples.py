@@ -11,8 +11,9 @@ import pytest
 import soundfile
 from PIL import Image
 
+from looper.pipeline.maker import LoopMaker
 from looper.runtime import paths
-from testkit.fakes import drum_track
+from testkit.fakes import FakeGenerator, drum_track
 
 EXAMPLES = paths.PROJECT / "examples"
 
@@ -46,8 +47,8 @@ def test_a_beat_grid_is_drawn(run, recording, tmp_path):
         assert picture.width >= 1000
 
 
-@pytest.mark.slow
-def test_every_prompt_becomes_a_pack(run, tmp_path):
+def test_every_prompt_becomes_a_pack(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(LoopMaker, "load", lambda model: LoopMaker(FakeGenerator()))
     more = ("--variations", 2, "--max-duration", 2, "--bpm", 126, "--out", tmp_path)
     archives = run("pack.py", "deep house", "boom bap", *more).split()
     assert len(archives) == 2

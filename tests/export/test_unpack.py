@@ -3,8 +3,6 @@
 import base64
 import http.server
 import json
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -13,6 +11,7 @@ import looper
 from looper.export.loop_files import write_all
 from looper.export.unpack import unpack
 from looper.pipeline.maker import LoopMaker
+from testkit import command_line
 from testkit.fakes import FakeGenerator
 
 NULLS = {f"variation_{k:02d}": None for k in range(4, 21)}
@@ -42,7 +41,7 @@ def written(folder):
     return {p.name: p.read_bytes() for p in folder.rglob("*")}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def web(made):
     """A web server on loopback that has the files, and some odd addresses."""
 
@@ -205,22 +204,12 @@ def test_what_is_far_too_large_is_refused_before_it_fills_memory(loops, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_the_command_reads_a_file_or_a_pipe_and_names_what_it_wrote(loops, tmp_path):
+def test_the_command_reads_a_file_or_a_pipe_and_names_what_it_wrote(loops, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     reply = reply_of(loops)
     (tmp_path / "reply.json").write_text(reply)
-    command = [sys.executable, "-m", "looper", "unpack"]
-    one = subprocess.run(
-        [*command, "reply.json", "--out", "one"], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    two = subprocess.run(
-        [*command, "-", "--out", "two", "--json"],
-        cwd=tmp_path,
-        input=reply,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    one = command_line.run("unpack", "reply.json", "--out", "one")
+    two = command_line.process("unpack", "-", "--out", "two", "--json", input=reply)
     assert one.returncode == two.returncode == 0, one.stderr + two.stderr
     assert (tmp_path / one.stdout.strip()).is_file()
     assert (tmp_path / json.loads(two.stdout)["files"][0]).read_bytes() == loops[0].encode("wav")
@@ -228,7 +217,7 @@ def test_the_command_reads_a_file_or_a_pipe_and_names_what_it_wrote(loops, tmp_p
         (["none.json"], "looper: no such file: none.json"),
         (["reply.json", "--out", "reply.json/x"], "choose another folder with --out"),
     ):
-        bad = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        bad = command_line.run("unpack", *words)
         assert bad.returncode == 1 and said in bad.stderr and "Traceback" not in bad.stderr
 
 

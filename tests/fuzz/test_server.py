@@ -7,7 +7,7 @@ import zipfile
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from starlette.applications import Starlette
@@ -214,6 +214,7 @@ FLIPS = st.lists(
 
 @fuzzed(200)
 @given(flips=FLIPS, end=st.none() | st.integers(0, len(ZIPPED)))
+@example(flips=[(TAIL + 46, 0)], end=None)  # an entry without a name
 def test_a_zip_of_any_bytes_is_listed_and_read_or_refused_in_words(tmp_path_factory, flips, end):
     content = bytearray(ZIPPED)
     for place, value in flips:

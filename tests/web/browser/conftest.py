@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,37 +75,45 @@ def stream_ended(text):
     return text.startswith("Firefox can") and text.endswith("/events.")
 
 
-@pytest.fixture
-def visit(browser):
-    """Open a page; at the end nothing may stand in its console."""
-    said: list[str] = []
-    contexts = []
+class Visits:
+    """Pages of a browser, each in a context of its own, and what stood in their consoles."""
 
-    def note(text):
-        if not stream_ended(text):
-            said.append(text)
+    def __init__(self, browser):
+        self.browser = browser
+        self.said: list[str] = []
+        self.contexts: list = []
 
-    def open_page(site: Site, path: str = "/", quiet: bool = True, **how):
-        context = browser.new_context(accept_downloads=True, **how)
-        contexts.append(context)
+    def open(self, site: Site, path: str = "/", quiet: bool = True, **how):
+        context = self.browser.new_context(accept_downloads=True, **how)
+        self.contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
         if quiet:
-            page.on("console", lambda message: note(message.text))
-        page.on("pageerror", lambda error: note(str(error)))
+            page.on("console", lambda message: self.note(message.text))
+        page.on("pageerror", lambda error: self.note(str(error)))
         page.goto(site.url + path)
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert said == []
+    def note(self, text: str) -> None:
+        if not stream_ended(text):
+            self.said.append(text)
+
+    def close(self) -> None:
+        for context in self.contexts:
+            context.close()
 
 
 @pytest.fixture
-def loops(tmp_path):
+def visit(browser):
+    """Open a page; at the end nothing may stand in its console."""
+    visits = Visits(browser)
+    yield visits.open
+    visits.close()
+    assert visits.said == []
+
+
+def night_pack(folder):
     """A folder of four loops and its description."""
-    folder = tmp_path / "night pack"
     folder.mkdir()
     rows = []
     for k in range(1, 5):
@@ -112,6 +121,20 @@ def loops(tmp_path):
         rows.append({"file": f"loop_{k:02d}.wav", "bpm": BPM, "beats": BEATS, "key": "Amin"})
     (folder / "pack.json").write_text(json.dumps({"prompt": "night drive", "loops": rows}))
     return folder
+
+
+@pytest.fixture
+def loops(tmp_path):
+    return night_pack(tmp_path / "night pack")
+
+
+@pytest.fixture(scope="module")
+def lasting(browser, tmp_path_factory):
+    """Open pages of four loops that the tests of a file share, by `open`: opening one is most of what a test costs."""
+    visits = Visits(browser)
+    with Site(library=PackShelf(night_pack(tmp_path_factory.mktemp("lasting") / "night pack"))) as site:
+        yield SimpleNamespace(open=lambda: visits.open(site), said=visits.said)
+        visits.close()
 
 
 @pytest.fixture
