@@ -91,8 +91,8 @@ def rehearsal(shapes: list[str]) -> Setting:
         checked_frames=8,
         request_variations=1,
         request_seconds=2.0,
-        loads=(0.5,),
-        serving_seconds=1.0,
+        loads=(4.0,),
+        serving_seconds=0.0,
         longest=5.0,
         mix={1: 100},
     )

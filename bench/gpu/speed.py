@@ -192,10 +192,10 @@ def served(name: str, generator: Generator, setting: Setting) -> list[Finding]:
     mean = serving.mean_alone(serving.seconds_alone(maker, longest, mix), longest, mix)
     before = generator.engine.status().steps.eager
     for load in setting.loads:
-        calls = serving.arrivals(load / mean, setting.serving_seconds, longest, mix=mix)
+        calls = serving.arrivals(load / mean, setting.serving_seconds, longest, mix=mix, at_least=2)
         taken, wall, _ = serving.serve(maker, calls, nullcontext())
         loops = sum(call.request.variations for call in calls)
-        p50, p95 = serving.percentiles(taken) if taken else (0.0, 0.0)
+        p50, p95 = serving.percentiles(taken)
         figures = {"requests": len(calls), "p50_s": p50, "p95_s": p95, "loops_a_minute": 60 * loops / wall}
         fine = generator.engine.status().steps.eager == before
         found.append(Finding("serving", f"{name}, load {load:g}", fine, figures))

@@ -94,11 +94,16 @@ Alone = dict[tuple[int, float], float]
 
 
 def arrivals(
-    per_second: float, seconds: float, longest: float, seed: int = 0, mix: dict[int, int] = MIX
+    per_second: float,
+    seconds: float,
+    longest: float,
+    seed: int = 0,
+    mix: dict[int, int] = MIX,
+    at_least: int = 0,
 ) -> list[Arrival]:
-    """Requests with the times they come at; `mix` weighs numbers of variations."""
+    """Requests with the times they come at, `at_least` so many; `mix` weighs numbers of variations."""
     chance, found, at = random.Random(seed), [], 0.0
-    while (at := at + chance.expovariate(per_second)) < seconds:
+    while (at := at + chance.expovariate(per_second)) < seconds or len(found) < at_least:
         (variations,) = chance.choices(list(mix), list(mix.values()))
         prompt, bpm = chance.choice(PROMPTS), chance.choice((90, 120, 126.5, 140))
         duration = longest if chance.random() < LONG_SHARE else SHORT_PART * longest

@@ -16,6 +16,7 @@ from looper.pipeline.maker import LoopMaker
 from looper.request import LoopRequest
 from looper.runtime.cancellation import check_cancelled
 from looper.runtime.device import gpu_answers, has_gpu
+from looper.runtime.memory import freeze_gc
 
 if TYPE_CHECKING:
     from looper.generation.tasks import EngineStatus
@@ -64,7 +65,7 @@ class Models:
             logger.warning("%s: %r is served by %s, not by MusicGen %s", MAPPING_VARIABLE, name, other, name)
         for name, folder in folders.items():
             if folder not in self._loaded and (not self._loaded or self._fits(folder)):
-                self._warm_up(self.get(name))
+                self._warm_up(self._load(name, folder))
 
     def _here(self) -> dict[str, pathlib.Path]:
         """Folders of the names that can be served; the log says which cannot, and why."""
@@ -131,9 +132,14 @@ class Models:
             if self._loaded and not self._fits(folder):
                 self._wait_until_returned()
                 self._unload()
-            logger.info("loading %s from %s", name, folder)
-            self._loaded[folder] = LoopMaker.load(str(folder))
+            self._load(name, folder)
+            freeze_gc()  # as after a start: what was loaded then is gone, and with it what was frozen
         return self._loaded[folder]
+
+    def _load(self, name: str, folder: pathlib.Path) -> LoopMaker:
+        logger.info("loading %s from %s", name, folder)
+        maker = self._loaded[folder] = LoopMaker.load(str(folder))
+        return maker
 
     def _folder_or_instead(self, name: str) -> pathlib.Path:
         """The folder of `name`, or a complaint that names what can be asked for instead."""

@@ -24,6 +24,7 @@ def test_a_rehearsal_goes_through_every_section_and_finds_all_right(
     assert all(finding["ok"] is not False for finding in found)
     steps = [finding for finding in found if finding["section"] == "steps"]
     assert len(steps) == 2 * 2 * 2 + 1  # rows, seconds, ways; and audiocraft
+    assert [one["figures"]["requests"] for one in found if one["section"] == "serving"] == [2]
     told = capsys.readouterr().out
     assert f"{sum(finding['ok'] is True for finding in found)} right, 0 wrong" in told
 
