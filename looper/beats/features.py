@@ -19,7 +19,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import next_fast_len, rfft
-from scipy.signal.windows import hann
 
 MAX_RATE_HZ = 32_000  # higher rates are brought down first: nothing above 16 kHz is listened to
 MAX_RATIO_TERM = 441  # of the ratio of two rates: 320 to 441 for 44100 Hz
@@ -113,6 +112,8 @@ def _filtered(x: np.ndarray, filters: np.ndarray, hop: int, root: int) -> np.nda
     The ends are mirrored, so that a cut is no onset. The spectra are made a piece at a time: a piece
     stays in the cache, and an hour of them in no memory.
     """
+    from scipy.signal.windows import hann
+
     n_fft = 2 * (filters.shape[1] - 1)
     if len(x) <= n_fft // 2:
         x = np.pad(x, (0, n_fft // 2 + 1 - len(x)))

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
-from scipy.signal import firwin
 
 CEILING_DBTP = -1.0
 """No sample and no true peak above this."""
@@ -72,6 +71,8 @@ def integrated_loudness(samples: np.ndarray, sample_rate: int) -> float:
 @lru_cache(maxsize=1)
 def _between() -> np.ndarray:
     """Windowed sinc that turns `_BLOCK` samples and those around into the three between each and the next."""
+    from scipy.signal import firwin
+
     taps = firwin(2 * _TAPS * _OVERSAMPLING + 1, 1 / _OVERSAMPLING, window=("kaiser", 5.0)) * _OVERSAMPLING
     filters = np.zeros((_BLOCK + 2 * _TAPS, _BLOCK, _OVERSAMPLING - 1), np.float32)
     for phase in range(1, _OVERSAMPLING):
@@ -96,6 +97,8 @@ def _peaks(samples: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _long_sinc() -> np.ndarray:
     """Windowed sinc from samples to the places between two of them, [2 taps, oversampling - 1]."""
+    from scipy.signal import firwin
+
     n = 2 * _LONG_TAPS * _LONG_OVERSAMPLING + 1
     sinc = firwin(n, 1 / _LONG_OVERSAMPLING, window=("kaiser", 5.0)) * _LONG_OVERSAMPLING
     places = [sinc[place::_LONG_OVERSAMPLING][::-1] for place in range(1, _LONG_OVERSAMPLING)]

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
-from scipy.signal import lfilter, lfiltic
 
 from looper.loops.clicks import CLICK, Predictor, click_ratio, predictor, predictors, surprise
 
@@ -168,6 +167,8 @@ def _foreshadowed(samples: np.ndarray, origin: int, n: int, ms: float) -> tuple[
 
     Its first milliseconds are continued backwards by linear prediction.
     """
+    from scipy.signal import lfilter, lfiltic
+
     size = min(round(_FADES_MS[-1] * ms), n // 4)
     body = samples[origin : origin + n].astype(float)
     ahead = np.empty((size, body.shape[1]))

@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import map_coordinates
-from scipy.signal import resample_poly
 
 if TYPE_CHECKING:
     from looper.beats.grid import BeatGrid
@@ -102,6 +100,9 @@ def straighten(samples: np.ndarray, sample_rate: int, beat_times: np.ndarray) ->
     >>> straighten(np.zeros((32_000, 1), np.float32), 32_000, np.array([0.1, 0.3, 0.51, 0.7])).shape
     (32000, 1)
     """
+    from scipy.interpolate import PchipInterpolator
+    from scipy.signal import resample_poly
+
     played = np.asarray(beat_times, float) * sample_rate
     wanted = np.linspace(played[0], played[-1], len(played))
     positions = np.arange(len(samples), dtype=float)
