@@ -70,7 +70,15 @@ class Server:
             start_new_session=True,
             env=self.environment,
         )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=DEADLINE)
+        self.client = self._new_client()
+
+    def _new_client(self) -> httpx.Client:
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=DEADLINE)
+
+    def hang_up(self) -> None:
+        """Close the connections that are kept open; nobody may be asking."""
+        self.client.close()
+        self.client = self._new_client()
 
     def __enter__(self) -> Server:
         try:

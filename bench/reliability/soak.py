@@ -129,8 +129,10 @@ class Crowd:
 
 
 def handles(server: Server) -> int:
-    """File descriptors and threads once nothing is under way."""
+    """File descriptors and threads once nothing is under way and no client is connected."""
     server.drain()
+    server.hang_up()
+    time.sleep(1)  # the other end closes its sockets by and by
     return sum(server.handles())
 
 
