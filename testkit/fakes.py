@@ -112,10 +112,8 @@ class FakeMaker:
             Loop(wave, self.rate, request.bpm, request.beats_per_bar, beats, grid, SeamReport(1.0), info)
             for wave in noise.astype(np.float32)
         ]
-        for (
-            loop
-        ) in loops:  # noise is in no key: to hear that takes a process a second, for the import of librosa
-            vars(loop)["heard_key"] = None
+        for loop in loops:
+            vars(loop)["heard_key"] = None  # noise has none, and to hear that takes librosa's import
         report = Report(request.seed, "fake", bars)
         report.measured_bpm, report.confidence = [request.bpm] * len(loops), [0.9] * len(loops)
         report.attempts = [1] * len(loops)
