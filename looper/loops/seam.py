@@ -135,9 +135,8 @@ def _cost(scene: _Scene, window: tuple[int, int]) -> float:
     (old_at, old_db), (new_at, new_db) = _attack(scene.old_rise, scene), _attack(scene.new_rise, scene)
     # an attack before the splice on one side and after it on the other is heard twice, or never
     uneven = max(old_db, new_db) if (old_at < middle) != (new_at < middle) else 0.0
-    ms = size / scene.ms
     after = 0.2 * (first + size > 0)
-    return (1 - likeness) + blurred / 10 + uneven / 8 + (20 - ms) / 30 + after
+    return (1 - likeness) + blurred / 10 + uneven / 8 + (20 - size / scene.ms) / 30 + after
 
 
 def _opening(ring: np.ndarray, ms: float) -> int:
@@ -167,7 +166,7 @@ def _foreshadowed(samples: np.ndarray, origin: int, n: int, ms: float) -> tuple[
 
     Its first milliseconds are continued backwards by linear prediction.
     """
-    from scipy.signal import lfilter, lfiltic
+    from scipy.signal import lfilter, lfiltic  # takes a second
 
     size = min(round(_FADES_MS[-1] * ms), n // 4)
     body = samples[origin : origin + n].astype(float)

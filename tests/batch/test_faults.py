@@ -171,6 +171,7 @@ def test_a_line_that_fails_is_recorded_and_the_others_are_made(tmp_path):
     assert verify(tmp_path) == [] and go(tmp_path, wishes) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full_at", range(1, 12, 2))
 def test_a_full_disk_stops_the_batch_and_with_room_it_goes_on(tmp_path, monkeypatch, undisturbed, full_at):
     """The disk is full from one fsync on, of which every file, folder and record has one."""
@@ -213,6 +214,7 @@ def test_a_record_that_the_disk_has_no_room_for_leaves_no_half_line(tmp_path, mo
     assert [record.line for record in read_manifest(tmp_path)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_second_driver_on_the_same_folder_is_refused(tmp_path, undisturbed):
     records = run(WISHES, tmp_path, load=FakeMaker.load)
     next(records)

@@ -81,6 +81,7 @@ def check_sane(grid: BeatGrid, seconds: float) -> None:
     assert all(isinstance(s.beats, int) and np.isfinite(s.score) for s in grid.spans)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bpm", [62, 97, 124, 141])
 @pytest.mark.parametrize("asked_off", [-0.05, 0.0, 0.04])
 def test_the_music_s_own_tempo_is_found_near_the_asked_one(bpm: float, asked_off: float) -> None:
@@ -91,6 +92,7 @@ def test_the_music_s_own_tempo_is_found_near_the_asked_one(bpm: float, asked_off
     assert phase_error(grid.beat_times, beats) < 0.003
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metre", "bpm"), [(2, 110), (3, 96), (3, 150), (4, 120), (5, 132), (6, 180), (7, 190)]
 )
@@ -137,6 +139,7 @@ def test_swing_moves_no_beat() -> None:
     assert phase_error(grid.beat_times, beats) < 0.004
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [24.0, 60.0])
 def test_drift_is_followed_beat_by_beat(seconds: float) -> None:
     period = 0.5 * (1 + 0.01 * np.linspace(-0.5, 0.5, int(seconds / 0.5) + 4))
@@ -147,6 +150,7 @@ def test_drift_is_followed_beat_by_beat(seconds: float) -> None:
     assert mir_eval.beat.f_measure(inside, grid.beat_times, f_measure_threshold=0.015) > 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_seconds", [8.1, 4.0, 2.0, 1.2, 0.6])
 def test_max_seconds_bounds_the_loop_at_the_asked_tempo(max_seconds: float) -> None:
     beats = even(118, 0.02, 10.0)
@@ -163,6 +167,7 @@ def test_min_start_is_honoured() -> None:
     assert all(span.start >= 1.0 - 1e-9 for span in grid.spans)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beats", [1, 2, 4, 6, 8])
 def test_a_wanted_number_of_beats_is_given(beats: int) -> None:
     clip = band(even(120, 0.02, 9.0), 4, 9.0)
@@ -196,6 +201,7 @@ def test_music_without_drums_is_read_from_its_chords() -> None:
     assert abs((grid.loop_start - 0.6 + 1) % 2 - 1) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bpm", [40, 97.3, 120, 300])
 @pytest.mark.parametrize(
     "samples",
@@ -229,6 +235,7 @@ def test_a_steady_tone_is_no_beat() -> None:
     assert grid.confidence < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [44_100, 48_000, 88_200, 96_000, 192_000])
 def test_a_recording_of_any_higher_rate_is_heard_as_it_would_be_at_32_khz(rate: int) -> None:
     played = band(np.arange(0.31, 8.0, 0.493), 4, 8.0, 192_000)
@@ -239,6 +246,7 @@ def test_a_recording_of_any_higher_rate_is_heard_as_it_would_be_at_32_khz(rate: 
     assert here.confidence == pytest.approx(there.confidence, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000, 96_000, 192_000])
 def test_every_sample_rate_gives_the_same_grid(rate: int) -> None:
     beats = even(120, 0.02, 6.0)
@@ -340,6 +348,7 @@ def test_a_tempo_map_goes_both_ways() -> None:
     np.testing.assert_allclose(straight(0.5, 0.1, 8.0).time(np.array([-2.0, 3.0])), [-0.9, 1.6])
 
 
+@pytest.mark.slow
 def test_a_picture_is_drawn(tmp_path: Path) -> None:
     clip = band(even(120, 0.02, 6.0), 4, 6.0)
     plot_grid(np.stack([clip, clip], axis=1), RATE, analyse(clip, RATE, 120), tmp_path / "grid.png")

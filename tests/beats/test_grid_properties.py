@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def distance(found: np.ndarray, true: np.ndarray) -> float:
     return float(np.max([np.abs(true - t).min() for t in found]))
 
 
+@pytest.mark.slow
 @SLOW
 @given(bpm=st.floats(40, 300), first=st.floats(0.0, 1.0))
 def test_a_click_track_at_any_tempo_is_found(bpm: float, first: float) -> None:
@@ -40,6 +42,7 @@ def test_a_click_track_at_any_tempo_is_found(bpm: float, first: float) -> None:
     assert np.median([np.abs(beats - t).min() for t in inside]) < 0.002
 
 
+@pytest.mark.slow
 @SLOW
 @given(bpm=st.floats(60, 200), off=st.floats(-0.055, 0.055))
 def test_the_asked_tempo_may_be_off(bpm: float, off: float) -> None:
@@ -48,6 +51,7 @@ def test_the_asked_tempo_may_be_off(bpm: float, off: float) -> None:
     assert abs(grid.bpm / bpm - 1) < 5e-4
 
 
+@pytest.mark.slow
 @SLOW
 @given(bpm=st.floats(70, 180), shift=st.floats(0.0, 2.0))
 def test_shifting_the_audio_shifts_the_beats(bpm: float, shift: float) -> None:
@@ -62,6 +66,7 @@ def test_shifting_the_audio_shifts_the_beats(bpm: float, shift: float) -> None:
     assert abs(after.bpm / before.bpm - 1) < 5e-4
 
 
+@pytest.mark.slow
 @SLOW
 @given(gain=st.floats(1e-3, 1e3), flip=st.booleans(), bpm=st.floats(70, 180))
 def test_gain_and_polarity_change_nothing(gain: float, flip: bool, bpm: float) -> None:
@@ -76,6 +81,7 @@ def test_gain_and_polarity_change_nothing(gain: float, flip: bool, bpm: float) -
     assert abs(other.confidence - plain.confidence) < 0.02
 
 
+@pytest.mark.slow
 @SLOW
 @given(ratio=st.floats(0.75, 1.4))
 def test_playing_faster_scales_the_tempo(ratio: float) -> None:

@@ -14,6 +14,7 @@ def steady(bpm: float, first: float, seconds: float = 10.0) -> Features:
     return clicks(np.arange(first, seconds - 0.1, 60 / bpm), seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bpm", [61.3, 93.7, 120.0, 174.0])
 @pytest.mark.parametrize("off", [-0.06, 0.0, 0.06])
 def test_a_period_is_found_to_a_few_hundredths_of_a_percent_wherever_the_target_is(bpm, off):

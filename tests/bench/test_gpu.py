@@ -61,6 +61,7 @@ def test_an_imprecise_step_is_found(setting, model, monkeypatch):
     assert [finding.ok for finding in found if "near" in finding.name] == [False, False]
 
 
+@pytest.mark.slow
 def test_a_section_that_fails_is_a_finding_and_the_others_go_on(setting, monkeypatch):
     def fails(*args):
         raise RuntimeError("no such kernel")

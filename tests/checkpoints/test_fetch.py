@@ -98,6 +98,7 @@ def test_a_file_that_the_repository_lacks_is_named(hub):
         get()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["state_dict.bin", "compression_state_dict.bin"])
 @pytest.mark.parametrize("how", ["truncated", "grown", "other content of the same size", "a bomb"])
 def test_what_is_not_the_pinned_file_is_refused_before_it_is_unpickled(hub, tmp_path, monkeypatch, name, how):
@@ -211,6 +212,7 @@ def test_a_killed_fetch_is_gone_on_with_by_the_next_and_blocks_nobody(hub, name)
     assert left(hub.root) == ["medium", "sources.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -464,6 +466,7 @@ def test_redirects_in_a_circle_end(hub):
         get()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["gzip", "deflate, gzip", "br"])
 def test_what_comes_packed_is_refused_and_not_unpacked(hub, encoding):
     for name, data in hub.files.items():

@@ -361,6 +361,7 @@ BOMB = "\n".join(["a: &a [x, x, x, x, x, x, x, x]"] + [
 ])  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -382,6 +383,7 @@ def test_a_config_made_to_break_readers_is_refused_at_once(folder, text, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seconds", [0, 0.5, -1, 1e300, float("nan"), "x", None, [30], "${oc.env:LOOPER_TEST}"]
 )
@@ -402,6 +404,7 @@ def test_delays_that_would_take_hours_are_refused(folder):
         load.load(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["int32", "bool", "complex64"])
 @pytest.mark.parametrize("file", ["lm.safetensors", "codec.safetensors"])
 def test_weights_of_another_kind_of_number_are_refused_by_name(folder, file, kind):
@@ -497,6 +500,7 @@ def test_no_manifest_gets_anything_but_a_weights_error(made, bare, changes):
         manifest.verify(bare)
 
 
+@pytest.mark.slow
 @examples(200)
 @given(content=VALUES | st.fixed_dictionaries({"files": VALUES}))
 def test_no_json_gets_anything_but_a_weights_error(bare, content):

@@ -84,6 +84,7 @@ def generated(theirs, inputs, frames, **more):
     )  # left and right, one after the other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [TEXT, "jazz"])
 def test_greedy_codes_are_those_of_transformers_own_generate(both, both_ours, text):
     expected = generated(both, tokens(both_ours, text), 40)
@@ -92,6 +93,7 @@ def test_greedy_codes_are_those_of_transformers_own_generate(both, both_ours, te
     assert len(found.unique()) > 3 and found.shape[1] == both.config.decoder.num_codebooks
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_the_sound_of_a_stereo_model_is_that_of_transformers_own_generate(tmp_path):
     theirs = random_musicgen(channels=2)
@@ -194,6 +196,7 @@ def test_a_text_encoder_as_wide_as_the_model_needs_no_projection(tmp_path):
     assert torch.equal(codes_of(ours, [TEXT], expected.shape[-1]), expected)
 
 
+@pytest.mark.slow
 def test_the_folder_is_verified_and_loops_can_be_made_of_it(saved, tmp_path, drawn_once):
     from looper import LoopMaker, LoopRequest
 

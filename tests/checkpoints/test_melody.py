@@ -67,6 +67,7 @@ def test_greedy_codes_are_audiocrafts(both, melody):
     assert len(expected.unique()) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 21])
 def test_greedy_codes_after_an_audio_prompt_are_audiocrafts(both, frames):
     theirs, ours = both
@@ -107,6 +108,7 @@ def test_likelihoods_are_audiocrafts(both):
     assert found == pytest.approx(float(chances[:, 12:].mean()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_rows_with_texts_and_melodies_of_their_own_stand_side_by_side(both):
     """Of different lengths in front, in one lane or in another: each as it is alone."""
     _, ours = both
@@ -287,6 +289,7 @@ UNFIT = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", UNFIT)
 def test_a_melody_model_that_does_not_fit_together_is_refused_in_words(folder, tmp_path, what):
     change_config, change_state, words = UNFIT[what]

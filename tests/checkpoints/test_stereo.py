@@ -191,6 +191,7 @@ def test_variations_keep_the_recordings_channels(models, source, model):
         assert np.allclose(left, right) == (model == "t5")
 
 
+@pytest.mark.slow
 def test_a_stereo_model_hears_both_channels_of_a_stereo_recording(models, monkeypatch):
     from testkit.fakes import drum_track
 
@@ -244,6 +245,7 @@ def test_a_codec_that_nobody_knows_is_refused_by_name(published, folder, tmp_pat
         convert(bare, bare / "t5", tmp_path / "made", codec=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
@@ -265,6 +267,7 @@ def test_a_config_that_does_not_fit_is_said_in_words(folder, tmp_path, before, a
         load.load(broken)
 
 
+@pytest.mark.slow
 def test_a_pack_of_a_mono_model_says_what_it_said(models, tmp_path):
     from looper.export.pack import write_pack
 

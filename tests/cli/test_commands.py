@@ -158,6 +158,7 @@ def test_a_device_or_model_that_cannot_be_is_refused_before_anything_slow_is_imp
     assert done.returncode == 1 and said in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [(), ("--pack",)])
 def test_a_full_disk_is_said_of_the_users_folder_which_is_not_left_behind(tmp_path, monkeypatch, pack):
     def full(file):
@@ -174,6 +175,7 @@ def test_a_full_disk_is_said_of_the_users_folder_which_is_not_left_behind(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_picture_may_go_where_the_loops_will(recording, tmp_path):
     new = tmp_path / "new"
     done = run("cut", recording, "--bpm", 120, "--out", new / "deep", "--plot", new / "p.png")
@@ -200,6 +202,7 @@ def test_a_picture_that_cannot_be_written_is_said_before_the_work(tmp_path):
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
 def test_cut_makes_an_exact_loop_of_a_recording(recording, tmp_path, suffix):
     done = run("cut", recording, "--bpm", 120, "--format", suffix, "--out", tmp_path / "o", "--json")
@@ -209,6 +212,7 @@ def test_cut_makes_an_exact_loop_of_a_recording(recording, tmp_path, suffix):
     assert soundfile.info(told["file"]).frames == round(told["bars"] * 4 * 60 / 120 * 32000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bars", [1, 3])
 def test_cut_gives_the_bars_that_were_asked_for(recording, tmp_path, bars):
     done = run("cut", recording, "--bpm", 120, "--bars", bars, "--out", tmp_path / "o", "--json")
@@ -217,6 +221,7 @@ def test_cut_gives_the_bars_that_were_asked_for(recording, tmp_path, bars):
     assert told["bars"] == bars and soundfile.info(told["file"]).frames == bars * 64_000
 
 
+@pytest.mark.slow
 def test_cut_keeps_stereo_and_draws_a_picture(tmp_path):
     both = np.stack([drum_track(120, 9), 0.5 * drum_track(120, 9)], axis=1)
     soundfile.write(tmp_path / "s.flac", both, 32000)
@@ -315,6 +320,7 @@ def test_make_and_packs_come_at_the_rate_that_was_asked_for(tmp_path, monkeypatc
             assert info.samplerate == loop["sample_rate"] == 44_100 and info.subtype == subtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -372,6 +378,7 @@ def test_a_file_that_is_no_recording_is_named(tmp_path):
     assert done.returncode == 1 and "x.wav" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -401,6 +408,7 @@ def test_what_cannot_be_cut_is_refused(recording, tmp_path, words, said):
     assert "Traceback" not in done.stderr and not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_cut_never_writes_over_its_own_recording_and_says_where_the_loop_went(tmp_path):
     source = tmp_path / "deep-house-session-recording-at-my-place_120bpm_8bars.wav"
     soundfile.write(source, drum_track(120.0, 20), 32000)
@@ -483,6 +491,7 @@ def test_a_set_that_is_there_already_with_other_sound_is_kept(tmp_path, monkeypa
     assert first.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["raw", "pcm", "txt"])
 def test_text_under_any_name_is_no_recording(tmp_path, suffix):
     (tmp_path / f"x.{suffix}").write_text("words " * 2000)
@@ -550,6 +559,7 @@ def test_a_place_without_models_is_an_error(tmp_path, monkeypatch, root, words, 
     assert said.format(root=tmp_path / root) in done.stderr.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_processes_that_try_one_new_folder_at_once_are_not_in_each_others_way(tmp_path):
     code = (
         "import pathlib, sys; from looper.cli.options import check_outputs\n"
@@ -578,6 +588,7 @@ def test_a_process_does_what_the_other_tests_see_without_one(recording, tmp_path
     assert (done.returncode, done.stdout, done.stderr) == (here.returncode, here.stdout, here.stderr)
 
 
+@pytest.mark.slow
 def test_importing_looper_needs_neither_torch_nor_audiocraft():
     code = (
         "import sys, looper, looper.beats.grid, looper.loops.cut, looper.files.write, looper.request, looper.cli.main;"

@@ -33,6 +33,7 @@ def test_without_a_tempo_the_likeliest_is_cut_and_all_are_told(tmp_path, jams):
     assert json.loads(decided.stdout)["bpm"] == 59 and "tempi" not in json.loads(decided.stdout)
 
 
+@pytest.mark.slow
 def test_a_folder_is_cut_file_by_file_and_what_cannot_be_is_named(tmp_path, jams):
     done = run("cut", jams, "--out", tmp_path / "o", "--json")
     assert done.returncode == 1
@@ -67,6 +68,7 @@ def test_a_loop_cut_once_more_is_not_named_twice(tmp_path, jams):
     assert json.loads(again.stdout)["file"].endswith("o/a_120bpm_2bars.wav")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -85,6 +87,7 @@ def test_what_cannot_be_cut_without_a_tempo_is_a_sentence_and_leaves_nothing(tmp
     assert "Traceback" not in done.stderr and not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_analyse_tells_tempo_beats_bar_lines_and_the_best_loop(jams):
     told = json.loads(run("analyse", jams / "b.flac", "--json").stdout)
     assert told["bpm"] == pytest.approx(93.7, rel=1e-3) and told["channels"] == 2

@@ -47,6 +47,7 @@ def test_a_beat_grid_is_drawn(run, recording, tmp_path):
         assert picture.width >= 1000
 
 
+@pytest.mark.slow
 def test_every_prompt_becomes_a_pack(run, tmp_path, monkeypatch):
     monkeypatch.setattr(LoopMaker, "load", lambda model: LoopMaker(FakeGenerator()))
     more = ("--variations", 2, "--max-duration", 2, "--bpm", 126, "--out", tmp_path)

@@ -113,6 +113,7 @@ def test_of_two_packs_of_one_name_at_once_one_is_whole_and_the_other_is_told_so(
     assert sorted(path.suffix for path in tmp_path.iterdir()) == sorted([".zip", made.with_suffix("").suffix])
 
 
+@pytest.mark.slow
 def test_a_description_is_utf_8_in_every_locale(tmp_path):
     code = (
         "import pathlib, sys; from dataclasses import replace\n"

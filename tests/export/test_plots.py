@@ -32,6 +32,7 @@ def test_an_outline_holds_every_peak():
     assert times[np.argmax(high)] == pytest.approx(77.777, abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("jpg", b"\xff\xd8")]
 )
@@ -47,6 +48,7 @@ def test_a_row_for_each_loop(loop, tmp_path):
     assert (two - one, twenty - one) == (110, 19 * 110)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["$x_{$ \\alpha", "日本語 🎹", "a\nb" * 5000, ""])
 def test_any_prompt_can_be_drawn(loop, tmp_path, prompt):
     from dataclasses import replace
@@ -54,6 +56,7 @@ def test_any_prompt_can_be_drawn(loop, tmp_path, prompt):
     assert plot_loops([replace(loop, info={"prompt": prompt})], tmp_path / "x.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompt", "title"),
     [

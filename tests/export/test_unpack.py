@@ -204,6 +204,7 @@ def test_what_is_far_too_large_is_refused_before_it_fills_memory(loops, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_reads_a_file_or_a_pipe_and_names_what_it_wrote(loops, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     reply = reply_of(loops)

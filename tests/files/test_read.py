@@ -79,6 +79,7 @@ def test_libsndfile_formats_come_as_they_are(tmp_path, bin_folder, rate, channel
     np.testing.assert_allclose(samples, tone(rate, channels), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("name", ["x.m4a", "-i x.m4a", "http:x.m4a", "concat:x|y.m4a", "ü %d.m4a"])
 def test_what_libsndfile_does_not_know_is_read_by_ffmpeg(m4a, ffmpeg, monkeypatch, channels, name):
@@ -126,6 +127,7 @@ PLAYLISTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(  # what the page hands over has no ending
     ("kind", "name"), [("HLS", "x"), ("HLS", "x.m3u8"), ("DASH", "x"), ("concat", "x")]
 )
@@ -147,6 +149,7 @@ def test_without_ffmpeg_it_is_said_what_to_do(m4a, bin_folder):
         read(m4a())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "words"),
     [
@@ -218,6 +221,7 @@ def test_an_ffmpeg_that_hangs_is_stopped(m4a, bin_folder, tmp_path, monkeypatch,
     assert gone(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
 def test_ffmpeg_ends_with_us_whatever_ends_us_and_leaves_no_file(m4a, bin_folder, tmp_path, how):
     file = m4a()

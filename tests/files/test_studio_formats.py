@@ -118,6 +118,7 @@ def test_loop_points_tempo_and_bars_are_those_of_the_new_rate(tmp_path, rate, su
         assert (told["Beats"], told["Tempo"], told["Meter"]) == (16, pytest.approx(94.09, abs=1e-3), "4/4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("format", ["flac", "ogg"])
 def test_flac_and_ogg_tell_tempo_key_and_loop_points(tmp_path, format, rate):
@@ -135,6 +136,7 @@ def test_flac_and_ogg_tell_tempo_key_and_loop_points(tmp_path, format, rate):
         assert {name.upper(): text for name, text in tags.items()}.items() >= wanted.items()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, 200, 255, 5_000, 70_000, 200_000])
 def test_comments_of_any_length_leave_the_sound_as_it_was(tmp_path, size):
     samples = 0.1 * np.random.default_rng(1).standard_normal(48_000)
@@ -202,6 +204,7 @@ def test_a_set_at_another_rate_still_runs_into_itself_equally_loud_under_the_cei
     assert found.report is loops.report and found[0].at_rate(rate) is found[0]
 
 
+@pytest.mark.slow
 def test_stereo_that_peaks_between_the_new_samples_is_kept_under_the_ceiling():
     base = cadence(120, 2)
     loud = np.random.default_rng(2).uniform(-1, 1, (len(base.samples), 2)).astype(np.float32)

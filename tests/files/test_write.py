@@ -94,6 +94,7 @@ def test_wav_subtypes_keep_their_promise(tmp_path, subtype, step):
     assert np.abs(sf.read(path)[0] - loop.samples).max() <= 2 * step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rest", [0, 1, 22, 46, 47, 300, 575, 576, 577, 1104, 1105, 1151])
 @pytest.mark.parametrize("decode", [by_ffmpeg, by_libsndfile])
 @pytest.mark.parametrize("rate", [32000, 44100])
@@ -194,6 +195,7 @@ def test_names_say_it_all():
     assert file_name(beats, 12, "mp3") == "loop_41.7bpm_2beats_12.mp3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bpm", "digits"),
     [
@@ -228,6 +230,7 @@ def test_folders_made_for_files_that_cannot_be_written_go_again(tmp_path, monkey
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", AWKWARD.values(), ids=AWKWARD.keys())
 @pytest.mark.parametrize("format", ["wav", "mp3"])
 def test_awkward_prompts_make_plain_names_inside_the_folder(tmp_path, prompt, format):
@@ -510,6 +513,7 @@ def test_a_libsndfile_without_mp3_is_a_clear_error(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000])
 def test_every_rate_that_mpeg_audio_has_can_be_written_as_mp3(tmp_path, rate):
     loop = replace(cadence(), sample_rate=rate)

@@ -71,6 +71,7 @@ def test_make_refuses_what_no_loop_can_be_before_it_loads_a_model(tmp_path_facto
     assert not out.exists()
 
 
+@pytest.mark.slow
 @fuzzed(60)
 @given(
     words=st.lists(

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ def test_a_slug_is_a_file_name_everywhere(text):
     assert slug(name) == name
 
 
+@pytest.mark.slow
 @fuzzed(300)
 @given(
     TEXTS,

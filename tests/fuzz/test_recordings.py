@@ -75,6 +75,7 @@ def sound_or_words(file):
     assert len(samples) <= reader.LONGEST_SECONDS * rate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @fuzzed(60)
 @given(changes=st.lists(CLAIMS, min_size=1, max_size=4), end=st.none() | st.integers(0, HEADER * 2))
@@ -104,6 +105,7 @@ CHUNKS = st.lists(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [b"RIFF", b"RF64", b"RIFX"])
 @fuzzed(100)
 @given(chunks=CHUNKS)

@@ -48,6 +48,7 @@ def made(kind, *fields, **values):
         return None
 
 
+@pytest.mark.slow
 @fuzzed(300)
 @given(PROMPTS, st.fixed_dictionaries({}, optional=FIELDS))
 def test_a_request_is_within_its_bounds_or_refused_by_field(prompt, values):
@@ -63,6 +64,7 @@ def test_a_request_is_within_its_bounds_or_refused_by_field(prompt, values):
     assert [words for words in request.replaced_tempi if words not in request.prompt] == []
 
 
+@pytest.mark.slow
 @fuzzed(200)
 @given(
     st.fixed_dictionaries(
@@ -75,6 +77,7 @@ def test_sampling_is_within_its_bounds_or_refused_by_field(values):
         assert BOUNDS[name][0] <= getattr(sampling, name) <= BOUNDS[name][1]
 
 
+@pytest.mark.slow
 @fuzzed(300)
 @given(
     NUMBERS | st.floats(*BPM_RANGE),
@@ -111,6 +114,7 @@ REPLIES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @fuzzed(300)
 @given(REPLIES | ANYTHING)
 def test_a_reply_is_loops_with_safe_names_or_refused_in_words(reply):

@@ -61,6 +61,7 @@ BODIES = (
 KEYS = st.text("abcXYZ019_-", min_size=1, max_size=70) | st.sampled_from(["a%2e", "%00", "a.b", "é", "..%2f"])
 
 
+@pytest.mark.slow
 @fuzzed(150)
 @given(method=st.sampled_from(["POST", "PUT"]), key=KEYS, body=BODIES)
 def test_any_body_is_refused_or_reaches_cog_without_a_webhook_of_the_callers(method, key, body):
@@ -94,6 +95,7 @@ WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @fuzzed(200)
 @given(
     headers=st.dictionaries(NAMES, WORDS, max_size=4),
@@ -114,6 +116,7 @@ def test_any_headers_get_an_answer_that_bears_ours_and_no_other_site_starts_anyt
         assert sent.get("origin", f"http://{sent['host']}").endswith(sent["host"].lower())
 
 
+@pytest.mark.slow
 @fuzzed(150)
 @given(
     state=ANYTHING
@@ -188,6 +191,7 @@ class Webhooks(RuleBasedStateMachine):
         return [event async for event in self.log.follow(key)]
 
 
+@pytest.mark.slow
 def test_webhooks_in_any_order_leave_a_log_that_holds_true():
     run_state_machine_as_test(Webhooks, settings=settings(examples(40), stateful_step_count=25))
 
@@ -212,6 +216,7 @@ FLIPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @fuzzed(200)
 @given(flips=FLIPS, end=st.none() | st.integers(0, len(ZIPPED)))
 @example(flips=[(TAIL + 46, 0)], end=None)  # an entry without a name
@@ -236,6 +241,7 @@ def test_a_zip_of_any_bytes_is_listed_and_read_or_refused_in_words(tmp_path_fact
             assert found is not None and len(found[0]) <= LARGEST_FILE
 
 
+@pytest.mark.slow
 @fuzzed(150)
 @given(content=ANYTHING.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=100))
 def test_a_pack_json_of_any_content_leaves_the_loops_playable(tmp_path_factory, content):

@@ -106,6 +106,7 @@ def test_no_field_of_the_text_encoders_config_gets_anything_but_a_weights_error(
                 (folder / "t5" / name).unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 @fuzzed(200)
 @given(data=st.data())
 def test_no_field_of_a_manifest_gets_anything_but_a_weights_error(made, tmp_path_factory, data):
@@ -120,6 +121,7 @@ def test_no_field_of_a_manifest_gets_anything_but_a_weights_error(made, tmp_path
         manifest.verify(broken)
 
 
+@pytest.mark.slow
 @fuzzed(200)
 @given(data=st.data())
 def test_sources_that_say_anything_are_used_or_named_as_damaged(tmp_path_factory, data):

@@ -129,6 +129,7 @@ def test_no_beat_fitting_names_the_remedy():
 SHAPES = [(4, 0, "float32"), (3, 1, "float64"), (5, 2, "float32")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bpm", "deviation", "metre", "channels", "dtype"),
     [
@@ -148,6 +149,7 @@ def test_cut_has_the_exact_sample_count_and_the_shape_of_its_input(bpm, metre, c
     assert (loop.bpm, loop.bars) == (bpm, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("played", [113.0, 118.5, 120.0, 127.0])
 @pytest.mark.parametrize("first", [0.0, 0.004, 0.3, 1.7])
 def test_attacks_land_on_the_asked_beats_and_the_first_at_the_front(played, first):
@@ -162,6 +164,7 @@ def test_attacks_land_on_the_asked_beats_and_the_first_at_the_front(played, firs
     assert np.abs(off - np.median(off)).max() <= 0.0012 * RATE
 
 
+@pytest.mark.slow
 def test_stretching_moves_attacks_by_less_than_a_third_of_a_millisecond_in_the_median():
     errors = []
     for played in (113, 115, 117, 119, 121, 123, 125, 127):

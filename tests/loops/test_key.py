@@ -29,6 +29,7 @@ def played(root, chords):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cadence", CADENCES)
 @pytest.mark.parametrize("root", range(57, 69))
 def test_a_cadence_has_the_key_it_ends_in(cadence, root):

@@ -46,6 +46,7 @@ def hats(n, lowest, seed):
     return loop / np.abs(loop).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lowest", [0, 9000, 13_000, 15_500])
 @pytest.mark.parametrize("seed", range(3))
 def test_hats_up_to_the_nyquist_frequency_are_heard_and_limited_by_their_real_peak(lowest, seed):
@@ -64,6 +65,7 @@ def test_the_loudest_channel_counts(channels):
     assert true_peak(loop) == pytest.approx(true_peak(loop[:, -1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [32_000, 31_997, 500])
 @pytest.mark.parametrize("loudest", [1.0, 1.5, 4.0])
 def test_nothing_passes_the_ceiling_and_what_is_far_from_a_peak_is_left(n, loudest):
@@ -87,6 +89,7 @@ def test_a_loop_under_the_ceiling_is_not_touched():
     assert limit(loop, RATE) is loop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.01, 0.1, 1.0])
 def test_peaky_and_steady_loops_leave_equally_loud(gain):
     steady = 0.1 * np.random.default_rng(3).standard_normal(64_000)
@@ -104,6 +107,7 @@ def test_what_becomes_of_a_loop_depends_on_the_first_alone():
         np.testing.assert_array_equal(few, many)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 20, 400, 4000])
 @pytest.mark.parametrize("height", [1.0, -1.0])
 def test_levelling_alone_keeps_its_promise_for_clicks_to_one_side(width, height):
@@ -173,6 +177,7 @@ EXTREMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["a square", "soft noise", "one sample"])
 @pytest.mark.parametrize("other", EXTREMES)
 def test_whatever_is_levelled_stays_finite_centred_and_under_the_ceiling(first, other):

@@ -7,6 +7,7 @@ import pytest
 from testkit import pins
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_that_were_pinned():
     pinned = json.loads(pins.PINS.read_text(encoding="utf-8"))["loops"]
     found = pins.loops()

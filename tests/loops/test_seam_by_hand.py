@@ -415,6 +415,7 @@ def bridged_one_by_one(samples, first, rate, clicks):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [32_000, 8_000, 1_500])
 @pytest.mark.parametrize("loudest", [0.0, 0.72, 0.8, 1.6])
 def test_a_bridge_fades_out_of_the_first_loops_wrap_and_into_it_where_least_is_lost(

@@ -67,6 +67,7 @@ def logits(request, tmp_path_factory) -> Iterator[Logits]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_ours_is_as_near_to_single_precision_as_audiocrafts(logits):
     assert 0 < logits.error(logits.ours) <= logits.error(logits.audiocraft)
 

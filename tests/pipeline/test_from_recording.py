@@ -66,6 +66,7 @@ def test_a_loop_is_varied_as_it_is_at_its_rate_with_its_channels(bpm, beats, rat
     assert any("stereo" in note for note in loops.report.notes) == (channels == 2)
 
 
+@pytest.mark.slow
 def test_the_model_goes_on_from_the_last_bar_of_the_loop():
     mine, generator = ring(120, 16), FakeGenerator()
     mine[-64_000:] *= np.linspace(1, 0.2, 64_000, dtype=np.float32)  # no other bar is like it
@@ -76,6 +77,7 @@ def test_the_model_goes_on_from_the_last_bar_of_the_loop():
     assert np.corrcoef(heard, mine[-64_000:])[0, 1] > 0.999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("played", [117.3, 124.1])
 def test_a_loop_of_another_tempo_is_brought_to_the_asked_one_whole(played):
     mine = ring(played, 16)
@@ -93,6 +95,7 @@ def test_whole_bars_of_over_twenty_seconds_are_no_loop_as_they_are(bars, whole):
     assert found.whole is whole and found.loop.seconds <= 20
 
 
+@pytest.mark.slow
 def test_of_a_longer_recording_the_best_loop_is_varied():
     loops = vary(drum_track(118.4, 23.3, first_beat=0.37), include_source=True, max_duration=5)
     assert {len(loop.samples) for loop in loops} == {4 * SAMPLE_RATE}
@@ -103,6 +106,7 @@ def test_of_a_longer_recording_the_best_loop_is_varied():
     assert {len(loop.samples) for loop in part} == {4 * SAMPLE_RATE}
 
 
+@pytest.mark.slow
 def test_the_source_joins_the_set_as_it_is_and_what_is_known_of_it_comes_first():
     mine = ring(120, 16)
     loops = vary(mine, include_source=True, variations=3)
@@ -125,6 +129,7 @@ def test_what_a_real_model_makes_of_a_loop_is_as_long_and_runs_into_it(tiny):
     assert runs_into(mine, two)
 
 
+@pytest.mark.slow
 def test_a_variation_is_the_same_however_many_there_are_and_other_with_another_seed(models, monkeypatch):
     monkeypatch.setattr("looper.pipeline.session.ROUNDS", 0)  # random weights always drift
     maker, mine = LoopMaker(models("t5")), ring(240, 8)
@@ -145,6 +150,7 @@ def test_the_source_is_none_of_the_loops_unless_it_is_asked_for_and_progress_is_
     assert told and told[-1][1] == told[-1][2]
 
 
+@pytest.mark.slow
 def test_what_drifts_is_drawn_again_and_what_still_does_is_said():
     drifting = FakeGenerator(deviation=lambda key: 0.2 if key[1] == 2 and key[2] == 0 else 0.0)
     assert vary(ring(120, 8), generator=drifting).report.attempts == [1, 2]
@@ -152,6 +158,7 @@ def test_what_drifts_is_drawn_again_and_what_still_does_is_said():
     assert any("have no clear beat" in note for note in lost.report.notes) and len(lost) == 2
 
 
+@pytest.mark.slow
 def test_a_loop_that_clicks_is_closed_and_that_is_said():
     mine = ring(120, 16)
     mine[-400:] += 0.6
@@ -160,6 +167,7 @@ def test_a_loop_that_clicks_is_closed_and_that_is_said():
     assert cross_clicks(list(loops)).max() <= CLICK
 
 
+@pytest.mark.slow
 def test_a_master_at_full_scale_leaves_no_room_and_that_is_said():
     mine = ring(120, 16)
     loops = vary(mine / np.abs(mine).max(), include_source=True)
@@ -184,6 +192,7 @@ def test_what_is_nothing_to_go_on_from_is_a_sentence(samples, wish, words):
         find_source(samples, SAMPLE_RATE, LoopRequest("x", bpm=120, **wish))
 
 
+@pytest.mark.slow
 def test_a_recording_without_a_beat_or_a_bar_is_varied_and_that_is_said():
     noise = 0.1 * np.random.default_rng(3).standard_normal(4 * SAMPLE_RATE + 777)
     loops = vary(noise)

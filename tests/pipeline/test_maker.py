@@ -114,6 +114,7 @@ def test_a_loop_of_a_single_beat_says_so():
     assert any("1 beat long" in note for note in loops.report.notes)
 
 
+@pytest.mark.slow
 def test_a_replaced_tempo_is_told_and_the_model_reads_the_asked_one():
     generator = FakeGenerator()
     loops = make(generator, prompt="house, 90 bpm", bpm=124, variations=1)
@@ -132,6 +133,7 @@ def test_words_alone_or_samples_alone_are_refused_with_what_to_pass():
         maker.make(asked, melody=samples)
 
 
+@pytest.mark.slow
 def test_the_first_loop_is_the_candidate_that_keeps_the_tempo():
     generator = FakeGenerator(deviation=lambda key: 0.0 if key[2] == 2 else 0.11)
     loops = make(generator, bpm=120, variations=1)
@@ -161,6 +163,7 @@ class Listener(FakeGenerator):
         )
 
 
+@pytest.mark.slow
 def test_of_equally_sure_candidates_the_one_with_the_likeliest_seam_is_taken():
     generator = Listener(lambda row: [1.5, 0.6, 0.1, 0.9][row])
     loops = make(generator, bpm=120, variations=1)
@@ -175,6 +178,7 @@ def test_a_likely_seam_does_not_outweigh_a_clear_beat():
     assert make(generator, bpm=120, variations=1).report.attempts != [2]
 
 
+@pytest.mark.slow
 def test_a_candidate_is_cut_where_its_seam_is_likeliest():
     usual = make(FakeGenerator(), bpm=120, variations=1)[0].grid.loop_start
     generator = Listener(lambda row: 0.0)
@@ -195,6 +199,7 @@ def test_a_candidate_is_cut_where_its_seam_is_likeliest():
     assert moved.loop_end - moved.loop_start == pytest.approx(8.0, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_say_leaves_the_choice_to_the_beats():
     loops = make(Listener(lambda row: float("nan")), bpm=120, variations=2, max_duration=4)
     assert (
@@ -246,6 +251,7 @@ def test_the_real_model_finds_a_loops_own_beginning_likelier_than_one_out_of_ord
     assert right > wrong + 0.5
 
 
+@pytest.mark.slow
 def test_a_variation_that_drifts_is_drawn_again_by_itself():
     generator = FakeGenerator(deviation=lambda key: 0.12 if key[1] == 3 and key[2] == 0 else 0.0)
     loops = make(generator, bpm=120, variations=4, max_duration=4)
@@ -275,6 +281,7 @@ def test_unhelpful_music_still_gives_every_loop_at_exact_length_and_says_so(soun
         assert max(loops.report.confidence) < 0.5 and loops.report.notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clocked", [False, True])
 def test_variations_continue_the_bar_that_ends_the_first_loop(clocked):
     generator = FakeGenerator(clocked)
@@ -317,6 +324,7 @@ class CancelledError(BaseException):
     """As Cog cancels: not an Exception."""
 
 
+@pytest.mark.slow
 def test_what_the_progress_call_raises_ends_the_work_at_once_and_harms_nothing():
     maker = LoopMaker(FakeGenerator())
     request = LoopRequest("drums", bpm=240, max_duration=2, variations=2, seed=1)
@@ -378,6 +386,7 @@ class Singing(FakeGenerator):
         return waves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "heard"), [("A minor", "A minor"), ("F# m", "F# minor"), ("Dm", "D minor")]
 )
@@ -388,6 +397,7 @@ def test_of_the_candidates_the_one_in_the_asked_key_is_taken_and_the_report_says
     assert f"{heard} was asked for; heard: {heard} in 1" in loops.report.notes
 
 
+@pytest.mark.slow
 def test_a_key_that_no_candidate_is_in_is_told_and_drums_are_none_the_worse_for_it():
     other = make(Singing(), bpm=120, variations=1, max_duration=4, key="E major")
     assert other.report.keys != ["E major"] and "E major was asked for; heard: " in other.report.notes[0]

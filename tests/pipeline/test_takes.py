@@ -50,6 +50,7 @@ def test_the_report_says_what_is_left_in_doubt(doubtful, words):
     assert words in what_is_doubtful(doubtful, 120)
 
 
+@pytest.mark.slow
 def test_a_first_loop_of_even_odds_is_drawn_again_and_said_to_be_unsure(monkeypatch):
     fitted = takes.fit_grid
     monkeypatch.setattr(takes, "fit_grid", lambda *a, **k: replace(fitted(*a, **k), confidence=0.45))

@@ -70,6 +70,7 @@ def test_no_answer_is_never_an_all_clear(how):
         known(PACKAGES, SILENCES[how])
 
 
+@pytest.mark.slow
 def test_offline_it_says_so_and_fails(capsys):
     assert audit.main("http://127.0.0.1:9") == 2
     out, err = capsys.readouterr()

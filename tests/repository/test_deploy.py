@@ -166,6 +166,7 @@ def test_metrics_in_queries_are_ones_that_are_exported():
     assert named <= exported
 
 
+@pytest.mark.slow
 def test_variables_are_ones_that_something_reads():
     ours = set()
     for path in (ROOT / "looper").rglob("*.py"):

@@ -13,6 +13,7 @@ def found():
     return licences.parts()
 
 
+@pytest.mark.slow
 def test_nothing_under_the_gpl_is_in_the_product(found):
     assert len(found) > 60
     assert licences.problems(found, licences.system_packages()) == []
@@ -73,6 +74,7 @@ def test_the_readers_of_the_tests_are_not_in_the_product(found):
     assert not {"av", "imageio-ffmpeg", "mutagen", "pytest", "hypothesis"} & {p.name for p in found}
 
 
+@pytest.mark.slow
 def test_every_package_that_the_product_imports_is_pinned():
     """What is imported by name must be asked for by name, not come along by chance."""
     homes = {"yaml": "pyyaml", "soundfile": "soundfile", "stretch": "python_stretch", "PIL": "pillow"}

@@ -133,6 +133,7 @@ def here(desk, monkeypatch):
     return desk
 
 
+@pytest.mark.slow
 def test_the_command_line_does_as_the_readme_says(here):
     said = ""
     for line in block("command line").splitlines():
@@ -147,6 +148,7 @@ def test_the_command_line_does_as_the_readme_says(here):
     assert "tiny: ok" in said and said.splitlines()[-1] == f"musicgen-looper {looper.__version__}"
 
 
+@pytest.mark.slow
 def test_python_does_as_the_readme_says(here):
     names = {}
     exec(block("python"), names)

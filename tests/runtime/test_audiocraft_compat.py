@@ -36,6 +36,7 @@ def run_with_all(code):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["looper", "bench", "training", "testkit", "tests.conftest", "predict"])
 def test_whatever_imports_audiocraft_finds_the_way_prepared(package):
     print_it = "print(any(type(f).__module__ == 'looper.runtime.audiocraft_compat' for f in sys.meta_path))"

@@ -286,6 +286,7 @@ def one_at_a_time(monkeypatch, tmp_path):
     return models, loaded
 
 
+@pytest.mark.slow
 def test_a_model_is_exchanged_only_when_nobody_uses_it_and_who_waits_is_not_passed(one_at_a_time):
     models, loaded = one_at_a_time
     story = []
@@ -335,6 +336,7 @@ def test_who_waits_for_a_model_can_be_cancelled(one_at_a_time):
     assert loaded == ["medium"]
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_in_one_prediction_takes_no_model_from_under_another(one_at_a_time):
     models, loaded = one_at_a_time
     with models.lend("medium") as maker:
@@ -352,6 +354,7 @@ def test_memory_that_runs_out_in_one_prediction_takes_no_model_from_under_anothe
 # --- memory and health --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_candidate")
 def test_memory_is_returned_when_the_last_one_ends_not_while_others_are_under_way(tmp_path, monkeypatch):
     returned = []
@@ -406,6 +409,7 @@ def test_a_service_that_is_always_busy_is_asked_for_its_gpu_once_a_prediction_ha
         assert service.healthy()
 
 
+@pytest.mark.slow
 def test_the_engines_state_is_read_by_model(tiny):
     metrics, models = Metrics(), Models({})
     models._loaded["folder"] = tiny

@@ -25,6 +25,7 @@ def service(tmp_path, one_candidate):
     return Service(FakeModels(), Scratch(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_format", ["wav", "mp3"])
 def test_a_prediction_gives_one_whole_file_a_variation_and_its_metrics(service, output_format):
     metrics = {}
@@ -319,6 +320,7 @@ def test_without_a_gpu_the_real_sizes_say_what_to_do_instead_of_falling_back(mon
         Models({}).start()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gpu", "variations", "seconds"), [(False, 1, 2), (True, 4, 8)])
 @pytest.mark.usefixtures("one_candidate")
 def test_one_folder_behind_both_names_is_loaded_and_warmed_up_once(monkeypatch, gpu, variations, seconds):

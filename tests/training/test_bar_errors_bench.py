@@ -11,6 +11,7 @@ from bench.quality import bar_errors
 from tests.training.test_requests_bench import folder_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "kind"),
     [(0.0, "right"), (0.5, "one beat off"), (1.0, "half a bar off"), (0.25, "between beats")],

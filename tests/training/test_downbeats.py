@@ -139,6 +139,7 @@ def examples(count: int, clips: int) -> tuple[list[Example], list[GeneratedClip]
     return [Example(FOUND, target)] * count, music
 
 
+@pytest.mark.slow
 def test_fitting_again_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "LEARN_STEPS", 3)
     monkeypatch.setattr(trainer, "TUNE_STEPS", 2)

@@ -29,6 +29,7 @@ def folder_of(where: Path, lines_at: dict[str, float]) -> Path:
     return where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "share"), [(0.0, 1.0), (0.25, 0.0)])
 def test_a_loop_counts_where_the_trackers_heard_a_bar_line(
     tmp_path: Path, first: float, share: float

@@ -45,6 +45,7 @@ def test_the_same_generator_draws_the_same_loop():
     assert one == two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bpm", [75, 93.75, 120, 142.857])
 def test_the_tempo_measure_finds_a_rendered_tempo_and_no_other(bpm):
     period = round(3000 / bpm)

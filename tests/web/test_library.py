@@ -130,6 +130,7 @@ def test_entries_with_odd_paths_are_not_listed(tmp_path, name):
     assert [loop["name"] for loop in listing["loops"]] == ["good.wav"]
 
 
+@pytest.mark.slow
 def test_a_zip_bomb_is_neither_listed_nor_inflated(tmp_path):
     """One entry says that it is huge; another lies, and gives no more than it says."""
     size = 80 * 2**20

@@ -75,6 +75,7 @@ def test_a_loopback_server_answers_to_loopback_names_only(host, status):
     assert ask(page, "GET", "/session.json", headers={"host": host}).status_code == status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.2", "LOCALHOST", "::1"])
 def test_a_loopback_address_is_one_however_it_is_spelled(tmp_path, host):
     with running("host", host, folder=str(tmp_path)) as (url, _):
@@ -98,6 +99,7 @@ def test_every_answer_says_that_no_other_site_may_frame_or_read_it(path, host):
     assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_is_as_quiet_as_the_first(root):
     process = subprocess.Popen(
         [sys.executable, "-c", START, "root", str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
