@@ -78,6 +78,7 @@ def test_the_same_command_again_makes_nothing_twice(tmp_path, undisturbed):
     check_whole(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 1, 20, -1])
 def test_a_torn_last_line_is_cut_off_and_its_pack_keeps_its_record(tmp_path, undisturbed, kept):
     records = go(tmp_path)

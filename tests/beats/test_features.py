@@ -12,6 +12,7 @@ from testkit.clicks import blank, clicks
 RATE = 32_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seconds", [0.02, 0.09375, 0.3, 4.0, 21.7]
 )  # the second is half of the longer window

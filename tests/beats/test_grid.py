@@ -181,6 +181,7 @@ def test_more_beats_than_there_are_gives_fewer() -> None:
     assert grid.beats == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [1.0, 1.5, 2.03])
 def test_a_known_bar_line_is_kept_and_placed_exactly(known: float) -> None:
     clip = band(even(120, 0.02, 9.0), 4, 9.0)
@@ -255,6 +256,7 @@ def test_every_sample_rate_gives_the_same_grid(rate: int) -> None:
     assert phase_error(grid.beat_times, beats) < 0.003
 
 
+@pytest.mark.slow
 def test_integer_and_stereo_samples_are_read_as_soundfile_gives_them() -> None:
     mono = band(even(120, 0.02, 8.0), 4, 8.0)
     mono /= np.abs(mono).max()
@@ -312,6 +314,7 @@ def test_bad_arguments_are_named_with_the_remedy(change: dict, words: str) -> No
         fit_grid(**given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.51, 0.8, 1.3, 2.1])
 @pytest.mark.parametrize("kind", ["music", "noise", "click"])
 def test_short_audio_gives_the_beats_that_fit(seconds: float, kind: str) -> None:

@@ -56,6 +56,7 @@ def test_a_loop_of_one_bar_has_nothing_to_jump_from() -> None:
     assert set(jumps(swelling(1, 4), 4).values()) == {0.0}
 
 
+@pytest.mark.slow
 def test_the_jump_does_not_depend_on_gain() -> None:
     loud, quiet = jumps(swelling(1, 6), 8), jumps(0.01 * swelling(1, 6), 8)
     assert loud.keys() == quiet.keys()

@@ -85,6 +85,7 @@ def test_the_target_is_preferred_between_equal_periods_and_maxima_come_best_firs
     assert peaks == [3.0, 5.0, 1.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("centre", [3.0, 20.0])
 def test_a_pulse_is_found_in_the_busiest_stretch_and_followed_everywhere(centre):
     features = clicks(np.r_[np.arange(centre, centre + 20, 0.5), np.arange(0.5, 39.5, 0.5)], 40.0)

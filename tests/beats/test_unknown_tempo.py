@@ -9,6 +9,7 @@ from testkit.clicks import blank
 from testkit.fakes import drum_track
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bpm", [61.3, 93.7, 118, 127.003, 140, 174])
 def test_the_tempo_is_among_the_candidates_and_their_probabilities_add_up(bpm):
     found = find_tempi(drum_track(bpm, 12), 32_000)

@@ -46,6 +46,7 @@ def test_the_exit_code_says_whether_anything_is_wrong(findings, code, setting, m
     assert command.run(setting, None) == code
 
 
+@pytest.mark.slow
 def test_a_row_that_depends_on_its_neighbours_is_found(setting, model, monkeypatch):
     codes = exactness.codes
     crowded = lambda model, made, count, *rest: codes(model, made, count, *rest) + (count > 2)

@@ -42,6 +42,7 @@ def test_an_old_card_has_no_kernels():
     assert row.kernels_ms is None and row.kernels_share is None
 
 
+@pytest.mark.slow
 def test_the_nodes_are_those_that_a_step_launches():
     pytest.importorskip("triton")
     from testkit.kernel_launches import aten_nodes, launches, two_layers

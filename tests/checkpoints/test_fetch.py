@@ -61,6 +61,7 @@ def without_network(monkeypatch):
 # --- pins ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_first_fetch_records_what_it_got_and_the_next_must_match(hub):
     lines = []
     out = get(lines)
@@ -450,6 +451,7 @@ def test_a_redirect_from_tls_to_an_open_connection_is_refused():
         download.download(wanted, Path(here) / "x.bin", client, lambda *_: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "where", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://127.0.0.1:1/x", "//", "x" * 5000]
 )
@@ -534,6 +536,7 @@ def stereo_hub(hub, monkeypatch, tmp_path):
     return hub
 
 
+@pytest.mark.slow
 def test_a_stereo_model_that_names_its_codec_gets_it_from_another_repository_alone(stereo_hub):
     lines = []
     out = fetch.fetch("stereo-small", progress=lines.append)

@@ -197,6 +197,7 @@ def test_one_changed_byte_in_the_manifests_list_is_noticed(folder):
     manifest.verify(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [

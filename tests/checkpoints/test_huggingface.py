@@ -137,6 +137,7 @@ def test_greedy_codes_of_a_melody_model_are_those_of_transformers_own_generate(m
     assert len(found.unique()) > 3
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_encodec_gives_the_codes_and_the_sound_of_transformers(theirs, ours):
     tone = (0.3 * np.sin(2 * np.pi * 220 * np.arange(25 * 640) / 32_000)).astype(np.float32)
@@ -188,6 +189,7 @@ def test_names_of_before_weight_parametrizations_are_known(theirs, saved, folder
     assert (new / "codec.safetensors").read_bytes() == (before / "codec.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_text_encoder_as_wide_as_the_model_needs_no_projection(tmp_path):
     theirs = random_musicgen(text_width=32)
     assert not hasattr(theirs, "enc_to_dec_proj")

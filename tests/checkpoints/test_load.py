@@ -147,6 +147,7 @@ BREAKAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("breakage", BREAKAGES)
 @pytest.mark.parametrize("action", [manifest.verify, load.load])
 def test_a_broken_folder_is_refused_before_anything_is_parsed(folder, breakage, action):
@@ -194,6 +195,7 @@ UNFIT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", UNFIT)
 def test_files_that_do_not_fit_together_are_named(folder, what):
     spoil, message = UNFIT[what]

@@ -184,6 +184,7 @@ def test_variations_hear_the_melody_of_their_prompt_and_then_that_of_the_loops_b
     assert any("its first 30 s are followed" in note for note in session.report.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["t5", "stereo"])
 def test_a_model_for_text_alone_refuses_a_melody_with_the_remedy(models, model):
     words = "melody cannot be followed by mini, .* run `looper weights get melody`"

@@ -61,6 +61,7 @@ def generate(generator, **asked):
     return generator.generate(GenerationRequest(**asked, sampling=Sampling(top_k=20)))
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_the_sound_is_that_of_audiocrafts_interleaving_codec(generator, theirs):
     output = generate(generator)
@@ -216,6 +217,7 @@ def with_pointer(published, folder, name=SHARED_CODEC):
     return folder
 
 
+@pytest.mark.slow
 def test_an_export_that_names_the_shared_codec_takes_it_from_where_it_is(published, folder, tmp_path):
     bare = with_pointer(published, tmp_path / "bare")
     for source in (published, folder):  # published files, or a model folder

@@ -81,6 +81,7 @@ def test_ctrl_c_ends_a_process_that_is_at_work_in_threads_with_130_and_nothing_w
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "pack"),
     [("loading", ()), ("writing", ()), ("writing", ("--pack",)), ("the picture", ("--pack",))],
@@ -186,6 +187,7 @@ def test_the_picture_may_go_where_the_loops_will(recording, tmp_path):
     assert not (tmp_path / "x.png").exists()
 
 
+@pytest.mark.slow
 def test_tempi_that_differ_a_little_make_files_of_their_own(recording, tmp_path):
     for bpm in ("120.00001", "120.00049"):
         assert run("cut", recording, "--bpm", bpm, "--out", tmp_path / "o").returncode == 0
@@ -268,6 +270,7 @@ def test_vary_writes_variations_of_a_loop_and_the_loop_itself_where_asked(tmp_pa
     assert again.returncode == 1 and "is there already" in again.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("samples", "words", "said"),
     [
@@ -506,6 +509,7 @@ def test_silence_is_cut_on_the_asked_grid_and_said_to_be_beatless(tmp_path):
     assert json.loads(done.stdout)["confidence"] == 0
 
 
+@pytest.mark.slow
 def test_paths_with_markup_or_control_characters_are_kept_as_they_are_or_cleaned(recording, tmp_path):
     odd = tmp_path / "take [red]\n\x1b one.wav"
     odd.write_bytes(recording.read_bytes())

@@ -22,6 +22,7 @@ def jams(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_without_a_tempo_the_likeliest_is_cut_and_all_are_told(tmp_path, jams):
     done = run("cut", jams / "a.wav", "--bars", 2, "--out", tmp_path / "o", "--json")
     assert done.returncode == 0, done.stderr
@@ -54,6 +55,7 @@ def test_what_a_mac_keeps_beside_its_files_is_no_recording_of_a_folder(tmp_path,
     assert done.returncode == 0 and "._a" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_name_does_not_write_to_the_terminal(tmp_path, jams):
     nasty = jams / "\x1b[2Jred\n.wav"
     nasty.write_text("not audio")
@@ -62,6 +64,7 @@ def test_a_name_does_not_write_to_the_terminal(tmp_path, jams):
         assert "\x1b[2J" not in said and r"\x1b[2Jred" in said
 
 
+@pytest.mark.slow
 def test_a_loop_cut_once_more_is_not_named_twice(tmp_path, jams):
     first = json.loads(run("cut", jams / "a.wav", "--bpm", 118, "--out", tmp_path, "--json").stdout)["file"]
     again = run("cut", first, "--bpm", 120, "--bars", 2, "--out", tmp_path / "o", "--json")

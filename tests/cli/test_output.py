@@ -54,6 +54,7 @@ def test_a_further_round_begins_its_stage_again(shown):
     assert (task.completed, task.total, task.finished) == (10, 400, False)
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_a_file_and_says_how_it_went(shown, loops, tmp_path):
     files = [tmp_path / f"x_{k}.wav" for k in (1, 2)]
     output.tell_made(loops, files, as_json=False)

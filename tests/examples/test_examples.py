@@ -41,6 +41,7 @@ def test_a_loop_out_of_a_recording_has_the_samples_of_its_tempo(run, recording, 
     assert soundfile.info(tmp_path / "loop.wav").frames == 16 * 16000
 
 
+@pytest.mark.slow
 def test_a_beat_grid_is_drawn(run, recording, tmp_path):
     assert "at 118.0" in run("beat_grid_picture.py", recording, 118, tmp_path / "jam.png")
     with Image.open(tmp_path / "jam.png") as picture:

@@ -61,6 +61,7 @@ def loops():
     return LoopMaker(FakeGenerator()).make(wish)
 
 
+@pytest.mark.slow
 def test_a_loop_shows_a_player_of_just_its_samples_and_a_picture(loops):
     shown = Shown(loops[0]._repr_html_())
     (sound,) = shown.sounds

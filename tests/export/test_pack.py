@@ -27,6 +27,7 @@ def loops():
     return LoopMaker(FakeGenerator()).make(WISH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["wav", "flac"])
 def test_folder_and_zip_hold_the_same(loops, tmp_path, format):
     made = write_pack(loops, tmp_path, format)

@@ -83,6 +83,7 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(loop, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
+@pytest.mark.slow
 def test_a_grid_is_drawn_over_its_recording(tmp_path):
     samples = drum_track(120, 9)
     plot_grid(samples, SAMPLE_RATE, analyse(samples, SAMPLE_RATE, 120), tmp_path / "g.png")

@@ -107,6 +107,7 @@ def test_a_missing_file_is_named(tmp_path):
         read(tmp_path / "gone.wav")
 
 
+@pytest.mark.slow
 def test_too_many_channels_are_refused_whoever_reads_them(m4a, ffmpeg):
     with pytest.raises(ValueError, match=r"x\.m4a has 6 channels: mix it down"):
         read(m4a(6))
@@ -211,6 +212,7 @@ def gone(pid):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hangs", ["exec sleep 600", "sleep 9 & wait", "trap '' TERM; exec sleep 600"])
 def test_an_ffmpeg_that_hangs_is_stopped(m4a, bin_folder, tmp_path, monkeypatch, hangs):
     file = m4a()

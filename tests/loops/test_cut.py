@@ -269,6 +269,7 @@ def loops_of(count, gains=None):
     return made
 
 
+@pytest.mark.slow
 def test_loops_of_a_set_are_equally_loud_under_the_ceiling_and_without_dc():
     loops = loops_of(4, [0.1, 1.0, 0.4, 0.02])
     loops[2] = replace(loops[2], samples=loops[2].samples + np.float32(0.1))
@@ -321,6 +322,7 @@ def test_the_same_input_gives_the_same_samples():
     assert np.array_equal(finish(loops_of(2))[1].samples, finish(loops_of(2))[1].samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_loop_is_a_pydub_segment_of_as_many_rounds(times, channels):
@@ -362,6 +364,7 @@ def test_what_is_no_number_is_refused_in_words(wrong, message):
         cut(np.zeros(64_000, np.float32), **{"sample_rate": 32_000, "bpm": 120, **wrong})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [32_000.0, np.int32(32_000), np.float32(32_000)])
 def test_a_whole_sample_rate_of_any_type_is_one(rate):
     samples = hits(np.arange(16) / 2, 8)

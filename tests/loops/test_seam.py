@@ -65,6 +65,7 @@ def test_the_matrix_has_the_loops_own_wraps_on_its_diagonal():
     assert np.diag(matrix) == pytest.approx([click_ratio(a), click_ratio(b)])
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(60, 4000), min_size=1, max_size=4),
     st.integers(0, RATE // 2),

@@ -202,6 +202,7 @@ def test_a_recording_without_a_beat_or_a_bar_is_varied_and_that_is_said():
     assert any("no whole bar at 40 BPM" in note for note in short.report.notes)
 
 
+@pytest.mark.slow
 def test_files_of_the_source_and_its_variations_count_from_0(tmp_path):
     from looper.export.loop_files import write_all
 

@@ -172,6 +172,7 @@ def test_of_equally_sure_candidates_the_one_with_the_likeliest_seam_is_taken():
     assert len(generator.heard) == 1, "all candidates in one pass"
 
 
+@pytest.mark.slow
 def test_a_likely_seam_does_not_outweigh_a_clear_beat():
     drifts = lambda key: 0.03 if key[2] == 1 else 0.0
     generator = Listener(lambda row: 0.0 if row == 1 else 9.0, deviation=drifts)
@@ -208,6 +209,7 @@ def test_a_model_that_cannot_say_leaves_the_choice_to_the_beats():
     assert loops.report.seam_log_likelihood == []
 
 
+@pytest.mark.slow
 def test_a_variation_is_not_drawn_again_for_its_seam():
     generator = Listener(lambda row: 9.0)
     loops = make(generator, bpm=120, variations=3, max_duration=4)
@@ -409,6 +411,7 @@ def test_a_key_that_no_candidate_is_in_is_told_and_drums_are_none_the_worse_for_
     assert "heard: no clear key in 2" in asked.report.notes[0]
 
 
+@pytest.mark.slow
 def test_the_model_reads_the_key():
     generator = FakeGenerator()
     make(generator, prompt="warm pads, 90 bpm", bpm=120, variations=1, key="f# minor")

@@ -89,6 +89,7 @@ def commands():
     yield from (line.split() for line in [*jobs, *sky.splitlines()] if "python -m" in line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_object_is_one_that_kubernetes_takes(name):
     assert OBJECTS[name]

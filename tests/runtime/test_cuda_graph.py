@@ -156,6 +156,7 @@ def test_a_capture_that_is_cancelled_or_has_no_memory_is_none(graphs, streams, e
     assert captures_work()
 
 
+@pytest.mark.slow
 def test_a_pool_outlives_all_graphs_that_were_captured_into_it(graphs, streams):
     """As after a cancelled request, or one that ran out of memory, that had the only state."""
     shared = pool()

@@ -110,6 +110,7 @@ def test_a_prediction_that_fails_after_it_was_cancelled_is_cancelled_all_the_sam
     asyncio.run(play())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_candidate")
 def test_files_that_came_too_late_for_a_cancelled_prediction_are_removed_and_others_stay(
     tmp_path, monkeypatch

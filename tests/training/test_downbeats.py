@@ -56,6 +56,7 @@ def test_the_scorer_at_run_time_is_the_fitted_network(weights: Path, metre: int)
     assert found[0].line == pytest.approx(FOUND[best[0]].beat_times[best[1]])
 
 
+@pytest.mark.slow
 def test_fitting_finds_the_beat_that_is_marked_in_the_features() -> None:
     rng, target = np.random.default_rng(0), np.zeros((1, 4), np.float32)
     target[0, 2] = 1

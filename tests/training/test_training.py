@@ -66,6 +66,7 @@ def test_delayed_columns_are_audiocrafts_pattern():
     torch.testing.assert_close(delayed(codes, 99), expected)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_the_training_forward_is_audiocrafts():
     from audiocraft.modules.conditioners import ConditioningAttributes

@@ -125,6 +125,7 @@ def test_a_port_in_use_is_named(tmp_path):
         serve(folder=tmp_path, port=httpx.URL(url).port)
 
 
+@pytest.mark.slow
 def test_a_folder_without_loops_is_told_at_the_start(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with running("folder", str(tmp_path)) as (_, process):
