@@ -7,6 +7,8 @@ PIP_LOCKED := $(BIN)/python scripts/lock.py --print
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# else each of the tests' many processes would compile the package for itself
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-js check fuzz mutate docs lint format bench serve wheel schema licences audit lock train-tiny train-beats clean
 
