@@ -83,13 +83,7 @@ def _fetch(name: str, root: Path, revision: str | None, progress: Callable[[str]
     out = root / name
     sources = read_sources(root)
     repositories = sources["models"][name]
-    pins = {
-        repository: _pin(part, sources["repositories"][repository])
-        for part, repository in repositories.items()
-    }
-    if revision:
-        published = repositories["published"]
-        pins[published] = {"revision": revision, "files": {file: {} for file in pins[published]["files"]}}
+    pins = _pins(sources, name, revision)
     if _is_here(out, pins):
         progress(f"{name} is here already, in {out}")
         return out
@@ -120,6 +114,19 @@ def _fetch(name: str, root: Path, revision: str | None, progress: Callable[[str]
     shutil.rmtree(scratch)
     progress(f"{name} is ready in {out}")
     return out
+
+
+def _pins(sources: dict[str, Any], name: str, revision: str | None) -> dict[str, Any]:
+    """What to fetch of each repository of a model, and which files are right; another revision's are not known."""
+    repositories = sources["models"][name]
+    pins = {
+        repository: _pin(part, sources["repositories"][repository])
+        for part, repository in repositories.items()
+    }
+    if revision:
+        published = repositories["published"]
+        pins[published] = {"revision": revision, "files": {file: {} for file in pins[published]["files"]}}
+    return pins
 
 
 def _pin(part: str, pin: dict[str, Any]) -> dict[str, Any]:

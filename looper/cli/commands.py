@@ -12,7 +12,8 @@ from rich.table import Column, Table
 from looper.cli import options as opt
 from looper.cli.batch import batch
 from looper.cli.cut import analyse, cut
-from looper.cli.output import err, load_and, out, progress_bars, show_on, tell_made
+from looper.cli.delivery import Delivery
+from looper.cli.output import err, out
 from looper.cli.vary import vary
 
 app = typer.Typer(
@@ -91,21 +92,12 @@ def make(
     weights = find(model)  # what takes seconds to import comes after all that can be refused without it
     opt.check_not_recording(plot, melody)
     tune = None if melody is None else opt.read_melody(melody, weights)
-    from looper.export.pack import check_room, write_loops
-
     if pack:
-        check_room(request, folder)
-    with progress_bars(as_json) as shown:
-        make = lambda maker: maker.make(request, show_on(shown), melody=tune)
-        loops = load_and(make, model, device, shown)
-        with loops.report.timed("export"):
-            loops = loops if rate is None else loops.at_rate(rate)
-            files = write_loops(loops, folder, style, pack=pack)
-    if plot:
-        from looper.export.plot_loops import plot_loops
+        from looper.export.pack import check_room
 
-        plot_loops(loops, plot)
-    tell_made(loops, files, as_json, names=names)
+        check_room(request, folder)
+    work = lambda maker, progress: maker.make(request, progress, melody=tune)
+    Delivery(folder, style, rate, pack, plot, as_json).make(work, model, device)
 
 
 @app.command()

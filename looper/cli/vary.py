@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from looper.cli import options as opt
-from looper.cli.output import load_and, progress_bars, show_on, tell_made
+from looper.cli.delivery import Delivery
 
 if TYPE_CHECKING:
     from looper.pipeline.maker import LoopMaker
     from looper.pipeline.result import Loops
+    from looper.pipeline.session import Progress
 
 VaryBpm = Annotated[
     float, typer.Option(help="Tempo, 40 to 300: the recording's, within 7.5 %, and the loops' exactly.")
@@ -75,25 +76,15 @@ def vary(
     ).with_seed()  # fmt: skip
     need("audiocraft")
     find(model)
-    from looper.export.pack import check_room, write_loops
+    from looper.export.pack import check_room
     from looper.files.read import read
     from looper.pipeline.from_recording import RecordingSession, find_source
 
     source = find_source(*read(file), request)  # what is wrong with it is said before a model is loaded
     if pack:
         check_room(request, folder, source.loop.beats)
-    with progress_bars(as_json) as shown:
 
-        def work(maker: LoopMaker) -> Loops:
-            session = RecordingSession(maker.generator, request, show_on(shown), source)
-            return session.run(include_source=include_source)
+    def work(maker: LoopMaker, progress: Progress) -> Loops:
+        return RecordingSession(maker.generator, request, progress, source).run(include_source=include_source)
 
-        loops = load_and(work, model, device, shown)
-        with loops.report.timed("export"):
-            loops = loops if rate is None else loops.at_rate(rate)
-            files = write_loops(loops, folder, style, pack=pack)
-    if plot:
-        from looper.export.plot_loops import plot_loops
-
-        plot_loops(loops, plot)
-    tell_made(loops, files, as_json, names=names)
+    Delivery(folder, style, rate, pack, plot, as_json).make(work, model, device)

@@ -16,7 +16,7 @@ from looper.samples import check_samples
 if TYPE_CHECKING:
     from looper.beats.grid import BeatGrid
 
-# beats.py lets a beat that begins or ends a loop lie this far outside the recording
+# `fit_grid` lets a beat that begins or ends a loop lie this far outside the recording
 _SLACK_SECONDS = 0.031
 
 
@@ -76,16 +76,7 @@ def cut(
 
         beats = None if bars is None else check_bars(bars) * beats_per_bar
         grid = fit_grid(columns, sample_rate, bpm, beats_per_bar, max_seconds=max_seconds, beats=beats)
-    if bars is not None and grid.beats != bars * beats_per_bar:
-        raise FieldError(
-            "bars",
-            f"cannot be {bars}: at {bpm:g} BPM there is room for {grid.bars:g}; ask for that, or pass a longer recording",
-        )
-    if grid.beats_per_bar != beats_per_bar:
-        raise ValueError(
-            f"the grid has bars of {grid.beats_per_bar} beats, got beats_per_bar={beats_per_bar}: "
-            "pass the grid's own, or leave the grid out"
-        )
+    _check_grid(grid, bpm, beats_per_bar, bars)
     n = loop_length(grid.beats, bpm, sample_rate)
     if n < 256:
         raise ValueError(f"a loop must have at least 256 samples, got {n}: raise sample_rate or the length")
@@ -101,3 +92,16 @@ def cut(
     closed, report = _seam.close(body, max(0, origin), n, sample_rate)
     shaped = closed[:, 0].copy() if np.ndim(samples) == 1 else closed
     return Loop(shaped, sample_rate, float(bpm), beats_per_bar, int(grid.beats), grid, report)
+
+
+def _check_grid(grid: BeatGrid, bpm: float, beats_per_bar: int, bars: int | None) -> None:
+    if bars is not None and grid.beats != bars * beats_per_bar:
+        raise FieldError(
+            "bars",
+            f"cannot be {bars}: at {bpm:g} BPM there is room for {grid.bars:g}; ask for that, or pass a longer recording",
+        )
+    if grid.beats_per_bar != beats_per_bar:
+        raise ValueError(
+            f"the grid has bars of {grid.beats_per_bar} beats, got beats_per_bar={beats_per_bar}: "
+            "pass the grid's own, or leave the grid out"
+        )

@@ -36,6 +36,37 @@ class _Static(StaticFiles):
         return response
 
 
+class _Listing:
+    """What the page asks first, and the loops of a library."""
+
+    def __init__(
+        self, proxy: CogProxy | None, library: PackShelf | None, told: dict[str, Any], continues: bool
+    ) -> None:
+        self.proxy, self.library = proxy, library
+        self.plays = {"model": proxy is not None, "models": told, "continues": continues}
+
+    async def session(self, request: Request) -> Response:
+        key = request.query_params.get("mine", "")  # nobody is told of others' predictions
+        state = self.proxy.predictions.running(key) if self.proxy else None
+        running = {"id": key, "input": state.get("input")} if state else None
+        try:  # in a thread, as it takes its time with a large zip or a slow disk
+            pack = request.query_params.get("pack")
+            listing = await run_in_threadpool(self.library.listing, pack) if self.library else None
+        except OSError as error:
+            return problem(503, str(error))
+        return JSONResponse({**self.plays, "running": running, "library": listing})
+
+    async def loop(self, request: Request) -> Response:
+        try:
+            name, pack = request.path_params["name"], request.query_params.get("pack")
+            found = await run_in_threadpool(self.library.read, name, pack) if self.library else None
+        except ValueError as error:
+            return problem(422, str(error))
+        except OSError as error:
+            return problem(503, str(error))
+        return Response(found[0], media_type=found[1]) if found else problem(404, "No such loop.")
+
+
 def create_app(
     proxy: CogProxy | None = None,
     library: PackShelf | None = None,
@@ -59,28 +90,7 @@ def create_app(
     told = {name: model.told() for name, model in (models or {}).items()}
     folders = {name: model.folder for name, model in (models or {}).items() if model.folder}
     continuations = Continuations(proxy.predictions, folders) if proxy and folders else None
-
-    async def session(request: Request) -> Response:
-        key = request.query_params.get("mine", "")  # nobody is told of others' predictions
-        state = proxy.predictions.running(key) if proxy else None
-        running = {"id": key, "input": state.get("input")} if state else None
-        try:  # in a thread, as it takes its time with a large zip or a slow disk
-            pack = request.query_params.get("pack")
-            listing = await run_in_threadpool(library.listing, pack) if library else None
-        except OSError as error:
-            return problem(503, str(error))
-        plays = {"model": proxy is not None, "models": told, "continues": continuations is not None}
-        return JSONResponse({**plays, "running": running, "library": listing})
-
-    async def loop(request: Request) -> Response:
-        try:
-            name, pack = request.path_params["name"], request.query_params.get("pack")
-            found = await run_in_threadpool(library.read, name, pack) if library else None
-        except ValueError as error:
-            return problem(422, str(error))
-        except OSError as error:
-            return problem(503, str(error))
-        return Response(found[0], media_type=found[1]) if found else problem(404, "No such loop.")
+    listing = _Listing(proxy, library, told, continuations is not None)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -97,8 +107,8 @@ def create_app(
             yield
 
     routes = [
-        Route("/session.json", session),
-        Route("/loops/{name:path}", loop),
+        Route("/session.json", listing.session),
+        Route("/loops/{name:path}", listing.loop),
         *(proxy.routes() if proxy else []),
         *(continuations.routes() if continuations else []),
         Mount("/", _Static(directory=paths.PAGE, html=True)),

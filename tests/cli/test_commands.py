@@ -59,13 +59,13 @@ def test_a_pack_is_a_folder_with_a_description_and_a_zip(tmp_path, monkeypatch):
 MAKE = ("make", "x", "--model", "tiny", "-n", 3, "--bpm", 240, "--max-duration", 2, "--seed", 1)
 INTERRUPTED = """
 import os, signal
-import looper.cli.main, looper.cli.commands
+import looper.cli.main, looper.cli.delivery
 from looper.pipeline.maker import LoopMaker
 from testkit.fakes import FakeGenerator
 
 press = lambda stage, *_: os.kill(os.getpid(), signal.SIGINT) if stage == "loops" else None  # Ctrl-C
 LoopMaker.load = classmethod(lambda *_: LoopMaker(FakeGenerator()))
-looper.cli.commands.show_on = lambda bars: press
+looper.cli.delivery.show_on = lambda bars: press
 looper.cli.main.main()
 """
 
