@@ -232,7 +232,9 @@ def files(*paths):
 
 @pytest.fixture(scope="module")
 def dropped_on(lasting):
-    return lasting.open()
+    page = lasting.open()
+    cards(page, 4)  # what the server lists takes the place of what is dropped before it is there
+    return page
 
 
 @pytest.fixture
